@@ -1,0 +1,105 @@
+"""The layer table of Documentation/architecture.md, enforced: who may import whom, and which heavy packages where."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "MedalSLib"
+
+BASE = {"errors", "resources"}
+ROOMS: dict[str, set[str]] = {
+    "vocabulary": set(),
+    "volume": {"vocabulary"},
+    "network": {"vocabulary", "volume"},
+    "inference": {"vocabulary", "volume", "network"},
+    "engine": {"vocabulary", "volume", "network", "inference"},
+    "service": {"vocabulary", "volume", "network", "inference", "engine"},
+    "slicer": {"vocabulary", "volume", "network", "inference", "engine"},
+    "panel": {"vocabulary", "volume", "network", "inference", "engine", "service", "slicer"},
+    "training": {"vocabulary", "volume", "network", "inference"},
+    "evaluation": {"vocabulary", "volume", "network", "inference", "engine"},
+}
+TORCH_ROOMS = {"network", "inference", "training"}
+SLICER_ROOMS = {"slicer", "panel"}
+QT_ROOMS = {"panel"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(LIBRARY.rglob("*.py")):
+        yield path.relative_to(LIBRARY).parts[0].removesuffix(".py"), path
+
+
+def imports(path: Path, top_level_only: bool) -> set[str]:
+    """Names of the modules a file imports; with `top_level_only`, imports inside functions are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes: list[ast.AST] = []
+    stack: list[ast.AST] = [tree]
+    while stack:
+        node = stack.pop()
+        nodes.append(node)
+        for child in ast.iter_child_nodes(node):
+            if top_level_only and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and top_level_only:
+                continue
+            stack.append(child)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module)
+            if node.module == "MedalSLib":
+                found |= {f"MedalSLib.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level > 0:
+            found.add("." * node.level)
+    return found
+
+
+@pytest.mark.parametrize(("room", "path"), list(modules()), ids=lambda value: str(value).split("MedalSLib/")[-1])
+def test_a_file_imports_only_what_its_room_may(room: str, path: Path) -> None:
+    anywhere = imports(path, top_level_only=False)
+    at_import = imports(path, top_level_only=True)
+    assert not {name for name in anywhere if name.startswith(".")}, "relative imports hide the layers: write them out"
+    if room in ROOMS:
+        seen = {name.split(".")[1] for name in anywhere if name.startswith("MedalSLib.")}
+        assert seen <= ROOMS[room] | BASE | {room}
+    heads = {name.split(".")[0] for name in at_import}
+    heads_anywhere = {name.split(".")[0] for name in anywhere}
+    if room not in TORCH_ROOMS:
+        assert not heads & {"torch", "transformers", "monai", "ray"}, "import it inside the function that needs it"
+    if room not in SLICER_ROOMS:
+        assert not heads_anywhere & {"slicer", "vtk", "ctk", "qt"}
+    if room not in QT_ROOMS:
+        assert not heads_anywhere & {"qt", "ctk"}
+
+
+@pytest.mark.parametrize(
+    "module", ["MedalSLib.vocabulary", "MedalSLib.service.client", "MedalSLib.panel", "MedalSLib.engine"]
+)
+def test_a_slicer_without_torch_can_import(module: str) -> None:
+    """Blocks the heavy packages and imports: what a light install for remote use needs must not touch them."""
+    heavy = "torch transformers scipy nibabel pydicom highdicom SimpleITK matplotlib monai ray fastapi qt slicer vtk"
+    program = (
+        "import sys\n"
+        f"blocked = set({heavy!r}.split())\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in blocked: raise ImportError('blocked: ' + name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        f"import {module}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_names_every_room() -> None:
+    rooms = {path.parent.name for path in LIBRARY.glob("*/__init__.py") if not path.parent.name.startswith("_")}
+    assert rooms - {"cli"} == set(ROOMS)
