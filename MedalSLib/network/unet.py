@@ -1,0 +1,109 @@
+"""The voxel side of Medal S: a plain convolutional U-Net (names of its parts as in the published checkpoints)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEAK = 0.01
+
+
+class ConvBlock(nn.Module):
+    """3x3x3 convolution, instance normalization, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
+        self.norm = nn.InstanceNorm3d(outputs, eps=1e-5, affine=True)
+        nn.init.kaiming_normal_(self.conv.weight, a=LEAK)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]  # bias=True: never None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, H, W, D] to [B, outputs, H / stride, W / stride, D / stride]."""
+        return self.finish(self.conv(x))
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Normalize and activate the convolution's output; the activation overwrites what the norm made."""
+        return functional.leaky_relu(self.norm(x), LEAK, inplace=True)
+
+
+class ConvStack(nn.Module):
+    """Several `ConvBlock`s in a row; the first may change width and resolution."""
+
+    def __init__(self, count: int, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        first = ConvBlock(inputs, outputs, stride)
+        self.convs = nn.Sequential(first, *(ConvBlock(outputs, outputs) for _ in range(count - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inputs, ...] to [B, outputs, ... / stride]."""
+        return self.convs(x)
+
+
+class Encoder(nn.Module):
+    """Stages of rising width and falling resolution."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], strides: Sequence[int], convs: int) -> None:
+        super().__init__()
+        before = (inputs, *widths[:-1])
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(ConvStack(convs, narrow, wide, stride))
+                for narrow, wide, stride in zip(before, widths, strides, strict=True)
+            )
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the output of every stage, finest first."""
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+class Decoder(nn.Module):
+    """Stages of rising resolution, each fed with the encoder's features of its resolution."""
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[int], convs: int) -> None:
+        super().__init__()
+        upward = list(reversed(list(zip(widths[1:], widths[:-1], strides[1:], strict=True))))
+        self.stages = nn.ModuleList(ConvStack(convs, 2 * fine, fine) for _, fine, _ in upward)
+        self.transpconvs = nn.ModuleList(
+            nn.ConvTranspose3d(coarse, fine, kernel_size=stride, stride=stride) for coarse, fine, stride in upward
+        )
+        for name, parameter in self.transpconvs.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, a=LEAK)
+            else:
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: list[Tensor], keep: int) -> list[Tensor]:
+        """Decode.
+
+        Args:
+            features: The encoder's outputs, finest first; emptied on the way, so that each is freed once it is used.
+            keep: How many outputs are wanted.
+
+        Returns:
+            The outputs of the last `keep` stages, finest first.
+        """
+        x = features.pop()
+        outputs: list[Tensor] = []
+        for index, (up, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True)):
+            x = stage(torch.cat((up(x), features.pop()), dim=1))
+            if index >= len(self.stages) - keep:
+                outputs.insert(0, x)
+        return outputs
+
+
+class UNet(nn.Module):
+    """Encoder and decoder under the names of the published checkpoints."""
+
+    def __init__(self, inputs: int, widths: Sequence[int], strides: Sequence[int], convs: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(inputs, widths, strides, convs)
+        self.decoder = Decoder(widths, strides, convs)
