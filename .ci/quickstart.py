@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Make an environment for Medal S in `.venv` and run the demonstration or the tests in it.
+
+    python3 .ci/quickstart.py demo     segments a chest CT that ships with a dependency, from typed names
+    python3 .ci/quickstart.py test     runs every test
+
+Needs nothing but Python 3.10 or newer; safe to run again (an environment that is up to date is reused).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+# Installed first and alone: later requirements then find it and do not pull another build.
+TORCH = "torch==2.13.0"
+EXTRAS = {"demo": "engine", "test": "dev"}
+DEMO_NAMES = "left lung, right lung, heart, aorta, trachea, liver"
+# What the tests of the Slicer side draw with; everything else comes from Python packages.
+TEST_LIBRARIES = (
+    "libegl1", "libgl1", "libgl1-mesa-dri", "libegl-mesa0", "libxkbcommon0", "libdbus-1-3", "libfontconfig1",
+    "libxrender1", "libxext6", "libsm6", "fonts-dejavu-core",
+)  # fmt: skip
+
+
+def say(text: str) -> None:
+    """Print a line of progress at once, also into a pipe."""
+    print(f"[quickstart] {text}", flush=True)
+
+
+def is_debian_root() -> bool:
+    """Whether Debian packages can be installed from here."""
+    return shutil.which("apt-get") is not None and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def apt_install(*packages: str) -> bool:
+    """Install Debian packages without questions; False if that did not work."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    update = subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
+    return update.returncode == 0 and subprocess.run(command, env=environment, check=False).returncode == 0
+
+
+def create_environment() -> None:
+    """Create `.venv`; on a Debian without the venv package, install it or say how."""
+    shutil.rmtree(VENV, ignore_errors=True)
+    say("creating .venv")
+    done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    shutil.rmtree(VENV, ignore_errors=True)
+    if is_debian_root() and apt_install("python3-venv"):
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        return
+    say(done.stdout + done.stderr)
+    sys.exit("Python cannot make environments here. Run 'sudo apt-get install python3-venv', then this command again.")
+
+
+def environment_python() -> Path:
+    """The Python of `.venv`."""
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def prepare(extra: str) -> Path:
+    """Create or update `.venv` for an extra of pyproject.toml and return its Python."""
+    state = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + TORCH.encode()).hexdigest()
+    stamp = VENV / f"medals-{extra}.stamp"
+    python = environment_python()
+    if stamp.exists() and stamp.read_text() == state and python.exists():
+        return python
+    if not python.exists():
+        create_environment()
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
+    say(f"installing {TORCH} (the largest part; a few minutes on a slow line)")
+    subprocess.run([*pip, "install", "-q", TORCH], check=True)
+    say(f"installing Medal S with its '{extra}' packages")
+    subprocess.run([*pip, "install", "-q", "-e", f"{ROOT}[{extra}]"], check=True)
+    stamp.write_text(state)
+    return python
+
+
+def demo(python: Path, names: str) -> int:
+    """Segment slicerio's chest CT and say where the result lies."""
+    find = "import slicerio, pathlib; print(pathlib.Path(slicerio.__file__).parent / 'data' / 'CTChest4.nrrd')"
+    image = subprocess.run([str(python), "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+    output = ROOT / "output"
+    output.mkdir(exist_ok=True)
+    command = [
+        str(python), "-m", "MedalSLib.cli", "segment", image, "--text", names, "--modality", "CT",
+        "-o", str(output / "CTChest4.seg.nrrd"), "--preview", str(output / "CTChest4.png"), "--overwrite",
+    ]  # fmt: skip
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code == 0:
+        say("open output/CTChest4.png to see it, and output/CTChest4.seg.nrrd in 3D Slicer")
+    return code
+
+
+def test(python: Path, arguments: list[str]) -> int:
+    """Run the tests, with the system libraries they draw with where those can be installed."""
+    missing = "libEGL.so.1" not in subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout
+    if sysconfig.get_platform().startswith("linux") and missing:
+        if is_debian_root():
+            say("installing the libraries that off-screen tests draw with")
+            apt_install(*TEST_LIBRARIES)
+        else:
+            say("libEGL is not installed: tests that draw will be skipped")
+    environment = {"QT_QPA_PLATFORM": "offscreen", "MPLBACKEND": "Agg", **os.environ}
+    return subprocess.run([str(python), "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode
+
+
+def main() -> int:
+    """Run the chosen task and return its exit code."""
+    if sys.version_info < (3, 10):
+        sys.exit(f"Medal S needs Python 3.10 or newer; this is {sys.version.split()[0]}.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    tasks = parser.add_subparsers(dest="task", required=True)
+    demonstration = tasks.add_parser("demo", help="segment a chest CT from typed names")
+    demonstration.add_argument("--text", default=DEMO_NAMES, help="what to segment (default: %(default)s)")
+    testing = tasks.add_parser("test", help="run every test")
+    testing.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
+    chosen = parser.parse_args()
+    python = prepare(EXTRAS[chosen.task])
+    return demo(python, chosen.text) if chosen.task == "demo" else test(python, chosen.arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The `medals` command: every front-end feature of the engine from a terminal.
+
+Results go to standard output, progress and messages to standard error, and the exit code says what kind of error it was
+(see `medals --help`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from MedalSLib import __version__
+from MedalSLib.cli import bench, evaluate, models, names, predict, segment, serve, train
+from MedalSLib.cli.console import complain
+from MedalSLib.errors import MedalSError
+
+_DESCRIPTION = "Segment 3-D medical images from text and masks together (CT, MRI, PET, ultrasound, microscopy)."
+_EPILOG = """\
+examples:
+  medals segment ct.nii.gz --text "liver, left kidney" -o organs.seg.nrrd --preview organs.png
+  medals segment ct.nrrd --text spleen --masks corrected.seg.nrrd --mode refine -o spleen.seg.nrrd
+  medals names kid --modality CT
+  medals resolve "rt kidney, liver mets" --modality CT --json
+
+exit codes: 0 done, 2 wrong usage, 3 bad input, 4 name not understood or not known, 5 model, 6 output, 7 memory or
+device, 8 server, 130 cancelled
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="medals", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"medals {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (segment, names, predict, evaluate, models, serve, train, bench):
+        module.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; expected errors become two sentences instead of a traceback."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except MedalSError as error:
+        complain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("medals: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; detach so that the interpreter's own flush stays quiet.
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,91 @@
+"""What commands print: JSON on standard output, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from MedalSLib.engine.interface import Progress
+from MedalSLib.errors import MedalSError
+
+
+def complain(error: MedalSError) -> None:
+    """Print an expected error: its cause, then its remedy."""
+    print(f"medals: {error.cause}", file=sys.stderr)
+    if error.remedy:
+        print(f"        {error.remedy}", file=sys.stderr)
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """Print a sentence for the person at the terminal."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+class ProgressBar:
+    """A bar with stage, patch and time left on a terminal; a line now and then in a log."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        from tqdm import tqdm
+
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._said = ""
+        self._bar = tqdm(
+            total=100,
+            file=sys.stderr,
+            disable=quiet or not self._terminal,
+            bar_format="{desc:<22.22} {percentage:3.0f}% |{bar}| {postfix}",
+        )
+
+    def __call__(self, progress: Progress) -> None:
+        """Show one report of a run."""
+        patch = f" {progress.patch}/{progress.patches}" if progress.patches else ""
+        left = "" if progress.seconds_left is None else f"{_clock(progress.seconds_left)} left"
+        if not self._terminal and not self._quiet and progress.stage != self._said:
+            self._said = progress.stage
+            print(f"{100 * progress.fraction:3.0f}% {progress.stage}", file=sys.stderr, flush=True)
+        self._bar.set_description_str(progress.stage + patch, refresh=False)
+        self._bar.set_postfix_str(left, refresh=False)
+        self._bar.update(100 * progress.fraction - self._bar.n)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the finished bar on the screen."""
+        self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+@contextlib.contextmanager
+def cancel_on_interrupt() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a request to stop after the patch in progress; a second one stops at once."""
+    cancel = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield cancel
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(number: int, frame: object) -> None:
+        cancel.set()
+        signal.signal(signal.SIGINT, before)
+        print("\nmedals: stopping after this patch (Ctrl-C again to stop at once)", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,116 @@
+"""`medals models`: what can be installed, what is, and whether it is whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from MedalSLib.cli.console import ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.engine.interface import Progress
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `medals models ...` to the parser."""
+    parser = commands.add_parser("models", help="list, show, install, verify and remove models")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list the models: bundled, installed, and to be had")
+    listing.set_defaults(run=run_list)
+    showing = actions.add_parser("show", help="show a model's card: training data, scores, licence, classes")
+    showing.set_defaults(run=run_show)
+    installing = actions.add_parser("install", help="download a model, or take it from a folder or zip")
+    installing.add_argument("--from", dest="source", help="local folder or zip instead of a download")
+    installing.add_argument("--accept-licence", action="store_true", help="do not ask; I have read the licence")
+    installing.set_defaults(run=run_install)
+    verifying = actions.add_parser("verify", help="check a model's files against their checksums")
+    verifying.set_defaults(run=run_verify)
+    removing = actions.add_parser("remove", help="delete an installed model")
+    removing.set_defaults(run=run_remove)
+    for action in (showing, installing, verifying, removing):
+        action.add_argument("name", help="name of the model, as 'medals models list' shows it")
+    for action in (listing, showing, installing, verifying, removing):
+        action.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """List the models."""
+    from MedalSLib.network import registry
+
+    models = registry.list_models()
+    if arguments.json:
+        print_json([model.to_dict() for model in models])
+        return 0
+    for model in models:
+        size = f"{model.size_bytes / 2**20:8.0f} MiB" if model.size_bytes else "            "
+        print(f"{model.name:<14}{model.state:<12}{size}  {model.licence:<16}{model.title}")
+    return 0
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """Show one model."""
+    from MedalSLib.network import registry
+
+    model = registry.show(arguments.name)
+    if arguments.json:
+        print_json(model.to_dict())
+    else:
+        print(model.card or model.title)
+    return 0
+
+
+def run_install(arguments: argparse.Namespace) -> int:
+    """Install a model after its licence was accepted."""
+    from MedalSLib.network import registry
+
+    accepted = arguments.accept_licence or _ask(registry.licence_notice(arguments.name))
+    if not accepted:
+        note("Not installed: the licence was not accepted.")
+        return 5
+    bar = ProgressBar()
+    try:
+        with cancel_on_interrupt() as cancel:
+            model = registry.install(
+                arguments.name,
+                source=arguments.source,
+                accept_licence=True,
+                on_progress=lambda done, total: bar(Progress("installing", done / total if total else 0.0)),
+                cancel=cancel,
+            )
+    finally:
+        bar.close()
+    if arguments.json:
+        print_json(model.to_dict())
+    note(f"installed {model.name} in {model.folder}")
+    return 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Check a model's files; exit code 5 if any is damaged."""
+    from MedalSLib.network import registry
+
+    registry.verify(arguments.name)
+    if arguments.json:
+        print_json({"name": arguments.name, "verified": True})
+    note(f"{arguments.name}: every file is as it should be")
+    return 0
+
+
+def run_remove(arguments: argparse.Namespace) -> int:
+    """Delete an installed model."""
+    from MedalSLib.network import registry
+
+    registry.remove(arguments.name)
+    if arguments.json:
+        print_json({"name": arguments.name, "removed": True})
+    note(f"removed {arguments.name}")
+    return 0
+
+
+def _ask(notice: str) -> bool:
+    """Show a licence and ask; without a terminal the answer is no."""
+    print(notice, file=sys.stderr)
+    if not sys.stdin.isatty():
+        note("Give --accept-licence to install without being asked.")
+        return False
+    return input("Accept and install? [y/N] ").strip().lower() in {"y", "yes"}

@@ -1,0 +1,76 @@
+"""`medals predict`: the CVPR 2025 text-guided challenge's npz files in, npz files out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from MedalSLib.cli.console import cancel_on_interrupt, complain, note, print_json
+from MedalSLib.errors import CancelledError, InputError, MedalSError
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `medals predict` to the parser."""
+    parser = commands.add_parser(
+        "predict",
+        help="run the challenge's npz files, with the published policy",
+        description="Read every .npz of INPUTS (imgs, spacing, text_prompts) and write one with 'segs' to OUTPUTS, "
+        "exactly as the published implementation decides sizes, stages and labels.",
+    )
+    parser.add_argument("inputs", type=Path, metavar="INPUTS", help="folder with .npz cases, or one case")
+    parser.add_argument("outputs", type=Path, metavar="OUTPUTS", help="folder for the results (made if missing)")
+    parser.add_argument("--model", default="starter", help="installed model or folder (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random prompt blocks (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="skip cases whose result exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
+    from MedalSLib.engine.challenge import open_challenge_engine
+    from MedalSLib.volume import check_output, read_challenge, write_challenge_result
+
+    cases = _cases(arguments.inputs)
+    arguments.outputs.mkdir(parents=True, exist_ok=True)
+    reports: list[dict[str, object]] = []
+    code = 0
+    with (
+        open_challenge_engine(arguments.model, arguments.device) as engine,
+        cancel_on_interrupt() as cancel,
+    ):
+        for number, path in enumerate(cases, start=1):
+            target = arguments.outputs / path.name
+            if arguments.resume and target.exists():
+                reports.append({"case": path.name, "skipped": True})
+                continue
+            try:
+                check_output(target, overwrite=arguments.overwrite)
+                case = read_challenge(path)
+                labels, report = engine.predict(case, seed=arguments.seed, cancel=cancel)
+                write_challenge_result(target, labels, spacing=case.spacing, overwrite=arguments.overwrite)
+            except CancelledError:
+                raise
+            except MedalSError as error:
+                complain(error)
+                code = error.exit_code
+                reports.append({"case": path.name, "error": error.cause, "remedy": error.remedy})
+                continue
+            reports.append({"case": path.name, **report})
+            note(f"{number}/{len(cases)} {path.name}: {report['seconds']:.1f} s")
+    if arguments.json:
+        print_json({"cases": reports})
+    return code
+
+
+def _cases(inputs: Path) -> list[Path]:
+    if inputs.is_file():
+        return [inputs]
+    cases = sorted(inputs.glob("*.npz")) if inputs.is_dir() else []
+    if not cases:
+        raise InputError(f"There are no .npz cases in {inputs}.", "Give the folder that holds the challenge's cases.")
+    return cases

@@ -1,0 +1,209 @@
+"""`medals segment`: an image and typed names in, a segmentation out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from MedalSLib.cli.console import ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.errors import InputError, PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from MedalSLib.engine.interface import Box, EngineInfo, SegmentationResult
+    from MedalSLib.volume import Grid
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+_DESCRIPTION = """\
+Segment the structures named in --text, and write them on the image's own grid.
+
+IMAGE may be NIfTI (.nii, .nii.gz), NRRD, MetaImage, a folder of DICOM files, or a challenge .npz. With --masks, each
+segment of that file is the spatial prompt of the structure it is named after: correct a result by hand, pass it back,
+and the model refines from it at the image's own resolution.
+"""
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `medals segment` to the parser."""
+    parser = commands.add_parser(
+        "segment",
+        help="segment structures by name",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file or DICOM folder")
+    parser.add_argument("--text", default="", help='names as you would say them: "liver, lt kidney, L1-L5"')
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
+                        help=".seg.nrrd (overlapping segments, opens in 3D Slicer), .nii.gz, .dcm (DICOM SEG) or .npz")  # fmt: skip
+    parser.add_argument("--modality", help="CT, MRI, US, PET or Microscopy (default: from the file, else guessed)")
+    parser.add_argument("--masks", type=Path, metavar="SEG", help="segmentation whose segments are spatial prompts")
+    parser.add_argument("--mode", choices=["auto", "text", "hybrid", "refine"], default="auto",
+                        help="auto: hybrid with --masks, else text; refine: only around the masks")  # fmt: skip
+    parser.add_argument("--roi", metavar="I0:I1,J0:J1,K0:K1", help="limit the result to these voxel indices")
+    parser.add_argument("--roi-mm", metavar="R0:R1,A0:A1,S0:S1", help="limit the result to this RAS box in mm")
+    parser.add_argument("--model", default="starter", help="installed model, folder, or URL of a server (%(default)s)")
+    parser.add_argument("--api-key-file", type=Path, help="file with the key of the server")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    parser.add_argument("--frame", type=int, help="frame of a 4-D image, from 0")
+    parser.add_argument("--window", action="append", default=[], metavar="NAME=LEVEL/WIDTH",
+                        help="intensity window of a structure; may be repeated")  # fmt: skip
+    parser.add_argument("--instances", action="store_true", help="write lesions and the like as separate segments")
+    parser.add_argument("--policy", choices=["product", "published"], default="product",
+                        help="published: label every voxel as the published implementation does")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random prompt blocks (default: %(default)s)")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="also draw the masks over three slices")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no messages")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment one image; nothing is written unless everything worked."""
+    from MedalSLib.engine import Options, open_engine
+    from MedalSLib.volume import check_output, read_image, write_segmentation
+
+    for path in filter(None, (arguments.output, arguments.preview)):
+        check_output(path, overwrite=arguments.overwrite)
+    if not arguments.text.strip() and arguments.masks is None:
+        raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen", or give --masks.')
+    begun = time.perf_counter()
+    image = read_image(arguments.image, frame=arguments.frame)
+    note(f"{arguments.image.name}: {_describe(image.grid)}", arguments.quiet)
+    for warning in image.warnings:
+        note(f"note: {warning}", arguments.quiet)
+    masks = _read_masks(arguments.masks, image.grid) if arguments.masks else None
+    options = Options(
+        mode=arguments.mode,
+        policy=arguments.policy,
+        seed=arguments.seed,
+        instances=("*",) if arguments.instances else (),
+        windows=_parse_windows(arguments.window),
+    )
+    engine_options = {}
+    if arguments.api_key_file:
+        engine_options["api_key"] = arguments.api_key_file.read_text(encoding="utf-8").strip()
+    bar = None
+    with (
+        open_engine(arguments.model, arguments.device, **engine_options) as engine,
+        cancel_on_interrupt() as cancel,
+    ):
+        info = engine.info()
+        note(f"model: {info.title} ({info.licence}) on {info.device}: {info.device_reason}", arguments.quiet)
+        modality = arguments.modality or image.modality
+        with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
+            for warning in session.warnings:
+                note(f"note: {warning}", arguments.quiet)
+            bar = ProgressBar(arguments.quiet)
+            try:
+                result = session.segment(
+                    [arguments.text] if arguments.text.strip() else [],
+                    masks,
+                    roi=_parse_roi(arguments.roi, arguments.roi_mm, image.grid),
+                    options=options,
+                    on_progress=bar,
+                    cancel=cancel,
+                )
+            finally:
+                bar.close()
+    written = _masks_to_write(result)
+    write_segmentation(arguments.output, written, image.grid, modality=result.report.modality, source=arguments.image,
+                       overwrite=arguments.overwrite)  # fmt: skip
+    if arguments.preview:
+        _draw(arguments, image, written, result)
+    _tell(arguments, result, info, time.perf_counter() - begun)
+    return 0
+
+
+def _read_masks(path: Path, grid: Grid) -> dict[str, np.ndarray]:
+    """Read the prompt masks onto the image's grid, by segment name."""
+    from MedalSLib.volume import read_segmentation, resample_mask, same_grid
+
+    segmentation = read_segmentation(path)
+    if not segmentation.segments:
+        raise InputError(f"{path.name} has no segments.", "Give a segmentation with at least one segment.")
+    masks: dict[str, np.ndarray] = {}
+    for segment in segmentation.segments:
+        mask = segment.mask_kji
+        if not same_grid(segmentation.grid, grid):
+            mask = resample_mask(mask, segmentation.grid, grid)
+        masks[segment.name] = mask
+    return masks
+
+
+def _parse_windows(entries: list[str]) -> dict[str, str]:
+    windows: dict[str, str] = {}
+    for entry in entries:
+        name, separator, window = entry.rpartition("=")
+        if not separator:
+            raise InputError(f"--window {entry} is not understood.", "Write it as NAME=LEVEL/WIDTH, such as Liver=60/150.")
+        windows[name.strip()] = window.strip()
+    return windows
+
+
+def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box | None:
+    """Read a region of interest as index bounds."""
+    if indices and millimetres:
+        raise InputError("Both --roi and --roi-mm were given.", "Give one of them.")
+    text = indices or millimetres
+    if not text:
+        return None
+    try:
+        pairs = [tuple(float(value) for value in part.split(":")) for part in text.split(",")]
+        (a0, a1), (b0, b1), (c0, c1) = pairs
+    except ValueError as error:
+        raise InputError(f"The region '{text}' is not understood.", "Write it as 0:100,20:80,5:40.") from error
+    if indices:
+        return (int(a0), int(a1)), (int(b0), int(b1)), (int(c0), int(c1))
+    return grid.box_from_ras(((a0, a1), (b0, b1), (c0, c1)))
+
+
+def _masks_to_write(result: SegmentationResult) -> dict[str, np.ndarray]:
+    """The masks of the result, with a structure's instances in place of it where they were asked for."""
+    written: dict[str, np.ndarray] = {}
+    for name, mask in result.masks.items():
+        instances = result.instances.get(name)
+        if instances is None or not instances.any():
+            written[name] = mask
+            continue
+        for label in range(1, int(instances.max()) + 1):
+            written[f"{name} {label}"] = instances == label
+    return written
+
+
+def _describe(grid: Grid) -> str:
+    sizes = " x ".join(str(size) for size in reversed(grid.shape_kji))
+    spacing = " x ".join(f"{value:.2f}" for value in reversed(grid.spacing_kji))
+    return f"{sizes} voxels of {spacing} mm"
+
+
+def _draw(arguments: argparse.Namespace, image, written, result: SegmentationResult) -> None:  # type: ignore[no-untyped-def]
+    from MedalSLib.volume import save_preview
+
+    save_preview(
+        arguments.preview, image.array_kji, image.grid, written, modality=result.report.modality,
+        overwrite=arguments.overwrite,
+    )  # fmt: skip
+
+
+def _tell(arguments: argparse.Namespace, result: SegmentationResult, info: EngineInfo, seconds: float) -> None:
+    """Say what was found, and where it was written."""
+    if arguments.json:
+        report = result.report.to_dict()
+        report["image"] = arguments.image.name
+        report["output"] = str(arguments.output)
+        report["seconds"]["command"] = round(seconds, 2)
+        report["licence"] = info.licence
+        print_json(report)
+    for step in result.report.steps:
+        note(f"memory: {step}", arguments.quiet)
+    for warning in result.report.warnings:
+        note(f"note: {warning}", arguments.quiet)
+    for name, entry in result.report.structures.items():
+        found = f"{entry.volume_ml:10.1f} ml" if entry.found else "     not found"
+        note(f"  {name:<32}{found}", arguments.quiet)
+    note(f"wrote {arguments.output} in {seconds:.1f} s", arguments.quiet)
