@@ -9,15 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from MedalSLib.network.checkpoints import load_published
     from MedalSLib.network.config import MedalSConfig
     from MedalSLib.network.medals import MedalS, VoxelFeatures
 
-__all__ = ["MedalS", "MedalSConfig", "VoxelFeatures"]
+__all__ = ["MedalS", "MedalSConfig", "VoxelFeatures", "load_published"]
 
 _HOMES = {
     "MedalS": "MedalSLib.network.medals",
     "MedalSConfig": "MedalSLib.network.config",
     "VoxelFeatures": "MedalSLib.network.medals",
+    "load_published": "MedalSLib.network.checkpoints",
 }
 
 

@@ -1,0 +1,147 @@
+"""A text encoder of a few hundred kilobytes, trained together with a small network; it needs no tokenizer files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from MedalSLib.errors import ModelError
+from MedalSLib.network.modality import MODALITIES, modality_indices
+from MedalSLib.network.text_features import LARGEST_NUMBER, REGIONS, SIDES, text_features
+
+
+@dataclass(frozen=True)
+class CompactEncoderConfig:
+    """Sizes of a `CompactTextEncoder`.
+
+    Attributes:
+        query_dim: Length of a query; that of the network.
+        buckets: Rows of each of the two hash tables (words, three-character pieces).
+        width: Length of a hashed entry.
+        hidden: Hidden width of the perceptron.
+    """
+
+    query_dim: int = 256
+    buckets: int = 2048
+    width: int = 32
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        if any(type(value) is not int or value < 1 for value in asdict(self).values()):
+            raise ModelError("The configuration of the compact text encoder is not valid: sizes are whole numbers > 0.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CompactEncoderConfig:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ModelError: An entry is unknown or not valid.
+        """
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ModelError(
+                f"The configuration of the compact text encoder has unknown entries: {', '.join(unknown)}.",
+                "It may come from a newer Medal S: update.",
+            )
+        return cls(**values)
+
+
+class CompactTextEncoder(nn.Module):
+    """Texts and their modality to queries [N, query_dim].
+
+    Hashed words and word pieces make spellings of one name neighbors.  That alone would also make neighbors of left
+    and right, and of T11 and T12, which share nearly all their letters: so side, spinal region and number are read
+    outright, and besides being inputs each adds a fixed code to the query, which training cannot take away.
+
+    Args:
+        config: Sizes.
+    """
+
+    side_codes: Tensor
+    region_codes: Tensor
+    number_codes: Tensor
+
+    def __init__(self, config: CompactEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        counts = {"side": len(SIDES), "region": len(REGIONS), "number": LARGEST_NUMBER + 1}
+        self.words = nn.EmbeddingBag(config.buckets, config.width, mode="mean")
+        self.pieces = nn.EmbeddingBag(config.buckets, config.width, mode="mean")
+        self.modality = nn.Embedding(len(MODALITIES), config.width)
+        self.attributes = nn.ModuleDict({name: nn.Embedding(count, config.width) for name, count in counts.items()})
+        inputs = config.width * (3 + len(counts))
+        self.perceptron = nn.Sequential(
+            nn.LayerNorm(inputs),
+            nn.Linear(inputs, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.query_dim),
+            nn.LayerNorm(config.query_dim),
+        )
+        for seed, (name, count) in enumerate(counts.items()):
+            self.register_buffer(f"{name}_codes", _codes(count, config.query_dim, seed))
+
+    def forward(self, texts: Sequence[str], modality: str | Sequence[str]) -> Tensor:
+        """Encode.
+
+        Args:
+            texts: Names or phrases, N of them.
+            modality: "CT", "MRI", "US", "PET" or "Microscopy": one for all, or one for each.
+
+        Returns:
+            Queries [N, query_dim] on the encoder's device; gradients are recorded where they are enabled.
+
+        Raises:
+            InputError: No such modality, or not as many as there are texts.
+        """
+        device = self.modality.weight.device
+        features = [text_features(text, self.config.buckets) for text in texts]
+
+        def column(values: Sequence[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.long, device=device)
+
+        attributes = {
+            "side": column([feature.side for feature in features]),
+            "region": column([feature.region for feature in features]),
+            "number": column([feature.number for feature in features]),
+        }
+        inputs = [
+            self.words(*_bags([feature.words for feature in features], device)),
+            self.pieces(*_bags([feature.pieces for feature in features], device)),
+            self.modality(column(modality_indices(modality, len(texts)))),
+            *(self.attributes[name](rows) for name, rows in attributes.items()),
+        ]
+        query = self.perceptron(torch.cat(inputs, dim=1))
+        return (
+            query
+            + self.side_codes[attributes["side"]]
+            + self.region_codes[attributes["region"]]
+            + self.number_codes[attributes["number"]]
+        )
+
+
+def _codes(count: int, width: int, seed: int) -> Tensor:
+    """Fixed unit-variance codes, one a row; the first, which stands for "none", is zero."""
+    codes = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+    codes[0] = 0
+    return codes
+
+
+def _bags(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what `EmbeddingBag` takes: all numbers in a row, and where each text's begin."""
+    flat = [number for row in rows for number in row]
+    starts = [0]
+    for row in rows:
+        starts.append(starts[-1] + len(row))
+    return (
+        torch.tensor(flat, dtype=torch.long, device=device),
+        torch.tensor(starts[:-1], dtype=torch.long, device=device),
+    )

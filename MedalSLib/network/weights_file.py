@@ -1,0 +1,188 @@
+"""Our own weight files: safetensors whose header says what the weights are and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from MedalSLib.errors import ModelError, OutputError
+from MedalSLib.network.checkpoints import fill
+from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.medals import MedalS
+
+FORMAT = "medals-weights/1"
+Kind = Literal["network", "compact-text-encoder"]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weight file says about itself.
+
+    Attributes:
+        kind: What the weights are of.
+        config: The architecture, as `to_dict` of its configuration.
+        classes: Structures it was trained on, as "MODALITY_Published name".
+        training_data: What it was trained on, in words.
+        licence: SPDX name of the weights' licence.
+        extra: Further facts (seed, software version, step).
+    """
+
+    kind: Kind
+    config: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    training_data: str = ""
+    licence: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def save_weights(
+    path: str | Path,
+    module: MedalS | CompactTextEncoder,
+    classes: tuple[str, ...] = (),
+    training_data: str = "",
+    licence: str = "",
+    dtype: torch.dtype | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """Write a module's weights; an existing file is replaced only once the new one is whole.
+
+    Args:
+        path: The `.safetensors` file.
+        module: A network or a compact encoder.
+        classes: Structures it was trained on, as "MODALITY_Published name".
+        training_data: What it was trained on, in words.
+        licence: SPDX name of the weights' licence.
+        dtype: Precision in the file; None keeps the module's.
+        extra: Further facts for the header (seed, software version, step).
+
+    Returns:
+        SHA-256 of the file, in hexadecimal, for the manifest.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = Path(path)
+    tensors = {
+        key: value.detach().to("cpu", dtype if value.is_floating_point() else None).contiguous()
+        for key, value in module.state_dict().items()
+    }
+    kind: Kind = "network" if isinstance(module, MedalS) else "compact-text-encoder"
+    header = {
+        "format": FORMAT,
+        "kind": kind,
+        "config": json.dumps(module.config.to_dict()),
+        "classes": json.dumps(list(classes), ensure_ascii=False),
+        "training_data": training_data,
+        "licence": licence,
+        "tensors_sha256": _digest(tensors),
+        "extra": json.dumps(dict(extra or {})),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+            whole = Path(folder) / path.name
+            save_file(tensors, whole, metadata=header)
+            checksum = hashlib.sha256(whole.read_bytes()).hexdigest()
+            os.replace(whole, path)  # noqa: PTH105 - also replaces an existing file on Windows
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"The weights cannot be written to {path}: {error}.", "Check the folder and the space that is left."
+        ) from error
+    return checksum
+
+
+def read_weights(path: str | Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
+    """Read a weight file and check its contents against the digest in its header.
+
+    Raises:
+        ModelError: The file is missing, damaged, or none of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"The weight file {path} does not exist.", "Check the path, or install the model again.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The weight file {path.name} is damaged ({error}).", "Install the model again.") from error
+    if header.get("format") != FORMAT or header.get("kind") not in get_args(Kind):
+        raise ModelError(
+            f"{path.name} is not a weight file of Medal S, or one of a newer version.",
+            "Choose another file, or update Medal S.",
+        )
+    if header.get("tensors_sha256") != _digest(tensors):
+        raise ModelError(f"The weight file {path.name} is damaged: wrong checksum.", "Install the model again.")
+    try:
+        info = WeightsInfo(
+            kind=header["kind"],
+            config=json.loads(header["config"]),
+            classes=tuple(json.loads(header["classes"])),
+            training_data=header["training_data"],
+            licence=header["licence"],
+            extra=json.loads(header["extra"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"The header of {path.name} is not valid ({error!r}).", "Install the model again.") from error
+    return info, tensors
+
+
+def load_network(path: str | Path, device: str | torch.device = "cpu") -> MedalS:
+    """Build the network of a weight file, in evaluation mode, float32.
+
+    Raises:
+        ModelError: The file is missing, damaged, or holds something else.
+    """
+    info, tensors = read_weights(path)
+    _require(info, "network", Path(path))
+    with torch.device("meta"):
+        network = MedalS(MedalSConfig.from_dict(info.config))
+    return _filled(network, tensors, Path(path), device)
+
+
+def load_compact_encoder(path: str | Path, device: str | torch.device = "cpu") -> CompactTextEncoder:
+    """Build the compact text encoder of a weight file, in evaluation mode, float32.
+
+    Raises:
+        ModelError: The file is missing, damaged, or holds something else.
+    """
+    info, tensors = read_weights(path)
+    _require(info, "compact-text-encoder", Path(path))
+    encoder = CompactTextEncoder(CompactEncoderConfig.from_dict(info.config))
+    return _filled(encoder, tensors, Path(path), device)
+
+
+def _filled(module: AnyModule, tensors: Mapping[str, Tensor], path: Path, device: str | torch.device) -> AnyModule:
+    fill(module, tensors, path)
+    return module.to(device).eval()
+
+
+def _require(info: WeightsInfo, kind: Kind, path: Path) -> None:
+    if info.kind != kind:
+        raise ModelError(
+            f"{path.name} holds a {info.kind.replace('-', ' ')}, not a {kind.replace('-', ' ')}.",
+            "Check the file names in the model's manifest.",
+        )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        tensor = tensors[key].contiguous()
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
