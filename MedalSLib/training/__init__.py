@@ -1,1 +1,1 @@
-
+"""Dataset preparation, augmentation, losses, schedule, trainer and fine-tuning."""

@@ -59,7 +59,7 @@ def test_the_loss_is_the_mean_over_real_queries_of_all_samples_and_weighted_over
 
 
 def test_golden_loss_figures_are_consistent_with_three_and_two_real_queries(golden: Path) -> None:
-    """The golden figures hold total, Dice of two samples and cross-entropy of two samples: their relation is checked."""
+    """They hold the total, the Dice parts of two samples and their cross-entropy parts."""
     with np.load(golden / "misc.npz", allow_pickle=False) as figures:
         total, dice_0, dice_1, bce_0, bce_1 = figures["open/loss"]
     assert total == pytest.approx(0.6 * (dice_0 + bce_0) + 0.4 * (dice_1 + bce_1), abs=1e-6)

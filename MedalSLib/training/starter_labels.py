@@ -1,0 +1,186 @@
+"""What the starter learns: the elements that a training volume is divided into, and the structures made of them.
+
+A packed volume has one labelmap of *elements* that do not overlap ("lung_upper_lobe_left", "fat").  A structure with a
+published name is a union of elements, so structures may overlap (a lung and its lobes).  Elements without a structure
+(ribs, fat) still matter: synthesized intensities are drawn element by element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+_VERTEBRAE = tuple(f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)) + (
+    "S1",
+)
+_SIDED = (
+    "kidney", "adrenal_gland", "lung_lower_lobe", "lung_upper_lobe", "lung", "subclavian_artery",
+    "common_carotid_artery", "brachiocephalic_vein", "iliac_artery", "iliac_vena", "humerus", "scapula", "clavicula",
+    "femur", "hip", "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas", "kidney_cyst",
+    "cerebral_white_matter", "lateral_ventricle", "inferior_lateral_ventricle", "cerebellum_white_matter",
+    "cerebellum_cortex", "thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens",
+    "ventral_dc",
+    *(f"rib_{n}" for n in range(1, 13)),
+)  # fmt: skip
+_UNSIDED = (
+    "spleen", "gallbladder", "liver", "stomach", "pancreas", "lung_middle_lobe_right", "esophagus", "trachea",
+    "thyroid_gland", "small_bowel", "duodenum", "colon", "urinary_bladder", "prostate", "sacrum", "heart", "aorta",
+    "pulmonary_vein", "pulmonary_artery", "brachiocephalic_trunk", "atrial_appendage_left", "superior_vena_cava",
+    "inferior_vena_cava", "portal_vein_and_splenic_vein", "spinal_cord", "sternum", "costal_cartilages", "vertebrae",
+    "intervertebral_discs", "mesenteric_artery", "cerebral_cortex", "third_ventricle", "fourth_ventricle",
+    "brainstem", "csf", "brain",
+    *(f"vertebrae_{name}" for name in _VERTEBRAE),
+    # What is left of the body, by intensity; "object" is the table and whatever else lies outside the body.
+    "fat", "soft", "bright_soft", "bone", "gas", "object", "rest_1", "rest_2", "rest_3", "rest_4",
+)  # fmt: skip
+
+ELEMENTS: dict[str, int] = {
+    name: number
+    for number, name in enumerate(
+        ("air", *_UNSIDED, *(f"{name}_{side}" for name in _SIDED for side in ("left", "right"))), start=0
+    )
+}
+"""Number of each element in packed labelmaps; 0 is the air around the body."""
+
+BACKGROUND = tuple(
+    ELEMENTS[name]
+    for name in ("air", "fat", "soft", "bright_soft", "bone", "gas", "object", "rest_1", "rest_2", "rest_3", "rest_4")
+)
+
+_LUNGS = {
+    "left": ("lung_left", "lung_upper_lobe_left", "lung_lower_lobe_left"),
+    "right": ("lung_right", "lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
+}
+_BRAIN = (
+    "brain", "cerebral_cortex", "third_ventricle", "fourth_ventricle", "brainstem",
+    *(
+        f"{name}_{side}"
+        for name in (
+            "cerebral_white_matter", "lateral_ventricle", "inferior_lateral_ventricle", "cerebellum_white_matter",
+            "cerebellum_cortex", "thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens",
+            "ventral_dc",
+        )
+        for side in ("left", "right")
+    ),
+)  # fmt: skip
+_ALL_VERTEBRAE = ("vertebrae", *(f"vertebrae_{name}" for name in _VERTEBRAE if name != "S1"))
+_BOTH_MODALITIES: dict[str, tuple[str, ...]] = {
+    "Liver": ("liver",),
+    "Right kidney": ("kidney_right",),
+    "Left kidney": ("kidney_left",),
+    "Spleen": ("spleen",),
+    "Pancreas": ("pancreas",),
+    "Gallbladder": ("gallbladder",),
+    "Esophagus": ("esophagus",),
+    "Stomach": ("stomach",),
+    "Aorta": ("aorta",),
+    "Inferior vena cava": ("inferior_vena_cava",),
+    "Right adrenal gland": ("adrenal_gland_right",),
+    "Left adrenal gland": ("adrenal_gland_left",),
+    "Duodenum": ("duodenum",),
+    "Urinary bladder": ("urinary_bladder",),
+    "Prostate": ("prostate",),
+    "Prostate/uterus": ("prostate",),
+    "Left lung": _LUNGS["left"],
+    "Right lung": _LUNGS["right"],
+    "Heart": ("heart", "atrial_appendage_left"),
+    "Sacrum": ("sacrum", "vertebrae_S1"),
+    "Spinal cord": ("spinal_cord",),
+    "Small bowel": ("small_bowel",),
+    "Colon": ("colon",),
+    "Portal vein and splenic vein": ("portal_vein_and_splenic_vein",),
+    "Superior vena cava": ("superior_vena_cava",),
+    "Brain": _BRAIN,
+    **{
+        f"{side.capitalize()} {words}": (f"{name}_{side}",)
+        for side in ("left", "right")
+        for words, name in (
+            ("iliac artery", "iliac_artery"), ("iliac vena", "iliac_vena"), ("humerus", "humerus"), ("femur", "femur"),
+            ("hip", "hip"), ("gluteus medius", "gluteus_medius"), ("gluteus minimus", "gluteus_minimus"),
+            ("autochthon", "autochthon"), ("iliopsoas", "iliopsoas"),
+        )
+    },
+}  # fmt: skip
+_CT_ONLY: dict[str, tuple[str, ...]] = {
+    "Postcava": ("inferior_vena_cava",),
+    "Trachea": ("trachea",),
+    "Thyroid": ("thyroid_gland",),
+    "Thyroid gland": ("thyroid_gland",),
+    "Pulmonary vein": ("pulmonary_vein",),
+    "Brachiocephalic trunk": ("brachiocephalic_trunk",),
+    "Left atrial appendage": ("atrial_appendage_left",),
+    "Brainstem": ("brainstem",),
+    "Lung upper lobe left": ("lung_upper_lobe_left",),
+    "Lung lower lobe left": ("lung_lower_lobe_left",),
+    "Lung upper lobe right": ("lung_upper_lobe_right",),
+    "Lung middle lobe right": ("lung_middle_lobe_right",),
+    "Lung lower lobe right": ("lung_lower_lobe_right",),
+    "Left gluteus Maximus": ("gluteus_maximus_left",),
+    "Right gluteus maximus": ("gluteus_maximus_right",),
+    **{f"Vertebrae {name}": (f"vertebrae_{name}",) for name in _VERTEBRAE},
+    **{
+        f"{side.capitalize()} {words}": (f"{name}_{side}",)
+        for side in ("left", "right")
+        for words, name in (
+            ("scapula", "scapula"), ("clavicula", "clavicula"), ("subclavian artery", "subclavian_artery"),
+            ("common carotid artery", "common_carotid_artery"), ("brachiocephalic vein", "brachiocephalic_vein"),
+        )
+    },
+}  # fmt: skip
+_MRI_ONLY: dict[str, tuple[str, ...]] = {
+    "Vertebrae": _ALL_VERTEBRAE,
+    "Intervertebral discs": ("intervertebral_discs",),
+    "Pulmonary Artery": ("pulmonary_artery",),
+    "Left gluteus maximus": ("gluteus_maximus_left",),
+    "Right gluteus maximus": ("gluteus_maximus_right",),
+}
+
+
+@dataclass(frozen=True)
+class StarterClass:
+    """A structure the starter is taught.
+
+    Attributes:
+        modality: "CT" or "MRI".
+        name: Canonical published name.
+        elements: Numbers of the elements it is made of.
+    """
+
+    modality: str
+    name: str
+    elements: tuple[int, ...]
+
+
+@cache
+def starter_classes() -> tuple[StarterClass, ...]:
+    """Return every structure, CT first, in a fixed order."""
+    tables = (("CT", {**_BOTH_MODALITIES, **_CT_ONLY}), ("MRI", {**_BOTH_MODALITIES, **_MRI_ONLY}))
+    return tuple(
+        StarterClass(modality, name, tuple(ELEMENTS[part] for part in parts))
+        for modality, table in tables
+        for name, parts in table.items()
+    )
+
+
+@cache
+def mirrored_elements() -> tuple[int, ...]:
+    """Return, by element number, the element it becomes when left and right change places.
+
+    The middle lobe of the right lung has no counterpart; it joins the left upper lobe, so that the lungs stay whole.
+    """
+    mirrored = list(range(len(ELEMENTS)))
+    for name, number in ELEMENTS.items():
+        for side, other in (("_left", "_right"), ("_right", "_left")):
+            if name.endswith(side) and (twin := name.removesuffix(side) + other) in ELEMENTS:
+                mirrored[number] = ELEMENTS[twin]
+    mirrored[ELEMENTS["lung_middle_lobe_right"]] = ELEMENTS["lung_upper_lobe_left"]
+    return tuple(mirrored)
+
+
+NOT_MIRRORED = frozenset(
+    {"Lung upper lobe left", "Lung lower lobe left", "Lung upper lobe right", "Lung middle lobe right",
+     "Lung lower lobe right", "Left atrial appendage", "Brachiocephalic trunk", "Left brachiocephalic vein",
+     "Right brachiocephalic vein", "Left subclavian artery", "Right subclavian artery",
+     "Left common carotid artery", "Right common carotid artery"}
+)  # fmt: skip
+"""Structures whose anatomy differs between the sides: a mirrored volume says nothing true of them."""
