@@ -14,7 +14,7 @@ def target() -> torch.Tensor:
     masks = torch.zeros(3, 32, 24, 40)
     masks[0, 2:20, 2:20, 2:30] = 1
     masks[1, 18:30, 4:22, 5:38] = 1
-    masks[2, 5:9, 5:9, 5:9] = 1
+    masks[2, 5:25, 5:20, 20:39] = 1
     return masks
 
 
@@ -26,9 +26,10 @@ def test_the_same_generator_state_gives_the_same_prompts(target: torch.Tensor) -
 
 def test_about_a_third_of_samples_have_no_prompt_and_all_values_are_zero_or_one(target: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
+    settings = PromptSimulation(block_drop=(0.3, 0.5), class_drop=0.0)
     empty = 0
     for _ in range(400):
-        prompts = simulate_prompts(target, rng)
+        prompts = simulate_prompts(target, rng, settings)
         assert prompts.union.shape == (1, 32, 24, 40)
         assert prompts.classes.shape == target.shape
         assert set(torch.cat([prompts.union, prompts.classes]).unique().tolist()) <= {0.0, 1.0}

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_inputs import noise
 
 from MedalSLib.errors import InputError
-from MedalSLib.training.losses import deep_supervision_weights, segmentation_loss
+from MedalSLib.training.losses import deep_supervision_weights, level_loss, segmentation_loss
 from MedalSLib.training.schedule import cosine_restarts, published_schedule
 
 
@@ -58,11 +59,15 @@ def test_the_loss_is_the_mean_over_real_queries_of_all_samples_and_weighted_over
     np.testing.assert_allclose(parts.values(), [total, *dice, *bce], rtol=0, atol=1e-6)
 
 
-def test_golden_loss_figures_are_consistent_with_three_and_two_real_queries(golden: Path) -> None:
-    """They hold the total, the Dice parts of two samples and their cross-entropy parts."""
+def test_the_loss_of_one_level_gives_the_golden_figures(golden: Path) -> None:
+    """Total, Dice of each sample, cross-entropy of each sample; the first of sample 1's three queries is padding."""
     with np.load(golden / "misc.npz", allow_pickle=False) as figures:
-        total, dice_0, dice_1, bce_0, bce_1 = figures["open/loss"]
-    assert total == pytest.approx(0.6 * (dice_0 + bce_0) + 0.4 * (dice_1 + bce_1), abs=1e-6)
+        expected = figures["open/loss"]
+    shape = (2, 3, 16, 16, 8)
+    logits = torch.from_numpy(noise("loss/logits", shape))
+    target = torch.from_numpy(noise("loss/mask", shape, "u") > 0.7).float()
+    parts = level_loss(logits, target, torch.tensor([[1, 1, 1], [0, 1, 1]]), deep_supervision_weights(4)[0])
+    np.testing.assert_allclose(parts.values(), expected, rtol=0, atol=1e-6)
 
 
 def test_an_absent_structure_that_is_not_predicted_costs_nothing() -> None:
