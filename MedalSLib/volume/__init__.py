@@ -4,20 +4,37 @@ Importing this room loads numpy only; the libraries that read and write files ar
 them.
 """
 
+from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_challenge_result
+from MedalSLib.volume.files import check_output
 from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
+from MedalSLib.volume.image import Image, Source
+from MedalSLib.volume.modality import MODALITIES, ModalityGuess, guess_modality
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.resample import resample_mask
 from MedalSLib.volume.windows import AS_IS, PERCENTILE, WINDOWS, Window, apply_window, group_by_window, parse_window
 
 __all__ = [
     "AS_IS",
+    "MODALITIES",
     "PERCENTILE",
     "WINDOWS",
     "Box",
+    "ChallengeCase",
     "Grid",
+    "Image",
+    "ModalityGuess",
     "NetworkFrame",
+    "Source",
     "Window",
     "apply_window",
     "axial_grid",
+    "check_output",
     "group_by_window",
+    "guess_modality",
     "parse_window",
+    "read_challenge",
+    "read_image",
+    "resample_mask",
     "same_grid",
+    "write_challenge_result",
 ]
