@@ -1,8 +1,8 @@
 """Tiles that overlap by half, and the Gaussian weights they are blended with.
 
-MONAI's `sliding_window_inference` was measured against the published figures: its tile boxes are the same, its
-Gaussian is not (largest difference 0.1 of a peak of 10 at 64x64x32, and it is not rounded to half precision), and it
-keeps every class of the whole volume.  So only scipy's filter is used here.
+MONAI's `sliding_window_inference` was measured against the published figures: its tile boxes are the same for every
+axis length from 192 to 1200, its Gaussian is not (at a peak of 10 it differs by up to 1.0 at 64x64x32 and 0.22 at
+192x192x192, and ends at 0.01 instead of 6e-8), and it keeps every class of the whole volume.  So scipy's filter serves.
 """
 
 from __future__ import annotations

@@ -1,0 +1,48 @@
+"""How a run computes: device, precision and what is held at once.  The memory ladder turns one into the next."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and in which precision the networks run, and how much is held at once.
+
+    Only `autocast` and half-precision accumulators change the figures; all else gives the same masks.
+
+    Attributes:
+        device: Torch device of the networks.
+        autocast: Precision of the networks, None for float32.
+        accumulator_device: Where probabilities are blended; None for `device`.
+        accumulator_dtype: float32, or float16 (blended probabilities are then exact to about 0.001).
+        class_chunk: Classes blended in one sweep over the patches, None for all.  Further sweeps run the networks
+            again, unless the voxel features of patches without prompts are cached.
+        batch_passes: Whether the two passes of a prompted patch run as one batch.
+    """
+
+    device: str = "cpu"
+    autocast: torch.dtype | None = None
+    accumulator_device: str | None = None
+    accumulator_dtype: torch.dtype = torch.float32
+    class_chunk: int | None = None
+    batch_passes: bool = False
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device of the networks."""
+        return torch.device(self.device)
+
+    @property
+    def blending_device(self) -> torch.device:
+        """The device of the accumulators."""
+        return torch.device(self.accumulator_device or self.device)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """Return the autocast context of the networks."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.torch_device.type, dtype=self.autocast)

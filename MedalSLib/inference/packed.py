@@ -1,0 +1,59 @@
+"""Boolean masks kept as bits: a hundred masks of a large volume would not fit otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Half-open bounds along the three axes of the array at hand."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """A boolean volume, eight voxels a byte along its last axis.
+
+    Attributes:
+        bits: uint8 (A, B, ceil(C / 8)).
+        shape: (A, B, C).
+    """
+
+    bits: np.ndarray
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def pack(cls, mask: np.ndarray) -> PackedMask:
+        """Pack a boolean (A, B, C) array."""
+        first, second, third = mask.shape
+        return cls(np.packbits(mask, axis=-1), (first, second, third))
+
+    def unpack(self) -> np.ndarray:
+        """Return the boolean array, newly made."""
+        return np.unpackbits(self.bits, axis=-1, count=self.shape[2]).view(bool)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no voxel is set."""
+        return not self.bits.any()
+
+
+class PackedMasks(Mapping[str, np.ndarray]):
+    """Masks by key, unpacked each time they are asked for."""
+
+    def __init__(self, masks: Mapping[str, PackedMask]) -> None:
+        self._masks = dict(masks)
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._masks[key].unpack()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def packed(self, key: str) -> PackedMask:
+        """Return a mask as bits."""
+        return self._masks[key]

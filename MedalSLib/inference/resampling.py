@@ -1,0 +1,134 @@
+"""Images and masks to a plan's grid and back, on any device, one class at a time.
+
+The published resampling is trilinear; where slices are more than three times as thick as the in-plane spacing it is
+bilinear within slices and takes the nearest slice across them.  A labelmap is resampled one class at a time, the
+largest interpolated value wins, and it is compared in half precision of a thousandth, ties going to the lower label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
+
+_ONE = 1000.0
+"""One, in the units in which interpolated masks are compared."""
+_Interpolation = Callable[[Tensor], Tensor]
+
+
+def preprocess(image_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu") -> Tensor:
+    """Bring an image to the plan's grid.
+
+    Args:
+        image_hwd: Intensities (H, W, D), 0..255.
+        plan: The plan made for its shape.
+        device: Where to resample; the result stays there.
+
+    Returns:
+        float32 (H, W, D) of `plan.shape`, zeros where padded.
+    """
+    image = torch.as_tensor(image_hwd, device=device).to(torch.float32)
+    _same_shape(image, plan)
+    return pad(_interpolation(plan)(image), plan)
+
+
+def labelmap_to_plan(labels_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu") -> Tensor:
+    """Bring a labelmap (H, W, D) of integers to the plan's grid; padding is label 0."""
+    labels = _integers(labels_hwd, device)
+    _same_shape(labels, plan)
+    return pad(_vote(labels, plan.resampled_shape, _interpolation(plan)), plan)
+
+
+def mask_to_plan(mask_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu") -> Tensor:
+    """Bring one boolean mask (H, W, D) to the plan's grid: what `labelmap_to_plan` does with a single label."""
+    mask = torch.as_tensor(mask_hwd, device=device).bool()
+    _same_shape(mask, plan)
+    if not bool(mask.any()):
+        return torch.zeros(plan.shape, dtype=torch.bool, device=mask.device)
+    return pad(_interpolation(plan)(mask.float() * _ONE).half() > _ONE / 2, plan)
+
+
+def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:
+    """Bring a labelmap from a plan's unpadded grid back to the volume's own: trilinear votes, in any anisotropy."""
+    labels = _integers(labels_hwd, None)
+    shape = _shape(shape_hwd)
+    return _vote(labels, shape, lambda values: trilinear(values, shape))
+
+
+def trilinear(values: Tensor, shape_hwd: Sequence[int]) -> Tensor:
+    """Resample float values (H, W, D) to another shape over the same extent (voxel edges aligned)."""
+    shape = _shape(shape_hwd)
+    if tuple(values.shape) == shape:
+        return values
+    return functional.interpolate(values[None, None].float(), size=shape, mode="trilinear", align_corners=False)[0, 0]
+
+
+def pad(values: Tensor, plan: ResamplingPlan) -> Tensor:
+    """Add the plan's zeros at the end of each axis."""
+    high, wide, deep = plan.padding
+    return functional.pad(values, (0, deep, 0, wide, 0, high)) if any(plan.padding) else values
+
+
+def unpad(values: Tensor, plan: ResamplingPlan) -> Tensor:
+    """Take the plan's zeros off the last three axes."""
+    high, wide, deep = plan.resampled_shape
+    return values[..., :high, :wide, :deep]
+
+
+def _interpolation(plan: ResamplingPlan) -> _Interpolation:
+    """Return the interpolation the plan asks for, as a function of float values (H, W, D)."""
+    shape, axis = plan.resampled_shape, plan.separate_axis
+    if axis is None:
+        return lambda values: trilinear(values, shape)
+    return lambda values: _slices_then_nearest(values, shape, axis)
+
+
+def _slices_then_nearest(values: Tensor, shape: Hwd, axis: int) -> Tensor:
+    """Resample bilinearly within slices, then take the nearest slice along `axis`."""
+    in_plane = tuple(size for other, size in enumerate(shape) if other != axis)
+    slices = values.movedim(axis, 0)
+    if tuple(slices.shape[1:]) != in_plane:
+        slices = functional.interpolate(slices[None], size=in_plane, mode="bilinear", align_corners=False)[0]
+    volume = slices.movedim(0, axis)
+    if tuple(volume.shape) == shape:
+        return volume
+    return functional.interpolate(volume[None, None], size=shape, mode="nearest-exact")[0, 0]
+
+
+def _vote(labels: Tensor, shape: Hwd, interpolate: _Interpolation) -> Tensor:
+    """Give each voxel the label whose mask has the largest interpolated value; memory for one class at a time."""
+    if tuple(labels.shape) == shape:
+        return labels
+    values = torch.unique(labels).tolist()
+    result = torch.full(shape, values[0], dtype=labels.dtype, device=labels.device)
+    if len(values) == 1:
+        return result
+    best: Tensor | None = None
+    for value in values:
+        votes = interpolate((labels == value).float() * _ONE).half()
+        if best is None:
+            best = votes
+            continue
+        result[votes > best] = value
+        torch.maximum(best, votes, out=best)
+    return result
+
+
+def _integers(labels_hwd: np.ndarray | Tensor, device: torch.device | str | None) -> Tensor:
+    labels = torch.as_tensor(labels_hwd, device=device)
+    return labels if labels.dtype in (torch.uint8, torch.int16, torch.int32) else labels.to(torch.int32)
+
+
+def _same_shape(values: Tensor, plan: ResamplingPlan) -> None:
+    if tuple(values.shape) != plan.original_shape:
+        raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {tuple(values.shape)}")
+
+
+def _shape(shape_hwd: Sequence[int]) -> Hwd:
+    high, wide, deep = (int(size) for size in shape_hwd)
+    return high, wide, deep

@@ -1,0 +1,156 @@
+"""One stage from end to end: a volume, its plan and text queries to labels and masks on the volume's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from MedalSLib.inference.accumulator import SlabAccumulator
+from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.predictor import FeatureCache, Network, PatchPredictor
+from MedalSLib.inference.prompts import LabelmapVolume, MaskVolume, Permutation, PromptVolume, seeded_permutation
+from MedalSLib.inference.resampling import preprocess
+from MedalSLib.inference.resampling_policy import ResamplingPlan
+from MedalSLib.inference.sinks import LabelSink, MaskSink, Sink, StageResult
+from MedalSLib.inference.tiling import Tile
+
+TileOrder = Callable[[Sequence[Tile]], Sequence[Tile]]
+
+
+@dataclass(frozen=True)
+class StageHooks:
+    """What a caller may watch and steer in a stage.
+
+    Attributes:
+        on_patch: Called as `(done, total)` after each patch.
+        should_cancel: Asked before each run of the network; True ends the stage with `CancelledError`.
+        cache: Voxel features of patches without prompts; its keys are this plan's tiles, so one cache belongs to one
+            image, one network and one plan.
+        tile_order: Returns the tiles in the order in which they should run.  The answer does not depend on it, but the
+            accumulators then hold the whole volume.
+    """
+
+    on_patch: Callable[[int, int], None] | None = None
+    should_cancel: Callable[[], bool] | None = None
+    cache: FeatureCache | None = None
+    tile_order: TileOrder | None = None
+
+
+def run_stage(
+    network: Network,
+    queries: Tensor,
+    image_hwd: np.ndarray | Tensor,
+    plan: ResamplingPlan,
+    class_masks: np.ndarray | Mapping[int, np.ndarray] | None = None,
+    *,
+    label_values: Sequence[int] | None = None,
+    instance: bool = False,
+    policy: Literal["product", "published"] = "product",
+    seed: int = 0,
+    permutation: Permutation | None = None,
+    compute: Compute | None = None,
+    hooks: StageHooks | None = None,
+) -> StageResult:
+    """Run one stage.
+
+    Args:
+        network: A `MedalS` in evaluation mode, on `compute.device`.
+        queries: Text queries [N, Q].
+        image_hwd: Intensities (H, W, D), 0..255.
+        plan: The plan made for this volume, these classes and this network.
+        class_masks: Prompts on the volume's own grid: a labelmap (H, W, D) whose labels are `label_values`, or boolean
+            masks (H, W, D), which may overlap, by position of the class among the queries; None for no prompts.
+        label_values: Label of each class, 1..N by default; the product's labelmap always has 1..N.
+        instance: Whether the classes are instance targets, which are refined from their own prediction.
+        policy: "published" (argmax on the plan's grid, labels resampled back) or "product" (a mask for each class).
+        seed: Seed of the random prompt blocks.
+        permutation: Order of the prompt blocks; None for the seeded one.
+        compute: Device, precision and chunks.
+        hooks: What to watch and steer.
+
+    Raises:
+        CancelledError: The run was cancelled; nothing of it is kept.
+        ValueError: The image or a mask does not have the plan's shape.
+    """
+    compute, hooks = compute or Compute(), hooks or StageHooks()
+    count = len(queries)
+    values = tuple(range(1, count + 1)) if label_values is None else tuple(int(value) for value in label_values)
+    with torch.inference_mode():
+        volume = preprocess(image_hwd, plan)
+        prompts = _prompt_volume(class_masks, values, plan)
+        sink: Sink = (
+            LabelSink(plan, values, compute.blending_device)
+            if policy == "published"
+            else MaskSink(plan, count, compute.blending_device)
+        )
+        predictor = PatchPredictor(
+            network,
+            queries,
+            compute,
+            permutation or seeded_permutation(seed),
+            plan.refinement_iterations if instance else 0,
+            hooks.cache,
+            hooks.should_cancel,
+        )
+        _sweep_all(predictor, volume, prompts, plan, sink, compute, hooks)
+        return sink.result()
+
+
+def _sweep_all(
+    predictor: PatchPredictor,
+    volume: Tensor,
+    prompts: PromptVolume | None,
+    plan: ResamplingPlan,
+    sink: Sink,
+    compute: Compute,
+    hooks: StageHooks,
+) -> None:
+    """Run all patches, once for each chunk of classes, and hand final rows to the sink."""
+    chunk = compute.class_chunk or predictor.count
+    starts = range(0, predictor.count, max(1, chunk))
+    total, done = len(starts) * len(plan.tiles), 0
+    for start in starts:
+        stop = min(start + chunk, predictor.count)
+        sink.begin(start, stop)
+        rows = plan.shape[0] if hooks.tile_order else plan.patch[0]
+        slab = SlabAccumulator(
+            stop - start, plan.shape, plan.patch, rows, compute.accumulator_dtype, compute.blending_device
+        )
+        for group, final in _groups(plan, hooks.tile_order):
+            for tile in group:
+                patch = volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(compute.torch_device)
+                prompt = None if prompts is None else prompts.patch(tile, compute.torch_device)
+                slab.add(tile, predictor.probabilities(patch, prompt, tile, start, stop), start)
+                done += 1
+                if hooks.on_patch is not None:
+                    hooks.on_patch(done, total)
+            sink.take(*slab.finish(final))
+            slab.advance(final)
+
+
+def _groups(plan: ResamplingPlan, order: TileOrder | None) -> Iterator[tuple[Sequence[Tile], int]]:
+    """Yield tiles that run together, and the row before which all is final afterwards."""
+    if order is not None:
+        ordered = tuple(order(plan.tiles))
+        if sorted(ordered) != sorted(plan.tiles):
+            raise ValueError("tile_order must return the same tiles in another order")
+        yield ordered, plan.shape[0]
+        return
+    heights = sorted({tile[0] for tile in plan.tiles})
+    for height, final in zip(heights, [*heights[1:], plan.shape[0]], strict=True):
+        yield [tile for tile in plan.tiles if tile[0] == height], final
+
+
+def _prompt_volume(
+    class_masks: np.ndarray | Mapping[int, np.ndarray] | None, values: Sequence[int], plan: ResamplingPlan
+) -> PromptVolume | None:
+    if class_masks is None:
+        return None
+    if isinstance(class_masks, Mapping):
+        return MaskVolume(class_masks, len(values), plan) if class_masks else None
+    return LabelmapVolume(class_masks, values, plan)
