@@ -66,7 +66,7 @@ def dicom_common(sop_class: str, series: str, number: int, shape: tuple[int, int
     uid = generate_uid()
     ds = FileDataset("", {}, file_meta=dicom_meta(sop_class, uid), preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = sop_class, uid, series
-    ds.StudyInstanceUID = ds.FrameOfReferenceUID = series + ".1"
+    ds.StudyInstanceUID = ds.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.7"
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Doe^Jane", "SECRET-1", "19700101", "F"
     ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID, ds.ReferringPhysicianName = (
         "20240101",
