@@ -1,1 +1,1 @@
-
+"""Challenge metrics, the interactive track's measure, and the evaluation of whole folders."""

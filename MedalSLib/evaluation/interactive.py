@@ -1,0 +1,177 @@
+"""The interactive track's measure: correct the largest error, ask again, and see how fast the scores rise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from MedalSLib.errors import InputError
+from MedalSLib.evaluation.metrics import dice, surface_dice
+
+Kind = Literal["click", "stroke"]
+Segmenter = Callable[[np.ndarray, "Correction"], np.ndarray]
+"""Called with the present mask (D, H, W) and the newest correction; returns the next mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What a user would do about the largest error.
+
+    Attributes:
+        add: True to paint what was missed, False to erase what is too much.
+        center_dhw: The click: the voxel of the error that lies deepest inside it.
+        painted: Boolean (D, H, W): the voxels of the brush, all of them inside the error.
+    """
+
+    add: bool
+    center_dhw: tuple[int, int, int]
+    painted: np.ndarray
+
+    def apply(self, mask: np.ndarray) -> np.ndarray:
+        """Return the mask with the brush applied, as the prompt and the lock of the next round."""
+        return mask | self.painted if self.add else mask & ~self.painted
+
+
+@dataclass(frozen=True)
+class InteractiveScores:
+    """How the scores rose.
+
+    Attributes:
+        dsc: Dice before the first correction and after each.
+        nsd: Surface Dice likewise.
+        dsc_auc: Area under `dsc` over the rounds, 0..1 (trapezoids; 1 if perfect from the start).
+        nsd_auc: Area under `nsd` likewise.
+        added: For each correction, whether it painted (True) or erased (False).
+    """
+
+    dsc: tuple[float, ...]
+    nsd: tuple[float, ...]
+    dsc_auc: float
+    nsd_auc: float
+    added: tuple[bool, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+
+def next_correction(
+    truth: np.ndarray,
+    found: np.ndarray,
+    spacing_dhw: Sequence[float] = (1.0, 1.0, 1.0),
+    kind: Kind = "click",
+    radius_mm: float = 4.0,
+) -> Correction | None:
+    """Return the correction of the largest 6-connected region of error, None if there is no error.
+
+    Args:
+        truth: Boolean (D, H, W).
+        found: Boolean (D, H, W).
+        spacing_dhw: Spacing in mm.
+        kind: "click" paints a ball around the deepest voxel; "stroke" paints a line through it, within its slice and
+            along the error's longest direction there.
+        radius_mm: Radius of the brush.
+
+    Raises:
+        InputError: The arrays are of different shapes, or the kind is unknown.
+    """
+    import cc3d
+    from scipy.ndimage import distance_transform_edt
+
+    if truth.shape != found.shape or truth.ndim != 3:
+        raise InputError("The truth and the result are on different grids.", "Bring them onto one grid first.")
+    if kind not in ("click", "stroke"):
+        raise InputError(f"The correction '{kind}' is unknown.", "Use 'click' or 'stroke'.")
+    truth, found = truth.astype(bool), found.astype(bool)
+    # Missed and surplus voxels are different errors even where they touch.
+    regions, count = cc3d.connected_components(
+        (truth & ~found).astype(np.uint8) + 2 * (found & ~truth).astype(np.uint8), connectivity=6, return_N=True
+    )
+    if not count:
+        return None
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    error = regions == int(sizes.argmax())
+    start = np.array([np.flatnonzero(error.any(axis=axes))[0] for axes in ((1, 2), (0, 2), (0, 1))])
+    stop = np.array([np.flatnonzero(error.any(axis=axes))[-1] + 1 for axes in ((1, 2), (0, 2), (0, 1))])
+    box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
+    inside = error[box]
+    depth = distance_transform_edt(np.pad(inside, 1), sampling=spacing_dhw)[1:-1, 1:-1, 1:-1]
+    center = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+    core = np.zeros(inside.shape, bool)
+    if kind == "click":
+        core[tuple(center)] = True
+    else:
+        _draw_line(core, inside, center, np.asarray(spacing_dhw, float))
+    brush = distance_transform_edt(~core, sampling=spacing_dhw) <= radius_mm
+    painted = np.zeros(truth.shape, bool)
+    painted[box] = inside & (brush | core)
+    d, h, w = (int(value) for value in center + start)
+    return Correction(bool(truth[d, h, w]), (d, h, w), painted)
+
+
+def interactive_scores(
+    truth: np.ndarray,
+    first: np.ndarray,
+    segment: Segmenter,
+    spacing_dhw: Sequence[float],
+    rounds: int = 5,
+    kind: Kind = "click",
+    tolerance_mm: float = 2.0,
+    radius_mm: float = 4.0,
+) -> InteractiveScores:
+    """Correct the result `rounds` times and score it before the first correction and after each.
+
+    Args:
+        truth: Boolean (D, H, W).
+        first: Result without any correction.
+        segment: Gives the next result from the present one and the newest correction.
+        spacing_dhw: Spacing in mm.
+        rounds: Number of corrections; fewer if the result becomes perfect, whose scores then count for the rest.
+        kind: "click" or "stroke".
+        tolerance_mm: Tolerance of the surface Dice.
+        radius_mm: Radius of the brush.
+
+    Raises:
+        InputError: The truth is empty, `rounds` is below 1, or arrays are on different grids.
+    """
+    if not truth.any():
+        raise InputError("The true structure is empty, so no correction can be simulated.", "Leave this case out.")
+    if rounds < 1:
+        raise InputError(f"{rounds} rounds were asked for.", "Ask for at least one.")
+    truth, mask = truth.astype(bool), first.astype(bool)
+    dsc, nsd, added = [dice(truth, mask)], [surface_dice(truth, mask, spacing_dhw, tolerance_mm)], []
+    for _ in range(rounds):
+        correction = next_correction(truth, mask, spacing_dhw, kind, radius_mm)
+        if correction is not None:
+            mask = np.asarray(segment(mask, correction)).astype(bool)
+            added.append(correction.add)
+        dsc.append(dice(truth, mask))
+        nsd.append(surface_dice(truth, mask, spacing_dhw, tolerance_mm))
+    return InteractiveScores(tuple(dsc), tuple(nsd), _area(dsc), _area(nsd), tuple(added))
+
+
+def _area(values: Sequence[float]) -> float:
+    array = np.asarray(values)
+    return float(((array[1:] + array[:-1]) / 2).mean())
+
+
+def _draw_line(core: np.ndarray, inside: np.ndarray, center: np.ndarray, spacing: np.ndarray) -> None:
+    """Set in `core` the voxels of a straight line through `center`, in its slice, until it leaves `inside`."""
+    plane = np.argwhere(inside[center[0]])
+    spread = (plane - center[1:]) * spacing[1:]
+    directions = np.linalg.eigh(spread.T @ spread)[1]
+    step = directions[:, -1] / spacing[1:]
+    step = step / np.abs(step).max()
+    core[tuple(center)] = True
+    for sign in (1.0, -1.0):
+        length = 1
+        while True:
+            h, w = np.rint(center[1:] + sign * length * step).astype(int)
+            if not (0 <= h < inside.shape[1] and 0 <= w < inside.shape[2]) or not inside[center[0], h, w]:
+                break
+            core[center[0], h, w] = True
+            length += 1
