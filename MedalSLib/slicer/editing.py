@@ -1,0 +1,140 @@
+"""The door to Slicer's segment editor: masking, undo, one place that changes voxels of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import slicer
+
+from MedalSLib.slicer.lattice import Patch, toOrientedImage
+from MedalSLib.slicer.segments import SURFACE
+
+UNDO_STATES = 10
+_NODE_TAG = "MedalS"
+
+
+class SegmentEditing:
+    """Changes segments as the Segment Editor's effects do: within its editable area and intensity range.
+
+    In the application, pass the node of the embedded editor widget and its `saveStateForUndo`, so that the widget's
+    own undo button takes the changes back; without arguments the object has an editor node and a history of its own.
+
+    Args:
+        scene: The scene of the segmentations.
+        editorNode: vtkMRMLSegmentEditorNode with the user's masking settings; None for one of our own.
+        saveStateForUndo: Saves a state in the history that the user's undo button works on.
+    """
+
+    def __init__(
+        self, scene: Any, editorNode: Any = None, saveStateForUndo: Callable[[], object] | None = None
+    ) -> None:
+        self._scene = scene
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(scene)
+        if saveStateForUndo is None:
+            self._logic.SetMaximumNumberOfUndoStates(UNDO_STATES)
+            self._saveState: Callable[[], object] = self._logic.SaveStateForUndo
+        else:
+            self._logic.SetSegmentationHistory(None)  # the widget keeps the history
+            self._saveState = saveStateForUndo
+        self._ownNode = editorNode is None
+        if editorNode is not None:
+            self._logic.SetSegmentEditorNode(editorNode)
+
+    @property
+    def logic(self) -> Any:
+        """The vtkSlicerSegmentEditorLogic in use."""
+        return self._logic
+
+    @property
+    def node(self) -> Any:
+        """The vtkMRMLSegmentEditorNode in use; our own is made again after the scene was closed."""
+        node = self._logic.GetSegmentEditorNode()
+        if self._ownNode and (node is None or node.GetScene() is None):
+            node = self._scene.GetSingletonNode(_NODE_TAG, "vtkMRMLSegmentEditorNode")
+            if node is None:
+                node = self._scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+                node.UnRegister(None)
+                node.SetSingletonTag(_NODE_TAG)
+                node.SetHideFromEditors(True)
+                node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+                node = self._scene.AddNode(node)
+            self._logic.SetSegmentEditorNode(node)
+        return node
+
+    def edit(self, segmentationNode: Any, volumeNode: Any) -> None:
+        """Make a segmentation the one that is edited; the history of another one is given up, as in Slicer."""
+        node = self.node
+        if node.GetSegmentationNode() is not segmentationNode:
+            node.SetAndObserveSegmentationNode(segmentationNode)
+        if node.GetSourceVolumeNode() is not volumeNode:
+            node.SetAndObserveSourceVolumeNode(volumeNode)
+        self._logic.SetSegmentEditorNode(node)
+
+    def saveState(self) -> None:
+        """Save one state for undo."""
+        self._saveState()
+
+    def undo(self) -> None:
+        """Restore the previous state (own history only; in the application the widget has the button)."""
+        self._logic.Undo()
+
+    def redo(self) -> None:
+        """Restore the next state (own history only)."""
+        self._logic.Redo()
+
+    def add(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
+        """Set the voxels of a patch in a segment; other segments stay as they are and may overlap."""
+        self._modify(segmentationNode, segmentID, patch, self._logic.ModificationModeAdd, bypassMasking)
+
+    def remove(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
+        """Clear the voxels of a patch in a segment; other segments stay as they are."""
+        self._modify(segmentationNode, segmentID, patch, self._logic.ModificationModeRemove, bypassMasking)
+
+    def _modify(self, segmentationNode: Any, segmentID: str, patch: Patch, mode: int, bypassMasking: bool) -> None:
+        cropped = patch.cropped()
+        if cropped.isEmpty:
+            return
+        with self._masking(segmentID, bypassMasking):
+            self._logic.ModifySegmentByLabelmap(
+                segmentationNode, segmentID, toOrientedImage(cropped), mode, False, bypassMasking
+            )
+
+    @contextmanager
+    def _masking(self, segmentID: str, bypass: bool) -> Iterator[None]:
+        """Let overlaps be ours to decide, and give the masks what they look at; put the user's settings back."""
+        node = self.node
+        blocked = node.StartModify()
+        overwrite, selected = node.GetOverwriteMode(), node.GetSelectedSegmentID()
+        intensity = node.GetSourceVolumeIntensityMask()
+        everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        try:
+            node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+            if bypass and intensity:
+                node.SetSourceVolumeIntensityMask(False)  # `bypassMasking` alone does not bypass it
+            elif intensity or node.GetMaskMode() != everywhere:
+                node.SetSelectedSegmentID(segmentID)
+                self._logic.ResetModifierLabelmapToDefault()
+            yield
+        finally:
+            node.SetOverwriteMode(overwrite)
+            node.SetSourceVolumeIntensityMask(intensity)
+            if node.GetSelectedSegmentID() != selected:
+                node.SetSelectedSegmentID(selected)
+            node.EndModify(blocked)
+
+
+@contextmanager
+def surfaceLater(segmentationNode: Any, segmentID: str) -> Iterator[None]:
+    """Make a segment's 3-D surface once after all changes, instead of after each; other surfaces are not touched."""
+    segmentation = segmentationNode.GetSegmentation()
+    shown = segmentation.ContainsRepresentation(SURFACE) and segmentation.GetSourceRepresentationName() != SURFACE
+    if shown:
+        segmentation.GetSegment(segmentID).RemoveRepresentation(SURFACE)
+    try:
+        yield
+    finally:
+        if shown and segmentation.GetSegment(segmentID) is not None:
+            segmentation.CreateRepresentation(SURFACE)

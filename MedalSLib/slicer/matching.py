@@ -1,0 +1,63 @@
+"""Which structure a segment means: by what wrote it, by its terminology codes, then by its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from MedalSLib.slicer import segments, targets
+from MedalSLib.slicer.terminology import structureOfTerminology
+from MedalSLib.vocabulary import resolve
+
+How = Literal["result", "terminology", "name", ""]
+
+
+@dataclass(frozen=True)
+class SegmentMatch:
+    """A segment as a spatial prompt.
+
+    Attributes:
+        segmentID: ID of the segment.
+        name: Its name, as the user sees it.
+        structure: Published name it stands for, empty if none was found; the user may change it.
+        how: What told: an earlier result, its terminology, or its name.
+        empty: Whether it has no voxels.
+        locked: Whether the user locked it.
+    """
+
+    segmentID: str
+    name: str
+    structure: str
+    how: How
+    empty: bool
+    locked: bool
+
+
+def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
+    """Return every segment of a segmentation with the structure it stands for in a modality.
+
+    Segments with one instance of a structure are left out: they are no prompt for the whole of it.
+    """
+    found = []
+    for segmentID in segments.segmentIDs(segmentationNode):
+        segment = segments.segmentOf(segmentationNode, segmentID)
+        if targets.instanceOf(segment):
+            continue
+        structure, how = _structureOf(segment, modality)
+        empty = segment.GetRepresentation(segments.LABELMAP) is not None and (
+            segments.storedPatch(segmentationNode, segmentID).isEmpty
+        )
+        found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, targets.isLocked(segment)))
+    return found
+
+
+def _structureOf(segment: Any, modality: str) -> tuple[str, How]:
+    ours = targets.structureOf(segment)
+    if ours:
+        return ours, "result"
+    coded = structureOfTerminology(targets.terminologyOf(segment), modality)
+    if coded:
+        return coded, "terminology"
+    understood = resolve(segment.GetName(), modality=modality)
+    names = [name for resolution in understood for name in resolution.classes]
+    return (names[0], "name") if len(names) == 1 else ("", "")

@@ -1,0 +1,102 @@
+"""Time series: the frames of a sequence of volumes, and a segmentation for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+
+from MedalSLib.errors import InputError
+from MedalSLib.slicer.segmentations import placeBesideVolume, prepareSegmentation
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSequence:
+    """A volume node that shows one frame at a time.
+
+    Attributes:
+        browser: vtkMRMLSequenceBrowserNode that moves through the frames.
+        sequence: vtkMRMLSequenceNode with the frames.
+        volume: The proxy: the volume node in the scene that shows the current frame.
+    """
+
+    browser: Any
+    sequence: Any
+    volume: Any
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return int(self.browser.GetNumberOfItems())
+
+    @property
+    def current(self) -> int:
+        """Index of the frame that is shown."""
+        return int(self.browser.GetSelectedItemNumber())
+
+    def show(self, frame: int) -> None:
+        """Show a frame; the results on its segmentation are stored first.
+
+        Raises:
+            InputError: There is no such frame.
+        """
+        if not 0 <= frame < self.count:
+            raise InputError(
+                f"{self.volume.GetName()} has {self.count} frames, none with the number {frame + 1}.",
+                "Choose one of its frames.",
+            )
+        self.browser.SetSelectedItemNumber(frame)
+        _logic().UpdateProxyNodesFromSequences(self.browser)
+
+    def frames(self) -> Iterator[int]:
+        """Show one frame after the other, and the first shown one again at the end (also after an error)."""
+        shown = self.current
+        try:
+            for frame in range(self.count):
+                self.show(frame)
+                yield frame
+        finally:
+            self.show(shown)
+
+
+def sequenceOf(volumeNode: Any) -> VolumeSequence | None:
+    """Return the sequence of which a volume shows a frame, None if it shows none."""
+    logic = _logic()
+    browser = logic.GetFirstBrowserNodeForProxyNode(volumeNode)
+    if browser is None:
+        return None
+    return VolumeSequence(browser, browser.GetSequenceNode(volumeNode), volumeNode)
+
+
+def addSegmentationSequence(series: VolumeSequence, name: str = "") -> Any:
+    """Add a segmentation that has its own segments in each frame, and return its proxy node.
+
+    The new sequence moves with the volume's and keeps what is written while a frame is shown.
+
+    Args:
+        series: The volume's sequence.
+        name: Name of the segmentation; "<volume> segmentation" if empty.
+    """
+    scene = series.volume.GetScene()
+    wanted = scene.GenerateUniqueName(name or f"{series.volume.GetName()} segmentation")
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", f"{wanted} sequence")
+    sequence.SetIndexName(series.sequence.GetIndexName())
+    sequence.SetIndexUnit(series.sequence.GetIndexUnit())
+    sequence.SetIndexType(series.sequence.GetIndexType())
+    template = slicer.vtkMRMLSegmentationNode()
+    for item in range(series.sequence.GetNumberOfDataNodes()):
+        sequence.SetDataNodeAtValue(template, series.sequence.GetNthIndexValue(item))
+    series.browser.AddSynchronizedSequenceNode(sequence)
+    _logic().UpdateProxyNodesFromSequences(series.browser)
+    proxy = series.browser.GetProxyNode(sequence)
+    proxy.SetName(wanted)
+    series.browser.SetSaveChanges(sequence, True)
+    prepareSegmentation(proxy, series.volume)
+    placeBesideVolume(proxy, series.volume)
+    return proxy
+
+
+def _logic() -> Any:
+    return slicer.modules.sequences.logic()

@@ -1,0 +1,100 @@
+"""Which segment a result belongs to, and how segments of ours are marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+
+from MedalSLib.slicer.segments import LABELMAP, segmentIDs, segmentOf, storedPatch
+
+STRUCTURE_TAG = "MedalS.Structure"
+INSTANCE_TAG = "MedalS.Instance"
+LOCK_TAG = "MedalS.Locked"
+
+
+def structureOf(segment: Any) -> str:
+    """Return the published name whose result a segment holds, empty if it is none of ours."""
+    return tag(segment, STRUCTURE_TAG)
+
+
+def instanceOf(segment: Any) -> int:
+    """Return the number of the instance that a segment holds, 0 if it holds the whole structure."""
+    text = tag(segment, INSTANCE_TAG)
+    return int(text) if text.isdigit() else 0
+
+
+def isLocked(segment: Any) -> bool:
+    """Whether a segment was locked by the user: no run changes it."""
+    return tag(segment, LOCK_TAG) == "1"
+
+
+def setLocked(segmentationNode: Any, segmentID: str, locked: bool) -> None:
+    """Lock or unlock a segment; kept in the scene and in .seg.nrrd files."""
+    segment = segmentOf(segmentationNode, segmentID)
+    if locked:
+        segment.SetTag(LOCK_TAG, "1")
+    else:
+        segment.RemoveTag(LOCK_TAG)
+
+
+def tag(segment: Any, name: str) -> str:
+    """Return the value of a segment's tag, empty if it has none."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def terminologyOf(segment: Any) -> str:
+    """Return a segment's terminology tag, empty if it has none."""
+    return tag(segment, slicer.vtkSegment.GetTerminologyEntryTagName())
+
+
+def findTarget(segmentationNode: Any, structure: str, instance: int = 0) -> str:
+    """Return the ID of the segment that holds, or is meant to hold, the result of a structure; empty if none.
+
+    First a segment that an earlier run wrote; then an empty one of that name, as a user adds before the run.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    for segmentID in segmentIDs(segmentationNode):
+        segment = segmentation.GetSegment(segmentID)
+        if structureOf(segment) == structure and instanceOf(segment) == instance:
+            return segmentID
+    if instance:
+        return ""
+    for segmentID in segmentIDs(segmentationNode):
+        segment = segmentation.GetSegment(segmentID)
+        same = segment.GetName().strip().casefold() == structure.casefold()
+        if same and not structureOf(segment) and storedPatch(segmentationNode, segmentID).isEmpty:
+            return segmentID
+    return ""
+
+
+def adopt(segment: Any, structure: str) -> bool:
+    """Mark a user's segment as the place of a structure's results; False if it was so already."""
+    if structureOf(segment) == structure:
+        return False
+    segment.SetTag(STRUCTURE_TAG, structure)
+    return True
+
+
+def addSegment(segmentationNode: Any, structure: str, instance: int = 0) -> str:
+    """Add an empty segment for a structure, on a layer of its own, and return its ID.
+
+    A layer of its own keeps writing fast and undo small; Slicer merges layers when it saves the file.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    taken = {segmentation.GetSegment(segmentID).GetName() for segmentID in segmentIDs(segmentationNode)}
+    base = f"{structure} {instance}" if instance else structure
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base} ({number})", number + 1
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetTag(STRUCTURE_TAG, structure)
+    if instance:
+        segment.SetTag(INSTANCE_TAG, str(instance))
+    segment.AddRepresentation(LABELMAP, slicer.vtkOrientedImageData())
+    segmentID: str = segmentation.GenerateUniqueSegmentID(name)
+    segmentation.AddSegment(segment, segmentID)
+    return segmentID

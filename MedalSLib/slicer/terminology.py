@@ -1,0 +1,199 @@
+"""SNOMED CT terminology: segments get codes and standard colours, and codes tell which structure a segment is.
+
+Slicer's terminology search by label is exact and case-sensitive, and an entry object that is used twice keeps the
+modifier of its first use.  So entries are built here from the vocabulary's codes, a fresh one for each segment.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from MedalSLib.errors import ModelError
+from MedalSLib.resources import resource
+from MedalSLib.vocabulary.structure import Code, Structure
+from MedalSLib.vocabulary.tables import table
+
+GENERAL_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+OWN_CONTEXT = "Segmentation category and type - Medal S"
+REGION_CONTEXT = "Anatomic codes - DICOM master list"
+FILE_NAME = "SegmentationCategoryTypeModifier-MedalS.term.json"
+Codes = tuple[str, str, str, str]
+"""Code values of type, type modifier, region and region modifier; empty for none."""
+
+_SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#"
+
+
+def describe(segment: Any, structure: str, modality: str) -> None:
+    """Give a segment the codes and the colour of a structure; names outside the vocabulary change nothing.
+
+    Args:
+        segment: vtkSegment.
+        structure: Published name.
+        modality: Modality of the run; another one that has the name will do.
+    """
+    found = structureNamed(structure, modality)
+    if found is None:
+        return
+    segment.SetColor(*[value / 255 for value in found.color])
+    segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), serialized(found))
+
+
+def structureNamed(name: str, modality: str) -> Structure | None:
+    """Return what the vocabulary knows of a published name, in this modality or else in the first that has it."""
+    structures = table().structures
+    exact = structures.get(f"{modality}_{name}")
+    return exact or next((item for item in structures.values() if item.name == name), None)
+
+
+def serialized(structure: Structure) -> str:
+    """Return a structure's codes as Slicer keeps them in a segment's tag.
+
+    The context is Slicer's general list if that has the same type (and side), so that its selector shows the entry;
+    the list that ships with Medal S otherwise.
+    """
+    entry = slicer.vtkSlicerTerminologyEntry()
+    entry.SetTerminologyContextName(GENERAL_CONTEXT if _isGeneral(structure) else OWN_CONTEXT)
+    _set(entry.GetCategoryObject(), structure.category)
+    _set(entry.GetTypeObject(), structure.type)
+    if structure.type_modifier is not None:
+        _set(entry.GetTypeModifierObject(), structure.type_modifier)
+    if structure.region is not None:
+        entry.SetRegionContextName(REGION_CONTEXT)
+        _set(entry.GetRegionObject(), structure.region)
+        if structure.region_modifier is not None:
+            _set(entry.GetRegionModifierObject(), structure.region_modifier)
+    text: str = slicer.vtkSlicerTerminologiesModuleLogic.SerializeTerminologyEntry(entry)
+    return text
+
+
+def structureOfTerminology(text: str, modality: str) -> str:
+    """Return the published name that a segment's terminology tag means in a modality, empty if none.
+
+    Compared by type, modifier and region codes; context, category and wording do not matter.  An entry that fits
+    several structures (a kidney without a side) means none of them.
+    """
+    codes = _codesOf(text)
+    if codes is None:
+        return ""
+    names = _namesByCodes(modality).get(codes, ())
+    return names[0] if len(names) == 1 else ""
+
+
+def loadTerminology(logic: Any) -> bool:
+    """Load the list that ships with Medal S into Slicer's terminologies; call once the application has started.
+
+    Args:
+        logic: vtkSlicerTerminologiesModuleLogic.
+    """
+    try:
+        path = resource(FILE_NAME)
+    except ModelError:
+        return False
+    return bool(logic.LoadTerminologyFromFile(str(path)) == OWN_CONTEXT)
+
+
+def terminologyDocument() -> dict[str, Any]:
+    """Return the terminology of the whole vocabulary in the form that Slicer reads from .term.json files."""
+    categories: dict[str, dict[str, Any]] = {}
+    for item in table().structures.values():
+        category = categories.setdefault(
+            item.category.value, {**_json(item.category), "showAnatomy": "true", "_types": {}}
+        )
+        types = category["_types"]
+        entry = types.setdefault(item.type.value, {**_json(item.type), "_modifiers": {}})
+        if item.type_modifier is None:
+            entry.setdefault("3dSlicerLabel", item.name)
+            entry.setdefault("recommendedDisplayRGBValue", list(item.color))
+        else:
+            entry["_modifiers"].setdefault(
+                item.type_modifier.value,
+                {
+                    **_json(item.type_modifier),
+                    "3dSlicerLabel": item.name,
+                    "recommendedDisplayRGBValue": list(item.color),
+                },
+            )
+    return {
+        "SegmentationCategoryTypeContextName": OWN_CONTEXT,
+        "@schema": _SCHEMA,
+        "SegmentationCodes": {"Category": [_category(categories[key]) for key in sorted(categories)]},
+    }
+
+
+def writeTerminology(path: Path) -> None:
+    """Write `terminologyDocument` to a file; run it after the vocabulary's codes changed."""
+    path.write_text(
+        json.dumps(terminologyDocument(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
+    )
+
+
+def _category(category: dict[str, Any]) -> dict[str, Any]:
+    types = category.pop("_types")
+    category["Type"] = [_type(types[key]) for key in sorted(types)]
+    return category
+
+
+def _type(entry: dict[str, Any]) -> dict[str, Any]:
+    modifiers = entry.pop("_modifiers")
+    if modifiers:
+        entry["Modifier"] = [modifiers[key] for key in sorted(modifiers)]
+        entry.setdefault("recommendedDisplayRGBValue", entry["Modifier"][0]["recommendedDisplayRGBValue"])
+    return entry
+
+
+def _json(code: Code) -> dict[str, Any]:
+    return {"CodeMeaning": code.meaning, "CodingSchemeDesignator": code.scheme, "CodeValue": code.value}
+
+
+def _set(target: Any, code: Code) -> None:
+    target.SetCodingSchemeDesignator(code.scheme)
+    target.SetCodeValue(code.value)
+    target.SetCodeMeaning(code.meaning)
+
+
+def _codesOf(text: str) -> Codes | None:
+    """Read the tag's own format: context~category~type~modifier~region context~region~region modifier."""
+    parts = text.split("~")
+    if len(parts) < 4:
+        return None
+    values = [(part.split("^") + ["", ""])[1] for part in (*parts, "", "", "", "")]
+    return (values[2], values[3], values[5], values[6]) if values[2] else None
+
+
+@lru_cache(maxsize=8)
+def _namesByCodes(modality: str) -> dict[Codes, tuple[str, ...]]:
+    found: dict[Codes, tuple[str, ...]] = {}
+    for item in table().structures.values():
+        # A published class with two spellings counts once, under the preferred one.
+        if item.modality == modality and item.key not in table().secondary:
+            codes = tuple(
+                code.value if code else ""
+                for code in (item.type, item.type_modifier, item.region, item.region_modifier)
+            )
+            key = (codes[0], codes[1], codes[2], codes[3])
+            found[key] = (*found.get(key, ()), item.name)
+    return found
+
+
+def _isGeneral(structure: Structure) -> bool:
+    """Whether Slicer's general list is loaded and has the structure's category, type and modifier."""
+    modules = getattr(slicer, "modules", None)
+    module = getattr(modules, "terminologies", None)
+    if module is None:
+        return False
+    modifier = structure.type_modifier
+    found = module.logic().FindTerminologyNames(
+        structure.category.scheme,
+        structure.category.value,
+        structure.type.scheme,
+        structure.type.value,
+        modifier.scheme if modifier else "",
+        modifier.value if modifier else "",
+        [GENERAL_CONTEXT],
+    )
+    return GENERAL_CONTEXT in tuple(found)

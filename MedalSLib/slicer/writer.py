@@ -1,0 +1,283 @@
+"""Results written into a segmentation, the way a careful colleague would: masks, locks and other segments respected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.errors import InputError
+from MedalSLib.slicer import segments
+from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
+from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, reach, resampled, union
+from MedalSLib.slicer.regions import Region
+from MedalSLib.slicer.terminology import describe
+from MedalSLib.slicer.targets import (
+    STRUCTURE_TAG,
+    addSegment,
+    adopt,
+    findTarget,
+    instanceOf,
+    isLocked,
+    structureOf,
+)
+from MedalSLib.volume.geometry import Box
+
+
+class Overlap(str, Enum):
+    """What happens where a result meets segments that are not part of the run; locked ones never change."""
+
+    ALLOW = "allow"
+    KEEP_OTHERS = "keep"
+    OVERWRITE = "overwrite"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one structure's mask.
+
+    Attributes:
+        structure: Published name.
+        segmentID: Segment that holds it; empty if nothing was written.
+        changed: Whether any voxel changed.
+        reason: Why nothing was written ("locked", "absent"), empty otherwise.
+    """
+
+    structure: str
+    segmentID: str = ""
+    changed: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """A segment as it was before the run.
+
+    Attributes:
+        patch: Its voxels; None if the run added the segment.
+        adopted: Whether the run marked a segment of the user's as the place of its results.
+    """
+
+    patch: Patch | None
+    adopted: bool = False
+
+
+class SegmentWriter:
+    """Writes the structures of one run, each as soon as it is there.
+
+    One undo state is saved before the first change and none later, so one undo takes back the whole run.  `rollback`
+    does the same without the editor's history: for a cancelled run, and for the panel's Revert.
+
+    Args:
+        segmentationNode: Where the results go; see `prepareSegmentation`.
+        volumeNode: The volume whose grid the masks are on.
+        editing: The editor to write through.
+        overlap: What happens where results meet other segments.
+        region: The run's region: nothing outside it changes.  None for everywhere.
+        given: Segment by published name, for structures whose segment the user chose (his prompt is refined in place).
+        excludeIDs: Segments that no result may enter ("not this segment"); they are not changed.
+        modality: Modality of the run, for codes and colours of new segments.
+
+    Raises:
+        InputError: A non-linear transform lies between volume and segmentation.
+    """
+
+    def __init__(
+        self,
+        segmentationNode: Any,
+        volumeNode: Any,
+        editing: SegmentEditing,
+        overlap: Overlap = Overlap.ALLOW,
+        region: Region | None = None,
+        given: Mapping[str, str] | None = None,
+        excludeIDs: Sequence[str] = (),
+        modality: str = "CT",
+    ) -> None:
+        self._node = segmentationNode
+        self._volume = volumeNode
+        self._editing = editing
+        self._overlap = overlap
+        self._given = dict(given or {})
+        self._excluded = frozenset(excludeIDs)
+        self._modality = modality
+        self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
+        stored = segments.segmentationMatrix(segmentationNode)
+        self._matrix = self._volumeMatrix if stored is None else stored
+        self._region = None if region is None else self._regionPatch(region)
+        self._written: dict[tuple[str, int], str] = {}
+        self._before: dict[str, Before] = {}
+        self._saved = False
+
+    @property
+    def before(self) -> Mapping[str, Before]:
+        """How the segments that the run changed were before it, by segment ID."""
+        return self._before
+
+    @property
+    def written(self) -> Mapping[str, str]:
+        """Segment IDs by the published names written so far (whole structures, not instances)."""
+        return {structure: segmentID for (structure, instance), segmentID in self._written.items() if not instance}
+
+    def write(self, structure: str, mask: np.ndarray, instance: int = 0) -> Written:
+        """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
+
+        An empty mask adds no segment, and leaves an earlier segment of that structure as it is.
+
+        Args:
+            structure: Published name.
+            mask: Boolean (K, J, I) on the volume's grid.
+            instance: Number of the instance, 0 for the whole structure.
+        """
+        bounds = boundingBox(mask)
+        if bounds is None:
+            return Written(structure, reason="absent")
+        patch = self._onSegmentation(mask, bounds)
+        segmentID = self._target(structure, instance)
+        if segmentID and (isLocked(self._segment(segmentID)) or segmentID in self._excluded):
+            return Written(structure, segmentID, reason="locked")
+        self._saveOnce()
+        if not segmentID:
+            segmentID = addSegment(self._node, structure, instance)
+            self._before[segmentID] = Before(None)
+            describe(self._segment(segmentID), structure, self._modality)
+        elif adopt(self._segment(segmentID), structure):
+            self._before[segmentID] = Before(self._stored(segmentID), adopted=True)
+        self._written[structure, instance] = segmentID
+        changed = self._apply(segmentID, patch)
+        return Written(structure, segmentID, changed)
+
+    def rollback(self) -> None:
+        """Put every segment that the run changed back to what it was; segments the run added are removed.
+
+        Segments that the user edited meanwhile and the run did not touch keep his edits.
+        """
+        segmentation = self._node.GetSegmentation()
+        for segmentID, before in self._before.items():
+            if segmentation.GetSegment(segmentID) is None:
+                continue
+            if before.patch is None:
+                segmentation.RemoveSegment(segmentID)
+                continue
+            self._change(segmentID, self._stored(segmentID), before.patch, bypass=True)
+            if before.adopted:
+                segmentation.GetSegment(segmentID).RemoveTag(STRUCTURE_TAG)
+        self._before.clear()
+        self._written.clear()
+        self._saved = False
+
+    def _target(self, structure: str, instance: int) -> str:
+        known = self._written.get((structure, instance))
+        if known is None and not instance:
+            known = self._given.get(structure)
+        if known is not None and self._node.GetSegmentation().GetSegment(known) is not None:
+            return known
+        return findTarget(self._node, structure, instance)
+
+    def _apply(self, segmentID: str, wanted: Patch) -> bool:
+        current = self._stored(segmentID)
+        if self._region is not None:
+            wanted = self._withinRegion(wanted, current)
+        mask = wanted.mask.copy()
+        own = current.on(wanted.box)
+        for other in self._others(segmentID):
+            if other in self._excluded:
+                mask &= ~self._stored(other).on(wanted.box)
+            elif self._isProtected(other):
+                mask &= ~self._stored(other).on(wanted.box) | own  # what the segment already had stays its own
+        wanted = Patch(mask, wanted.start, wanted.matrix)
+        overwritten = self._overlap is Overlap.OVERWRITE and self._overwriteOthers(segmentID, wanted)
+        return self._change(segmentID, current, wanted) or overwritten
+
+    def _isProtected(self, other: str) -> bool:
+        if self._overlap is Overlap.OVERWRITE:
+            return isLocked(self._segment(other))
+        return self._overlap is Overlap.KEEP_OTHERS
+
+    def _change(self, segmentID: str, current: Patch, wanted: Patch, bypass: bool = False) -> bool:
+        """Write the difference between what is and what is wanted; True if there was one."""
+        box = union(current.box, wanted.box)
+        was, willBe = current.on(box), wanted.on(box)
+        removed, added = was & ~willBe, willBe & ~was
+        if not removed.any() and not added.any():
+            return False
+        self._remember(segmentID, current)
+        with surfaceLater(self._node, segmentID):
+            self._node.GetSegmentation().SeparateSegmentLabelmap(segmentID)
+            self._editing.remove(self._node, segmentID, patchOf(removed, box, self._matrix), bypass)
+            self._editing.add(self._node, segmentID, patchOf(added, box, self._matrix), bypass)
+        return True
+
+    def _overwriteOthers(self, segmentID: str, wanted: Patch) -> bool:
+        changed = False
+        for other in self._others(segmentID):
+            if isLocked(self._segment(other)) or other in self._excluded:
+                continue
+            theirs = self._stored(other)
+            lost = theirs.on(wanted.box) & wanted.mask
+            if lost.any():
+                self._remember(other, theirs)
+                with surfaceLater(self._node, other):
+                    self._editing.remove(self._node, other, patchOf(lost, wanted.box, self._matrix))
+                changed = True
+        return changed
+
+    def _others(self, segmentID: str) -> list[str]:
+        """Segments that are not part of this run: structures of one run may overlap, as their masks do."""
+        mine = {segmentID, *self._written.values()}
+        return [other for other in segments.segmentIDs(self._node) if other not in mine]
+
+    def _withinRegion(self, wanted: Patch, current: Patch) -> Patch:
+        """Take the result inside the region and what is there outside it."""
+        assert self._region is not None
+        box = union(wanted.box, current.box)
+        inside = self._region.on(box)
+        return patchOf((wanted.on(box) & inside) | (current.on(box) & ~inside), box, self._matrix)
+
+    def _onSegmentation(self, mask: np.ndarray, bounds: Box) -> Patch:
+        (i0, i1), (j0, j1), (k0, k1) = bounds
+        patch = Patch(mask[k0:k1, j0:j1, i0:i1], (i0, j0, k0), self._volumeMatrix)
+        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+
+    def _regionPatch(self, region: Region) -> Patch:
+        (i0, i1), (j0, j1), (k0, k1) = region.box
+        inside = np.ones((k1 - k0, j1 - j0, i1 - i0), bool) if region.inside is None else region.inside
+        patch = Patch(inside, (i0, j0, k0), self._volumeMatrix)
+        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+
+    def _stored(self, segmentID: str) -> Patch:
+        patch = segments.storedPatch(self._node, segmentID, self._volume)
+        if patch.isEmpty:
+            return emptyPatch(self._matrix)
+        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+
+    def _remember(self, segmentID: str, patch: Patch) -> None:
+        if segmentID not in self._before:
+            self._before[segmentID] = Before(Patch(patch.mask.copy(), patch.start, patch.matrix))
+
+    def _segment(self, segmentID: str) -> Any:
+        return segments.segmentOf(self._node, segmentID)
+
+    def _saveOnce(self) -> None:
+        if not self._saved:
+            self._editing.edit(self._node, self._volume)
+            self._editing.saveState()
+            self._saved = True
+
+
+def removeStaleInstances(segmentationNode: Any, structure: str, count: int) -> tuple[str, ...]:
+    """Remove segments of ours for instances that a new run no longer finds; return their IDs.
+
+    Locked ones stay.  Call after `SegmentWriter.write`, so that the saved undo state holds them.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    stale = []
+    for segmentID in segments.segmentIDs(segmentationNode):
+        segment = segmentation.GetSegment(segmentID)
+        if structureOf(segment) == structure and instanceOf(segment) > count and not isLocked(segment):
+            stale.append(segmentID)
+    for segmentID in stale:
+        segmentation.RemoveSegment(segmentID)
+    return tuple(stale)
