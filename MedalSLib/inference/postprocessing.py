@@ -1,0 +1,97 @@
+"""Connected components: the published filters, speckle removal, and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cc3d
+import numpy as np
+
+MIN_COMPONENT = 10
+"""Voxels; smaller components are dropped from instance targets and from what sizes stage 2's region (published)."""
+_CONSIDERED = 3
+_CLOSE = 0.1
+_SURE = 0.86
+_LARGEST_VOLUME = 650 * 650 * 100
+
+
+def remove_small_components(mask: np.ndarray, min_voxels: int = MIN_COMPONENT) -> np.ndarray:
+    """Return a boolean mask without 6-connected components of fewer than `min_voxels` voxels."""
+    components, _, sizes = _components(mask)
+    keep = sizes >= min_voxels
+    keep[0] = False
+    return keep[components]
+
+
+def best_components(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Keep what the published filter keeps of a class's mask.
+
+    Of the three largest 6-connected components: all whose mean probability is within 0.1 of the best and above 0.86 if
+    there are at least two such; else the best one if it is among the two largest; else the largest.
+
+    Args:
+        mask: Boolean volume.
+        probability: Probabilities on the same grid.
+    """
+    components, count, sizes = _components(mask)
+    if count == 0:
+        return np.zeros(mask.shape, dtype=bool)
+    # A stable sort: of components of the same size, the one met first counts as the larger.
+    order = np.argsort(-sizes[1:], kind="stable")[:_CONSIDERED] + 1
+    means = np.array([_mean(probability, components == label) for label in order])
+    close = (means.max() - means <= _CLOSE) & (means > _SURE)
+    best = int(np.argmax(means))
+    if int(close.sum()) >= 2:
+        keep = order[close]
+    else:
+        keep = order[[best if best < 2 else 0]]
+    return np.isin(components, keep)
+
+
+def _mean(probability: np.ndarray, where: np.ndarray) -> np.floating:
+    """Return the mean in the precision of the probabilities, as the published comparison has it."""
+    mean: np.floating = np.mean(probability[where])
+    return mean
+
+
+def keep_best_components(labelmap: np.ndarray, probability: np.ndarray, labels: Iterable[int]) -> np.ndarray:
+    """Return a labelmap in which `best_components` is applied to some labels; voxels dropped become 0.
+
+    Volumes of 650 x 650 x 100 voxels and more are returned as they are, as published.
+    """
+    if not filter_applies(labelmap.shape):
+        return labelmap
+    result = labelmap.copy()
+    for label in sorted(set(labels)):
+        mask = labelmap == label
+        result[mask & ~best_components(mask, probability)] = 0
+    return result
+
+
+def filter_applies(shape: tuple[int, ...]) -> bool:
+    """Whether a volume is small enough for the published component filter."""
+    return int(np.prod(shape, dtype=np.int64)) < _LARGEST_VOLUME
+
+
+def split_instances(mask: np.ndarray, min_voxels: int = MIN_COMPONENT) -> tuple[np.ndarray, int]:
+    """Split a mask into its 6-connected components.
+
+    Args:
+        mask: Boolean volume.
+        min_voxels: Smaller components are left out.
+
+    Returns:
+        Unsigned labelmap, 1 for the largest component and so on, and the number of components.
+    """
+    components, _, sizes = _components(mask)
+    order = np.argsort(-sizes[1:], kind="stable") + 1
+    order = order[sizes[order] >= min_voxels]
+    lookup = np.zeros(len(sizes), dtype=np.uint16 if len(order) < 2**16 else np.uint32)
+    lookup[order] = np.arange(1, len(order) + 1)
+    return lookup[components], len(order)
+
+
+def _components(mask: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+    """Return 6-connected components, how many there are, and their sizes by label (0 is the background)."""
+    components, count = cc3d.connected_components(np.ascontiguousarray(mask, dtype=bool), connectivity=6, return_N=True)
+    return components, int(count), np.bincount(components.ravel(), minlength=int(count) + 1)
