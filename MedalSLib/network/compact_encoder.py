@@ -100,7 +100,8 @@ class CompactTextEncoder(nn.Module):
             Queries [N, query_dim] on the encoder's device; gradients are recorded where they are enabled.
 
         Raises:
-            InputError: No such modality, or not as many as there are texts.
+            PromptError: No such modality.
+            InputError: Not as many modalities as there are texts.
         """
         device = self.modality.weight.device
         features = [text_features(text, self.config.buckets) for text in texts]

@@ -72,7 +72,7 @@ class KnowledgeTextEncoder(nn.Module):
         longest = max(len(row) for row in rows)
         return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, texts: Sequence[str], modality: str | Sequence[str]) -> Tensor:
         """Encode.
 
@@ -84,7 +84,8 @@ class KnowledgeTextEncoder(nn.Module):
             Queries [N, 768], float32, on the encoder's device.
 
         Raises:
-            InputError: No such modality, or not as many as there are texts.
+            PromptError: No such modality.
+            InputError: Not as many modalities as there are texts.
         """
         device = self.modality_embed.weight.device
         if not texts:

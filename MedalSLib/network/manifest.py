@@ -1,0 +1,277 @@
+"""A model folder's `manifest.json`: what the model is, what it knows, and which files it is made of.
+
+Needs no torch, so that models can be listed quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from MedalSLib.errors import CancelledError, ModelError
+
+FORMAT = "medals-model/1"
+MANIFEST_NAME = "manifest.json"
+ORIENTATION = "LPS"
+ENCODER_KINDS = ("knowledge", "compact")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class StageManifest:
+    """One network of a model.
+
+    Attributes:
+        stage: "1" for the coarse network, "2" for the fine one.
+        spacing_hwd: Voxel spacing it was trained at, in mm along (H, W, D) = (y, x, z).
+        patch_hwd: Patch it was trained on, in voxels along (H, W, D).
+        weights: File in the model's folder: our `.safetensors` or a published `.pth`.
+        sha256: Checksum of that file; "" where nobody recorded one.
+        config: Architecture as `MedalSConfig.to_dict`; empty for the published one.
+    """
+
+    stage: str
+    spacing_hwd: tuple[float, float, float]
+    patch_hwd: tuple[int, int, int]
+    weights: str
+    sha256: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextEncoderManifest:
+    """The text encoder of a model.
+
+    Attributes:
+        kind: "knowledge" for the published one, "compact" for ours.
+        files: Its files in the model's folder.
+        sha256: Checksum by file.
+    """
+
+    kind: str
+    files: tuple[str, ...]
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a model is.
+
+    Attributes:
+        name: Short name for `--model`: lower-case letters, digits, dots, dashes, underscores.
+        version: Version of the weights.
+        title: The model in words.
+        licence: Licence of the weights (SPDX name where there is one).
+        licence_url: Where the licence can be read.
+        classes: Structures it was trained on, as "MODALITY_Published name" ("CT_Liver").
+        stages: Its networks, coarse first.
+        text_encoder: Its text encoder.
+        orientation: Patient axes its (x, y, z) grow towards.
+        training_data: What it was trained on, in words.
+        scores: Dice and other scores by data set or structure.
+        card: The model card, Markdown.
+        source: Where the files came from, and at which revision.
+        format: Version of this file's format.
+    """
+
+    name: str
+    version: str
+    title: str
+    licence: str
+    licence_url: str
+    classes: tuple[str, ...]
+    stages: tuple[StageManifest, ...]
+    text_encoder: TextEncoderManifest
+    orientation: str = ORIENTATION
+    training_data: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
+    source: str = ""
+    format: str = FORMAT
+
+    def __post_init__(self) -> None:
+        problems = [text for wrong, text in self._rules() if wrong]
+        if problems:
+            raise ModelError(f"The manifest of the model is not valid: {'; '.join(problems)}.", "Get the model again.")
+
+    def _rules(self) -> list[tuple[bool, str]]:
+        texts = ("name", "version", "title", "licence", "licence_url", "training_data", "card", "source")
+        if wrong := [key for key in texts if not isinstance(getattr(self, key), str)]:
+            return [(True, f"{', '.join(wrong)} must be text")]
+        names = [stage.stage for stage in self.stages]
+        sums = self.checksums()
+        return [
+            (self.format != FORMAT, f'format is "{self.format}", not "{FORMAT}" (a newer Medal S may know it)'),
+            (not _NAME.fullmatch(self.name), f'"{self.name}" is not a name'),
+            (self.orientation != ORIENTATION, f"orientation must be {ORIENTATION}"),
+            (not names or set(names) - {"1", "2"} != set(), "stages are named 1 and 2"),
+            (len(set(names)) != len(names), "a stage is given twice"),
+            (not all(isinstance(key, str) and "_" in key for key in self.classes), "a class is MODALITY_Name"),
+            (
+                any(
+                    not _three_positive(axes) for stage in self.stages for axes in (stage.spacing_hwd, stage.patch_hwd)
+                ),
+                "spacing_hwd and patch_hwd are three positive numbers",
+            ),
+            (self.text_encoder.kind not in ENCODER_KINDS, f'text encoder "{self.text_encoder.kind}" is not known'),
+            (not self.text_encoder.files, "the text encoder has no files"),
+            (any(not _stays_inside(path) for path in sums), "a file lies outside the model's folder"),
+            (any(sum_ and not _SHA256.fullmatch(sum_) for sum_ in sums.values()), "a sha256 has 64 hexadecimal digits"),
+        ]
+
+    def checksums(self) -> dict[str, str]:
+        """Return the SHA-256 of every file by its path in the folder; "" where none was recorded."""
+        encoder = self.text_encoder
+        return {stage.weights: stage.sha256 for stage in self.stages} | {
+            path: encoder.sha256.get(path, "") for path in encoder.files
+        }
+
+    def with_checksums(self, sums: Mapping[str, str]) -> Manifest:
+        """Return the manifest with recorded checksums."""
+        return replace(
+            self,
+            stages=tuple(replace(stage, sha256=sums[stage.weights]) for stage in self.stages),
+            text_encoder=replace(self.text_encoder, sha256={path: sums[path] for path in self.text_encoder.files}),
+        )
+
+    def stage(self, stage: str) -> StageManifest:
+        """Return one stage.
+
+        Raises:
+            ModelError: The model has no such stage.
+        """
+        for candidate in self.stages:
+            if candidate.stage == str(stage):
+                return candidate
+        raise ModelError(f'The model "{self.name}" has no stage {stage}.', "Choose another model.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values that `from_dict` reads back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ModelError: Entries are missing, unknown or not valid.
+        """
+        try:
+            read = dict(values)
+            read["classes"] = tuple(read["classes"])
+            read["stages"] = tuple(
+                _record(StageManifest, stage, ("spacing_hwd", "patch_hwd")) for stage in read["stages"]
+            )
+            read["text_encoder"] = _record(TextEncoderManifest, read["text_encoder"], ("files",))
+            return _record(cls, read, ())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"The manifest of the model is not valid ({error}).", "Get the model again.") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a model folder's manifest.
+
+    Raises:
+        ModelError: There is none, or it is not valid.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"The folder {folder} holds no model: there is no {MANIFEST_NAME}.", "Choose a model's folder."
+        ) from error
+    except OSError as error:
+        raise ModelError(f"The manifest {path} cannot be read ({error}).", "Install the model again.") from error
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, source: str) -> Manifest:
+    """Read the bytes of a manifest; `source` names them in messages.
+
+    Raises:
+        ModelError: They are no valid manifest.
+    """
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise ModelError(f"The manifest {source} cannot be read ({error}).", "Install the model again.") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"The manifest {source} is not a JSON object.", "Install the model again.")
+    return Manifest.from_dict(values)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a model folder's manifest."""
+    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
+    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def file_sha256(
+    path: Path, on_bytes: Callable[[int], None] | None = None, cancel: threading.Event | None = None
+) -> str:
+    """Return a file's SHA-256 in hexadecimal.
+
+    Args:
+        path: The file.
+        on_bytes: Called with the number of bytes of each block read.
+        cancel: Set it to stop.
+
+    Raises:
+        CancelledError: `cancel` was set.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            if cancel is not None and cancel.is_set():
+                raise CancelledError
+            digest.update(block)
+            if on_bytes:
+                on_bytes(len(block))
+    return digest.hexdigest()
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check that every file is there, and is the one the manifest was written for.
+
+    Raises:
+        ModelError: Files are missing, or their checksum is wrong (names them).
+    """
+    sums = manifest.checksums()
+    missing = [path for path in sums if not (folder / path).is_file()]
+    if missing:
+        raise ModelError(
+            f'The model "{manifest.name}" is not complete: {", ".join(missing)} missing in {folder}.',
+            "Install the model again.",
+        )
+    wrong = [path for path, expected in sums.items() if expected and file_sha256(folder / path) != expected]
+    if wrong:
+        raise ModelError(
+            f'The model "{manifest.name}" is damaged: wrong checksum of {", ".join(wrong)} in {folder}.',
+            "Remove the model and install it again.",
+        )
+
+
+def _record(kind: type[Any], values: Mapping[str, Any], tuples: tuple[str, ...]) -> Any:
+    if unknown := sorted(set(values) - {entry.name for entry in fields(kind)}):
+        raise TypeError(f"unknown entries {', '.join(unknown)}")
+    return kind(**{key: tuple(value) if key in tuples else value for key, value in values.items()})
+
+
+def _three_positive(axes: tuple[Any, ...]) -> bool:
+    return len(axes) == 3 and all(type(value) in (int, float) and value > 0 for value in axes)
+
+
+def _stays_inside(path: Any) -> bool:
+    """Say whether a path is relative and never leaves the folder; back-slashes would on Windows."""
+    if not isinstance(path, str) or not path or "\\" in path or ":" in path:
+        return False
+    return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts
