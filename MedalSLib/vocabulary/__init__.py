@@ -1,1 +1,28 @@
+"""The vocabulary: every published class with its facts, and the reading of what people type.
 
+Pure Python; rapidfuzz is loaded when the first typo is met.  The facts lie in Resources/Vocabulary.
+"""
+
+from MedalSLib.vocabulary.modality import normalize_modality
+from MedalSLib.vocabulary.resolving import resolve
+from MedalSLib.vocabulary.structure import MODALITIES, Code, Policy, Resolution, Structure, Suggestion
+from MedalSLib.vocabulary.suggesting import suggest
+from MedalSLib.vocabulary.tables import presets, structure, structures, text_for
+from MedalSLib.vocabulary.terminology import terminology_entry
+
+__all__ = [
+    "MODALITIES",
+    "Code",
+    "Policy",
+    "Resolution",
+    "Structure",
+    "Suggestion",
+    "normalize_modality",
+    "presets",
+    "resolve",
+    "structure",
+    "structures",
+    "suggest",
+    "terminology_entry",
+    "text_for",
+]

@@ -1,0 +1,200 @@
+"""Splits a text into the phrases that each name something: lists, shared words, shared sides, compound names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from MedalSLib.vocabulary.lexicon import Lexicon, bag_of
+from MedalSLib.vocabulary.reading import Found, find, find_one, says_nothing, side_words, without_context
+from MedalSLib.vocabulary.words import Word, words
+
+_EVERYTHING = frozenset(("everything", "anything", "all", "organs", "organ", "rest", "nothing"))
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that belong together.
+
+    Attributes:
+        tokens: The words, separators inside a compound name included.
+        start: Where the phrase begins in the text.
+        end: Where it ends.
+        hard: A comma or the like stands before it, rather than "and".
+        negated: It is what the text says not to take.
+    """
+
+    tokens: tuple[Word, ...]
+    start: int
+    end: int
+    hard: bool = True
+    negated: bool = False
+
+    def joined(self, other: Phrase, link: tuple[Word, ...] = ()) -> Phrase:
+        """Return this phrase with a following one appended."""
+        return replace(
+            self,
+            tokens=(*self.tokens, *link, *other.tokens),
+            end=max(self.end, other.end),
+            negated=self.negated or other.negated,
+        )
+
+
+def phrases(tokens: list[Word], lexicon: Lexicon) -> list[Phrase]:
+    """Return the phrases of a text in the order in which they stand."""
+    parts = _with_compounds(_segments(tokens), lexicon)
+    parts = _without_asides(_negations(parts), lexicon.modality)
+    return _with_shared_sides(parts)
+
+
+def shared(parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexicon) -> list[list[Found] | None]:
+    """Complete phrases that lack a word which their neighbour says.
+
+    "upper and lower lobe of the left lung", "gluteus maximus and medius", "left anterior and posterior segment of the
+    eyeball": the first takes the end of the second, or the second the beginning of the first.
+    """
+    result = list(found)
+    for i in range(len(parts) - 2, -1, -1):
+        if result[i] is None and found[i + 1] and not parts[i].negated and not parts[i + 1].hard:
+            result[i] = _with_end_of(parts[i], parts[i + 1], lexicon)
+            sides = side_words(parts[i].tokens)
+            if result[i] and len(sides) == 1 and not side_words(parts[i + 1].tokens):
+                side = next(token for token in parts[i].tokens if token.raw in words().sides)
+                result[i + 1] = find((side, *parts[i + 1].tokens), lexicon) or result[i + 1]
+    for i in range(1, len(parts)):
+        if result[i] is None and result[i - 1] and not parts[i].negated and not parts[i].hard:
+            result[i] = _with_start_of(parts[i - 1], parts[i], lexicon)
+    return result
+
+
+def _segments(tokens: Iterable[Word]) -> list[tuple[Phrase, tuple[Word, ...]]]:
+    """Cut at separators; each segment comes with the separator words before it."""
+    segments: list[tuple[Phrase, tuple[Word, ...]]] = []
+    run: list[Word] = []
+    link: tuple[Word, ...] = ()
+    for token in (*tokens, Word(",", ",")):
+        exception = token.raw == "but" and any(word.raw in _EVERYTHING for word in run)
+        if not token.separator or exception:
+            run.append(replace(token, raw="except", canon="except") if exception else token)
+            continue
+        if run:
+            hard = any(word.separator == "hard" for word in link)
+            segments.append((Phrase(tuple(run), run[0].start, run[-1].end, hard or not segments), link))
+            run, link = [], ()
+        link = (*link, token)
+    return segments
+
+
+def _with_compounds(segments: list[tuple[Phrase, tuple[Word, ...]]], lexicon: Lexicon) -> list[Phrase]:
+    """Put names together that contain a separator ("Portal vein and splenic vein")."""
+    joined: list[Phrase] = []
+    i = 0
+    while i < len(segments):
+        size = 1
+        for longer in range(min(4, len(segments) - i), 1, -1):
+            run = segments[i : i + longer]
+            soft = all(not phrase.hard for phrase, _ in run[1:])
+            tokens = [token for phrase, _ in run for token in phrase.tokens]
+            if soft and _is_compound(tokens, lexicon):
+                size = longer
+                break
+        whole = segments[i][0]
+        for phrase, link in segments[i + 1 : i + size]:
+            whole = whole.joined(phrase, link)
+        joined.append(whole)
+        i += size
+    return joined
+
+
+def _is_compound(tokens: list[Word], lexicon: Lexicon) -> bool:
+    spoken = [token for token in tokens if words().modality_of(token) is None]
+    return bool({bag_of(spoken), bag_of(without_context(spoken, lexicon.modality))} & lexicon.compounds)
+
+
+def _negations(parts: list[Phrase]) -> list[Phrase]:
+    """Mark what is excluded: "not" reaches to the next clause, "except" to the end."""
+    marked: list[Phrase] = []
+    reach = ""
+    for part in parts:
+        if part.hard and reach != "until the end":
+            reach = ""
+        own = [words().negation[token.raw] for token in part.tokens if token.raw in words().negation]
+        if own:
+            reach = max((*own, reach), key=len) if "until the end" not in own else "until the end"
+        marked.append(replace(part, negated=bool(reach)))
+    return marked
+
+
+def _without_asides(parts: list[Phrase], modality: str) -> list[Phrase]:
+    """Append parts that name nothing ("in the abdomen", "please") to the part before, or drop them at the start."""
+    kept: list[Phrase] = []
+    for part in parts:
+        if len(parts) > 1 and not part.negated and says_nothing(part.tokens, modality):
+            if kept and not part.hard:
+                kept[-1] = kept[-1].joined(part)
+        else:
+            kept.append(part)
+    return kept or parts[:1]
+
+
+def _with_shared_sides(parts: list[Phrase]) -> list[Phrase]:
+    """Give a side that stands alone ("kidneys, left and right"; "left, right kidney") to its neighbour."""
+    given: list[Phrase] = []
+    pending: Phrase | None = None
+    for i, part in enumerate(parts):
+        lone = _only_sides(part) and not part.negated
+        following = parts[i + 1] if i + 1 < len(parts) else None
+        backward = given and pending is None and not side_words(given[-1].tokens)
+        if lone and (backward and (part.hard or following is None)):
+            given[-1] = _sides_merged(given[-1], part, given[-1].tokens)
+        elif lone and following is not None:
+            pending = part if pending is None else _sides_merged(pending, part, ())
+        elif lone and given:
+            given[-1] = _sides_merged(given[-1], part, given[-1].tokens)
+        elif pending is not None:
+            merged = _sides_merged(pending, part, part.tokens)
+            given.append(replace(merged, hard=pending.hard))
+            pending = None
+        else:
+            given.append(part)
+    if pending is not None:
+        given.append(pending)
+    return given
+
+
+def _sides_merged(first: Phrase, second: Phrase, tokens: tuple[Word, ...]) -> Phrase:
+    """Join two phrases into one that says the sides of both."""
+    sides = {words().sides[token.raw] for token in (*first.tokens, *second.tokens) if token.raw in words().sides}
+    side = sides.pop() if len(sides) == 1 else "both"
+    rest = tuple(token for token in tokens if token.raw not in words().sides)
+    merged = first.joined(second)
+    return replace(merged, tokens=(Word(side, side, merged.start, merged.start), *rest))
+
+
+def _only_sides(part: Phrase) -> bool:
+    said = [token for token in part.tokens if token.raw not in words().filler]
+    return bool(said) and all(token.raw in words().sides for token in said)
+
+
+def _with_end_of(part: Phrase, following: Phrase, lexicon: Lexicon) -> list[Found] | None:
+    ends = following.tokens
+    for cut in range(1, len(ends)):
+        tail = ends[cut:]
+        if side_words(part.tokens) and side_words(tail):
+            tail = tuple(token for token in tail if token.raw not in words().sides)
+        found = find_one((*part.tokens, *tail), lexicon)
+        if found is not None:
+            return [found]
+    return None
+
+
+def _with_start_of(previous: Phrase, part: Phrase, lexicon: Lexicon) -> list[Found] | None:
+    starts = previous.tokens
+    for cut in range(len(starts) - 1, 0, -1):
+        head = starts[:cut]
+        if side_words(part.tokens) and side_words(head):
+            head = tuple(token for token in head if token.raw not in words().sides)
+        found = find_one((*head, *part.tokens), lexicon)
+        if found is not None:
+            return [found]
+    return None

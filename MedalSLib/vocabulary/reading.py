@@ -1,0 +1,262 @@
+"""One phrase against the lexicon of one modality: every word must be accounted for, or the phrase names nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from MedalSLib.vocabulary.lexicon import Bag, Lexicon, bag_of, raw_words
+from MedalSLib.vocabulary.spelling import corrected
+from MedalSLib.vocabulary.structure import Structure
+from MedalSLib.vocabulary.tables import preset_members, table
+from MedalSLib.vocabulary.words import Word, words
+
+EXACT, ADDED_SIDES, SKIPPED_WORDS, CORRECTED = 1.0, 0.9, 0.9, 0.75
+_MAX_RUN = 12
+
+
+@dataclass(frozen=True)
+class Found:
+    """Structures that a phrase names, and how sure that is (0..1)."""
+
+    members: tuple[Structure, ...]
+    confidence: float
+
+
+def find(tokens: Sequence[Word], lexicon: Lexicon) -> list[Found] | None:
+    """Return what a phrase names, None if it names nothing.
+
+    Usually one item; several if the phrase lists structures without separating them ("liver spleen left kidney").
+    """
+    plain = [token for token in tokens if not token.separator]
+    whole = find_one(tokens, lexicon)
+    if whole is not None:
+        return [whole]
+    spelled, changed = corrected(plain)
+    if spelled is None:
+        return None
+    if changed:
+        whole = find_one(spelled, lexicon)
+        if whole is not None:
+            return [replace(whole, confidence=whole.confidence * CORRECTED)]
+    return _list_of(spelled, lexicon, CORRECTED if changed else EXACT)
+
+
+def find_one(tokens: Sequence[Word], lexicon: Lexicon) -> Found | None:
+    """Return what correctly spelled words name together, None if they name nothing."""
+    plain = [token for token in tokens if not token.separator]
+    raw = raw_words(plain)
+    if raw in lexicon.exact:
+        return Found((lexicon.exact[raw],), EXACT)
+    if raw in lexicon.phrases:
+        return Found(preset_members(lexicon.phrases[raw], lexicon.modality), EXACT)
+    content, sides = _expand(plain, lexicon)
+    side = _one_side(sides)
+    if side is None or not content:
+        return None
+    levels = _levels(content, side, lexicon)
+    if levels is not None:
+        return levels
+    for soft, confidence in ((False, EXACT), (True, SKIPPED_WORDS)):
+        kept = without_context(content, lexicon.modality) if soft else content
+        found = _match(kept, side, lexicon, raw)
+        if found is not None:
+            return replace(found, confidence=found.confidence * confidence)
+    return None
+
+
+def without_context(tokens: Sequence[Word], modality: str) -> list[Word]:
+    """Drop words that say where or how the image was taken: "abdominal", "in the chest", "pelvic T2-weighted"."""
+    lists = words()
+    mr = modality == "MRI" and any(
+        lists.modality_of(t) == "MRI" or t.raw in ("weighted", "w", "based", "naive", "image", "imaging") for t in tokens
+    )
+    kept = []
+    for i, token in enumerate(tokens):
+        sequence = token.raw in lists.sequences and (mr or not token.levels)
+        place = token.raw in lists.region_nouns and _is_context(tokens, i)
+        if not (sequence or place or token.raw in lists.soft_adjectives):
+            kept.append(token)
+    return kept
+
+
+def side_words(tokens: Sequence[Word]) -> set[str]:
+    """Return the sides that the words say."""
+    return {words().sides[token.raw] for token in tokens if token.raw in words().sides}
+
+
+def says_nothing(tokens: Sequence[Word], modality: str) -> bool:
+    """Say whether the words name neither a structure nor a side: filler, modality, region."""
+    lists = words()
+    return not any(
+        token.raw in lists.sides
+        or token.raw in lists.negation
+        or not (
+            token.separator
+            or token.raw in lists.filler
+            or token.raw in lists.generic
+            or token.raw in lists.soft_adjectives
+            or token.raw in lists.region_nouns
+            or (token.raw in lists.sequences and not token.levels)
+            or lists.modality_of(token)
+        )
+        for token in tokens
+    )
+
+
+def _expand(tokens: Sequence[Word], lexicon: Lexicon) -> tuple[list[Word], list[str]]:
+    """Return the words with abbreviations written out and modality words gone, and the sides they say."""
+    lists = words()
+    content: list[Word] = []
+    sides: list[str] = []
+    for token in tokens:
+        short = lexicon.abbreviations.get(token.raw)
+        if short is not None:
+            content += [replace(token, raw=word, canon=word, levels=()) for word in sorted(short[0])]
+            sides += [short[1]] if short[1] else []
+        elif token.raw in lists.sides:
+            sides.append(lists.sides[token.raw])
+        else:
+            content.append(token)
+    return content, sides
+
+
+def _one_side(sides: list[str]) -> str | None:
+    """Return the side that was said: "", "left", "right" or "both"; None if two sides contradict each other."""
+    said = set(sides)
+    if len(said) > 1:
+        return "both" if "both" in said and len(said) == 3 else None
+    return said.pop() if said else ""
+
+
+def _levels(content: Sequence[Word], side: str, lexicon: Lexicon) -> Found | None:
+    lists = words()
+    levels = [level for token in content for level in token.levels]
+    others = [token for token in content if not token.levels and lists.modality_of(token) is None]
+    rest = {
+        token.canon
+        for token in others
+        if token.raw not in lists.filler | lists.generic | lists.vertebra_words | lists.soft_adjectives
+        and token.canon not in lists.vertebra_words | {"thoracic", "lumbar", "cervix"}
+        and not (token.raw in lists.region_nouns)
+    }
+    if not levels or rest or side or any(level not in lexicon.levels for level in levels):
+        return None
+    return Found(tuple(lexicon.levels[level] for level in dict.fromkeys(levels)), EXACT)
+
+
+def _match(content: Sequence[Word], side: str, lexicon: Lexicon, raw: tuple[str, ...]) -> Found | None:
+    kept = [token for token in content if words().modality_of(token) is None]
+    generic = bag_of(kept, keep_generic=True)
+    if generic in lexicon.presets:
+        return _preset(lexicon.presets[generic], side, lexicon)
+    bag = bag_of(kept)
+    if bag in lexicon.presets and bag not in lexicon.entries:
+        return _preset(lexicon.presets[bag], side, lexicon)
+    if bag in lexicon.entries:
+        return _sided(lexicon.entries[bag], side, raw)
+    return _qualified(bag, {token.raw for token in kept} | bag, side, lexicon, raw)
+
+
+def _qualified(said: Bag, spelled: set[str], side: str, lexicon: Lexicon, raw: tuple[str, ...]) -> Found | None:
+    """Match an entry whose concept allows the words that are left over ("humeral shaft")."""
+    candidates = {bag for word in said for bag in lexicon.by_word.get(word, ()) if bag <= said}
+    best: Found | None = None
+    for bag in sorted(candidates, key=lambda bag: (-len(bag), sorted(bag))):
+        named = lexicon.entries.get(bag, [])
+        allowed = [s for s in named if _allows(s, said - bag)]
+        found = _sided(allowed, side, raw) if allowed else None
+        if found is not None:
+            best = replace(found, confidence=found.confidence * SKIPPED_WORDS)
+            break
+    return best
+
+
+def _allows(item: Structure, extra: Bag) -> bool:
+    lists = words()
+    allowed = {base for word in table().concepts[item.concept].qualifiers for base in (word, lists.base(word))}
+    return extra <= allowed
+
+
+def _preset(preset: str, side: str, lexicon: Lexicon) -> Found | None:
+    members = preset_members(preset, lexicon.modality)
+    if side in ("left", "right"):
+        members = tuple(item for item in members if item.laterality == side)
+    elif side == "both":
+        members = tuple(item for item in members if item.laterality)
+    return Found(members, EXACT) if members else None
+
+
+def _sided(named: Sequence[Structure], side: str, raw: tuple[str, ...]) -> Found | None:
+    """Choose among structures that differ in side or in spelling; a side that the structure does not have is an error."""
+    by_side: dict[str, list[Structure]] = {}
+    for item in named:
+        by_side.setdefault(item.laterality, []).append(item)
+    chosen = {one: _spelled(items, raw) for one, items in by_side.items()}
+    if side in ("left", "right"):
+        return Found((chosen[side],), EXACT) if side in chosen else None
+    pair = tuple(item for one, item in chosen.items() if one)
+    if side == "both":
+        return Found(pair, EXACT) if len(pair) == 2 else None
+    if "" in chosen:
+        return Found((chosen[""],), EXACT)
+    plural = any(word != words().base(word) and word.endswith("s") for word in raw)
+    return Found(pair, EXACT if plural or len(pair) == 1 else ADDED_SIDES)
+
+
+def _spelled(items: Sequence[Structure], raw: tuple[str, ...]) -> Structure:
+    """Return the structure whose published name was typed, else the preferred spelling."""
+    text = f" {' '.join(raw)} "
+    for item in items:
+        if f" {' '.join(raw_words(words().plain(item.name)))} " in text:
+            return item
+    preferred = [item for item in items if item.key not in table().secondary]
+    return (preferred or list(items))[0]
+
+
+def _is_context(tokens: Sequence[Word], i: int) -> bool:
+    """Say whether a region noun only says where: after a preposition, or beside a word about the imaging."""
+    lists = words()
+    j = i - 1
+    while j >= 0 and (tokens[j].raw in ("the", "entire", "whole", "a") or tokens[j].raw in lists.region_nouns):
+        j -= 1
+    if j >= 0 and tokens[j].raw in lists.prepositions and tokens[j].raw != "of":
+        return True
+    if j >= 0 and (lists.modality_of(tokens[j]) or tokens[j].raw in lists.sequences):
+        return True
+    for token in tokens[i + 1 :]:
+        if lists.modality_of(token) or token.raw in ("scan", "scans", "imaging", "image", "images", "cavity", "region"):
+            return True
+        if not (token.raw in lists.filler or token.raw in lists.region_nouns or token.raw in lists.sequences):
+            return False
+    return j >= 0 and tokens[j].raw == "of" and j + 1 < i
+
+
+def _list_of(tokens: Sequence[Word], lexicon: Lexicon, confidence: float) -> list[Found] | None:
+    """Read words as several structures without separators, if there is exactly one way to do so.
+
+    Only names whose side is clear take part: in "kidney left adrenal" the side may belong to either.
+    """
+    if len(tokens) > _MAX_RUN:
+        return None
+    ways = _ways(tokens, lexicon)
+    if not ways:
+        return None
+    fewest = min(len(way) for way in ways)
+    best = {tuple(found.members for found in way): way for way in ways if len(way) == fewest}
+    if len(best) != 1:
+        return None
+    return [replace(found, confidence=found.confidence * confidence) for found in next(iter(best.values()))]
+
+
+def _ways(tokens: Sequence[Word], lexicon: Lexicon) -> list[list[Found]]:
+    starts: dict[int, list[list[Found]]] = {len(tokens): [[]]}
+    for start in range(len(tokens) - 1, -1, -1):
+        starts[start] = []
+        for end in range(len(tokens), start, -1):
+            found = find_one(tokens[start:end], lexicon) if starts.get(end) else None
+            if found is not None:
+                starts[start] += [[found, *rest] for rest in starts[end]][:_MAX_RUN]
+        if says_nothing(tokens[start : start + 1], lexicon.modality):
+            starts[start] += starts[start + 1]
+    return [way for way in starts[0] if len(way) > 1]

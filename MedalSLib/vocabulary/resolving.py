@@ -1,0 +1,115 @@
+"""`resolve`: what a clinician typed, phrase by phrase, as published classes."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from MedalSLib.vocabulary.lexicon import bag_of, lexicon
+from MedalSLib.vocabulary.modality import modality_in, normalize_modality
+from MedalSLib.vocabulary.phrases import Phrase, phrases, shared
+from MedalSLib.vocabulary.reading import Found, find, without_context
+from MedalSLib.vocabulary.spelling import corrected
+from MedalSLib.vocabulary.structure import MODALITIES, Resolution, Structure
+from MedalSLib.vocabulary.tables import preset_members, structures
+from MedalSLib.vocabulary.words import Word, words
+
+_SUGGESTIONS = 5
+_SIMILAR = 75
+
+
+def resolve(text: str, modality: str | None = None) -> list[Resolution]:
+    """Read what a clinician typed.
+
+    Every word has to be accounted for: a phrase with a word that belongs to no structure ("kidney stone") or that
+    excludes something ("not the liver") names nothing, because a wrong organ is worse than none.  A structure that is
+    published in several spellings in one modality (CT: "Thyroid gland" and "Thyroid", "Inferior vena cava" and
+    "Postcava", "Airways" and "Airway Tree") is named by the spelling typed, by a synonym in the preferred spelling
+    (the table's column `spelling` marks the others).  A paired structure without a side means both sides.
+
+    Args:
+        text: Names, synonyms, abbreviations or sentences, in a list or one by one.
+        modality: Modality of the image, however written; None to take it from the text, else the first of CT, MRI, US,
+            PET and Microscopy that has the structure.
+
+    Returns:
+        One resolution per phrase, in the order typed; empty if the text contains no word.
+
+    Raises:
+        PromptError: `modality` is not one.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    tokens = words().read(text)
+    if not any(token.raw[0].isalnum() for token in tokens):
+        return []
+    wanted = normalize_modality(modality) if modality else modality_in(tokens)
+    if wanted is not None:
+        return _resolve_in(text, tokens, wanted)
+    readings = [_resolve_in(text, tokens, candidate) for candidate in MODALITIES]
+    if len({len(reading) for reading in readings}) > 1:  # they split the text differently: take the best as a whole
+        return max(readings, key=lambda reading: sum(item.confidence for item in reading) / len(reading))
+    return [max(same, key=lambda item: item.confidence > 0) for same in zip(*readings, strict=True)]
+
+
+def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution]:
+    known = lexicon(modality)
+    parts = phrases(tokens, known)
+    found = shared(parts, [None if part.negated else find(part.tokens, known) for part in parts], known)
+    resolutions: list[Resolution] = []
+    for part, items in zip(parts, found, strict=True):
+        phrase = text[part.start : part.end]
+        if items is None:
+            resolutions.append(Resolution(phrase, (), modality, suggestions=_suggestions(part, modality)))
+        else:
+            resolutions += [_resolution(phrase, item, modality) for item in items]
+    return resolutions
+
+
+def _resolution(phrase: str, found: Found, modality: str) -> Resolution:
+    names = tuple(item.name for item in found.members)
+    keys = tuple(item.key for item in found.members)
+    return Resolution(phrase, names, modality, keys, confidence=found.confidence)
+
+
+def _suggestions(part: Phrase, modality: str) -> tuple[str, ...]:
+    """Return names that share words with the phrase, then those of other modalities, then those that look alike."""
+    lists = words()
+    tokens = [t for t in part.tokens if t.raw not in lists.negation and not lists.modality_of(t)]
+    spelled, _ = corrected(tokens)
+    tokens = spelled if spelled is not None else tokens
+    names = dict.fromkeys(item.name for item in _sharing(tokens, modality))
+    for other in MODALITIES:
+        if other != modality and not part.negated:
+            exact = find(tokens, lexicon(other)) or []
+            names |= dict.fromkeys(f"{item.name} ({other})" for one in exact for item in one.members)
+    if len(names) < _SUGGESTIONS:
+        names |= dict.fromkeys(_alike(" ".join(token.raw for token in tokens), modality))
+    return tuple(names)[:_SUGGESTIONS]
+
+
+def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
+    """Return structures all of whose words are said, those with the most words first, on the side said if one is."""
+    known = lexicon(modality)
+    short = [known.abbreviations[token.raw][0] for token in tokens if token.raw in known.abbreviations]
+    said = bag_of(without_context(tokens, modality)).union(*short)
+    sides = {words().sides[token.raw] for token in tokens if token.raw in words().sides} - {"both"}
+    bags = {bag for word in said for bag in known.by_word.get(word, ()) if bag <= said}
+    ordered = sorted(bags, key=lambda bag: (-len(bag), sorted(bag)))
+    members: list[Structure] = []
+    for bag in ordered:
+        members += known.entries.get(bag, [])
+        if bag in known.presets:
+            members += preset_members(known.presets[bag], modality)
+    sided = [item for item in members if item.laterality in sides or not item.laterality]
+    return sided if sides and sided else members
+
+
+def _alike(text: str, modality: str) -> list[str]:
+    from rapidfuzz import fuzz, process
+
+    if not text:
+        return []
+    names = [item.name for item in structures(modality)]
+    hits = process.extract(
+        text, names, scorer=fuzz.WRatio, processor=str.casefold, limit=_SUGGESTIONS, score_cutoff=_SIMILAR
+    )
+    return [name for name, _, _ in hits]

@@ -1,0 +1,132 @@
+"""`suggest`: completions while the user types, from a list that is prepared once per modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from MedalSLib.vocabulary.modality import normalize_modality
+from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
+from MedalSLib.vocabulary.tables import preset_members, structures, table
+from MedalSLib.vocabulary.words import words
+
+_SIMILAR = 70
+_SHORTEST_TYPO = 4
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Something that can be typed: its words as compared, and the suggestion it leads to (without a score)."""
+
+    folded: str
+    parts: tuple[str, ...]
+    weight: float
+    suggestion: Suggestion
+
+
+def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[Suggestion]:
+    """Return completions of what is being typed, best first: names, synonyms, presets, then names that look alike.
+
+    Only the last item of a list is completed: after "liver, sple" the first suggestion is "Spleen".  A text that is not
+    the beginning of anything is compared by its words' beginnings in any order ("kid l"), then as a typo.
+
+    Args:
+        prefix: What has been typed so far; empty for the first entries of the list.
+        modality: Modality of the image, however written; None for all of them, each name once.
+        limit: At most so many.
+
+    Raises:
+        PromptError: `modality` is not one.
+    """
+    typed = words().read(prefix)
+    last = max((i for i, token in enumerate(typed) if token.separator == "hard" or token.raw in ("&", "+")), default=-1)
+    parts = tuple(token.raw for token in typed[last + 1 :] if not token.separator)
+    wanted = (normalize_modality(modality),) if modality else MODALITIES
+    scored: dict[str, Suggestion] = {}
+    for candidate in (item for one in wanted for item in _candidates(one)):
+        score = _score(candidate, parts) * candidate.weight if parts else candidate.weight
+        _keep(scored, candidate, score)
+    if len(scored) < limit and sum(map(len, parts)) >= _SHORTEST_TYPO:
+        for one in wanted:
+            for candidate, similarity in _similar(" ".join(parts), one):
+                _keep(scored, candidate, similarity / 250)
+    ranked = sorted(scored.values(), key=lambda item: -item.score)  # stable: published order among equals
+    return ranked[: max(limit, 0)]
+
+
+def _keep(scored: dict[str, Suggestion], candidate: _Candidate, score: float) -> None:
+    name = candidate.suggestion.text.casefold()
+    if score > 0 and (name not in scored or score > scored[name].score):
+        known = scored.get(name)
+        if known is None or known.modality == candidate.suggestion.modality:
+            scored[name] = replace(candidate.suggestion, score=round(score, 4))
+
+
+def _score(candidate: _Candidate, parts: tuple[str, ...]) -> float:
+    typed = " ".join(parts)
+    if candidate.folded == typed:
+        return 1.0
+    if candidate.folded.startswith(typed):
+        return 0.9 + 0.05 * len(typed) / len(candidate.folded)
+    if all(any(word.startswith(part) for word in candidate.parts) for part in parts):
+        return 0.7 + 0.05 * len(typed) / len(candidate.folded)
+    return 0.0
+
+
+@lru_cache(maxsize=len(MODALITIES))
+def _candidates(modality: str) -> tuple[_Candidate, ...]:
+    found: list[_Candidate] = []
+    for item in structures(modality):
+        found.append(_candidate(item.name, item.name, (item,), "structure", 1.0))
+        found += [_candidate(text, item.name, (item,), "structure", 0.97) for text in item.synonyms]
+        found += [
+            _candidate(f"{item.concept} {item.laterality}", item.name, (item,), "structure", 0.95)
+        ] if item.laterality else []
+    for preset, synonyms in table().presets.items():
+        members = preset_members(preset, modality)
+        if len(members) > 1:
+            found += [
+                _candidate(text, preset, members, "preset", 0.98 if text == preset else 0.9)
+                for text in (preset, *synonyms)
+            ]
+    found += _pairs(modality)
+    return tuple(found)
+
+
+def _pairs(modality: str) -> list[_Candidate]:
+    """Return candidates for both sides at once ("both kidneys")."""
+    sides: dict[str, list[Structure]] = {}
+    for item in structures(modality):
+        if item.laterality and item.key not in table().secondary:
+            sides.setdefault(item.concept, []).append(item)
+    return [
+        _candidate(text, f"both {concept}", tuple(pair), "preset", 0.93)
+        for concept, pair in sides.items()
+        if len(pair) == 2
+        for text in (concept, f"both {concept}")
+    ]
+
+
+def _candidate(
+    typed: str, text: str, members: tuple[Structure, ...], kind: Literal["structure", "preset"], weight: float
+) -> _Candidate:
+    parts = tuple(token.raw for token in words().plain(typed))
+    suggestion = Suggestion(
+        text=text,
+        classes=tuple(item.name for item in members),
+        modality=members[0].modality,
+        keys=tuple(item.key for item in members),
+        matched=typed,
+        kind=kind,
+        score=0.0,
+    )
+    return _Candidate(" ".join(parts), parts, weight, suggestion)
+
+
+def _similar(typed: str, modality: str) -> list[tuple[_Candidate, float]]:
+    from rapidfuzz import fuzz, process
+
+    candidates = _candidates(modality)
+    hits = process.extract(typed, [c.folded for c in candidates], scorer=fuzz.ratio, limit=10, score_cutoff=_SIMILAR)
+    return [(candidates[index], similarity) for _, similarity, index in hits]

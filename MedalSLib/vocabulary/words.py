@@ -1,0 +1,227 @@
+"""From a text to words: spelling, joined and inflected forms, sides, levels, and what kind of word each is."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from MedalSLib.resources import resource
+
+_TOKEN = re.compile(r"[^\W_]+(?:['’][^\W\d_]{1,2}\b)?|[-–—−]|\.{2,}|[,;:\n|.?!•()\[\]{}&+/]")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+_LEVEL = re.compile(r"(c|th|t|d|l|s)0?(\d{1,2})")
+_COUNTS = {"c": 7, "t": 12, "l": 5, "s": 1}
+_LEVELS = tuple(f"{letter}{i}" for letter, count in _COUNTS.items() for i in range(1, count + 1))
+_COLUMN = {"cervix": "c", "thoracic": "t", "lumbar": "l", "sacrum": "s"}
+_HARD = frozenset(",;:\n|.?!•()[]{}")
+_SOFT = frozenset(("and", "&", "+", "/", "plus", "or", "then", "but"))
+_DASHES = frozenset("-–—−")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text.
+
+    Attributes:
+        raw: As typed, lower case, without accents and possessive.
+        canon: Its base form ("renal" is "kidney"); equal for words that mean the same in a structure's name.
+        start: Where it begins in the text.
+        end: Where it ends.
+        levels: Vertebral levels it stands for ("L1-L3": l1, l2, l3), else empty.
+        upper: It was typed in capitals.
+    """
+
+    raw: str
+    canon: str
+    start: int = 0
+    end: int = 0
+    levels: tuple[str, ...] = ()
+    upper: bool = False
+
+    @property
+    def separator(self) -> str:
+        """Return "hard", "soft", or "" for a word that separates nothing."""
+        return "hard" if self.raw in _HARD else "soft" if self.raw in _SOFT else ""
+
+
+class Words:
+    """The lists of Resources/Vocabulary/words.json, ready for look-up."""
+
+    def __init__(self, lists: dict[str, Any]) -> None:
+        self.sides = {word: side for side, many in lists["sides"].items() for word in many.split()}
+        self.forms = {form: base for base, many in lists["forms"].items() for form in many.split()}
+        self.forms |= {base: base for base in lists["forms"]}
+        self.joins = {tuple(key.split()): value for key, value in lists["joins"].items()}
+        self.modalities = {word: name for name, many in lists["modalities"].items() for word in many.split()}
+        self.negation = {word: reach for reach, many in lists["negation"].items() for word in many.split()}
+        self.filler, self.generic, self.soft_adjectives, self.region_nouns = (
+            frozenset(lists[key].split()) for key in ("filler", "generic", "soft_adjectives", "region_nouns")
+        )
+        self.prepositions, self.sequences, self.lookalikes, self.vertebra_words = (
+            frozenset(lists[key].split()) for key in ("prepositions", "sequence_words", "lookalikes", "vertebra_words")
+        )
+        self.commands = tuple(lists["commands"].split())
+        self._ordinals = {word: i for i, word in enumerate(lists["ordinals"].split(), 1)}
+        self._british = tuple(lists["british"].items())
+        self._longest_join = max(len(key) for key in self.joins)
+
+    def read(self, text: str) -> list[Word]:
+        """Return the words and separators of a text, joined ("gall bladder") and with vertebral levels recognized."""
+        text = unicodedata.normalize("NFKC", text)
+        tokens: list[Word] = []
+        for match in _TOKEN.finditer(text):
+            cuts = [0, *(cut.start() for cut in _CAMEL.finditer(match[0])), len(match[0])]
+            for start, end in zip(cuts, cuts[1:], strict=False):
+                tokens.append(self._word(match[0][start:end], match.start() + start, match.start() + end))
+        tokens = _without_list_numbers(self._without_abbreviation_dots(tokens, text))
+        tokens = self._joined(_leveled(tokens))
+        tokens = [token for token in tokens if token.raw not in _DASHES]
+        return self._ordinal_levels(self._joined(tokens))
+
+    def plain(self, text: str) -> list[Word]:
+        """Return the words of a name or synonym, without separators."""
+        return [word for word in self.read(text) if not word.separator]
+
+    def base(self, raw: str) -> str:
+        """Return the base form of a word: of its listed form, else without a plural s."""
+        if raw in self.forms:
+            return self.forms[raw]
+        if len(raw) > 3 and raw.endswith("s") and not raw.endswith(("ss", "us", "is", "os")):
+            return self.forms.get(raw[:-1], raw[:-1])
+        return raw
+
+    def american(self, raw: str) -> str:
+        """Return the American spelling of a word."""
+        for british, american in self._british:
+            raw = raw.replace(british, american)
+        return raw
+
+    def modality_of(self, word: Word) -> str | None:
+        """Return the modality a word names; "US" only in capitals, since "us" is a pronoun."""
+        return "US" if word.raw == "us" and word.upper else self.modalities.get(word.raw)
+
+    def _word(self, typed: str, start: int, end: int) -> Word:
+        folded = typed.casefold().replace("œ", "oe").replace("æ", "ae").replace("’", "'")
+        folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
+        stem, _, ending = folded.partition("'")
+        raw = self.american(stem if ending in ("", "s") else stem + ending)
+        levels = _levels_of(raw)
+        return Word(raw, levels[0] if levels else self.base(raw), start, end, levels, typed.isupper())
+
+    def _without_abbreviation_dots(self, tokens: list[Word], text: str) -> list[Word]:
+        """Drop dots that end an abbreviation ("lt. kidney", "R. kidney") or stand inside a word."""
+        kept: list[Word] = []
+        for token in tokens:
+            if token.raw == ".":
+                inside = token.end < len(text) and not text[token.end].isspace()
+                short = bool(kept) and (kept[-1].raw in self.sides and len(kept[-1].raw) <= 4 or len(kept[-1].raw) == 1)
+                if inside or (short and text[token.end :].strip()):
+                    continue
+            kept.append(token)
+        return kept
+
+    def _joined(self, tokens: list[Word]) -> list[Word]:
+        joined: list[Word] = []
+        i = 0
+        while i < len(tokens):
+            for size in range(min(self._longest_join, len(tokens) - i), 1, -1):
+                run = tokens[i : i + size]
+                single = self.joins.get(tuple(word.raw for word in run if word.raw not in _DASHES))
+                if single is not None and run[-1].raw not in _DASHES:
+                    joined.append(Word(single, self.base(single), run[0].start, run[-1].end))
+                    i += size
+                    break
+            else:
+                joined.append(tokens[i])
+                i += 1
+        return joined
+
+    def _ordinal_levels(self, tokens: list[Word]) -> list[Word]:
+        """Turn "third lumbar", "3rd lumbar", "lumbar 3" and "lumbar vertebra 3" into a level."""
+        found = list(tokens)
+        for i, word in enumerate(tokens):
+            letter = _COLUMN.get(word.canon)
+            if letter is None:
+                continue
+            before, after = i - 1, i + 1
+            if after < len(tokens) and tokens[after].canon in ("vertebra", "level", "body"):
+                after += 1
+            for j in (before, after):
+                number = self._number(tokens[j].raw, ordinal=j == before) if 0 <= j < len(tokens) else 0
+                if f"{letter}{number}" in _LEVELS:
+                    found[i] = replace(word, canon=f"{letter}{number}", levels=(f"{letter}{number}",))
+                    found[j] = replace(tokens[j], raw="level", canon="level")
+                    break
+        return found
+
+    def _number(self, raw: str, ordinal: bool) -> int:
+        if ordinal:
+            digits = raw[:-2] if raw.endswith(("st", "nd", "rd", "th")) else ""
+            return self._ordinals.get(raw, int(digits) if digits.isascii() and digits.isdigit() else 0)
+        return int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 3 else 0
+
+
+def _levels_of(raw: str) -> tuple[str, ...]:
+    match = _LEVEL.fullmatch(raw)
+    if match is None:
+        return ()
+    level = f"{'t' if match[1] in ('th', 'd') else match[1]}{int(match[2])}"
+    return (level,) if level in _LEVELS else ()
+
+
+def _leveled(tokens: list[Word]) -> list[Word]:
+    """Join "L 1" and ranges of levels ("T1-T4", "L1 to 5")."""
+    joined: list[Word] = []
+    for i, token in enumerate(tokens):
+        word = token
+        if joined and token.raw.isdigit() and joined[-1].raw in ("c", "t", "th", "d", "l", "s"):
+            gap_free = token.start - joined[-1].end <= 1
+            levels = _levels_of(joined[-1].raw + token.raw)
+            if gap_free and levels:
+                previous = joined.pop()
+                word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
+        elif (
+            len(joined) > 2 and token.raw.isdigit() and joined[-1].raw in _DASHES and joined[-2].raw in ("c", "t", "th", "l", "s")
+        ):
+            levels = _levels_of(joined[-2].raw + token.raw)
+            if levels:
+                joined.pop()
+                previous = joined.pop()
+                word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
+        joined.append(word)
+        if len(joined) < 3 or not joined[-3].levels:
+            continue
+        first, link, last = joined[-3:]
+        if link.raw not in _DASHES and link.raw not in ("to", "through", "thru", "until", "till", "..", "..."):
+            continue
+        end = last.levels or _levels_of(first.levels[0][0] + last.raw)
+        if end:
+            low, high = sorted((_LEVELS.index(first.levels[0]), _LEVELS.index(end[-1])))
+            joined[-3:] = [Word("range", "range", first.start, last.end, _LEVELS[low : high + 1])]
+    return joined
+
+
+def _without_list_numbers(tokens: list[Word]) -> list[Word]:
+    """Drop the numbers of a numbered list ("1. liver", "2) spleen")."""
+    kept: list[Word] = []
+    skip = False
+    for i, token in enumerate(tokens):
+        if skip:
+            skip = False
+            continue
+        first = not kept or kept[-1].separator == "hard"
+        skip = first and token.raw.isdigit() and i + 2 < len(tokens) and tokens[i + 1].raw in (".", ")")
+        if not skip:
+            kept.append(token)
+    return kept
+
+
+@lru_cache(maxsize=1)
+def words() -> Words:
+    """Read the word lists, once per process."""
+    with resource("Vocabulary", "words.json").open(encoding="utf-8") as file:
+        return Words(json.load(file))
