@@ -63,7 +63,7 @@ def run_install(arguments: argparse.Namespace) -> int:
     """Install a model after its licence was accepted."""
     from MedalSLib.network import registry
 
-    accepted = arguments.accept_licence or _ask(registry.licence_notice(arguments.name))
+    accepted = arguments.accept_licence or _ask(registry.licence_notice(arguments.name, arguments.source))
     if not accepted:
         note("Not installed: the licence was not accepted.")
         return 5

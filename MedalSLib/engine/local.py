@@ -1,0 +1,107 @@
+"""The engine in this process: a loaded model on a device."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from MedalSLib import __version__
+from MedalSLib.engine.checks import check_image
+from MedalSLib.engine.device import Device, choose_device
+from MedalSLib.engine.interface import EngineInfo
+from MedalSLib.engine.session import LocalSession
+from MedalSLib.errors import InputError
+from MedalSLib.volume import Grid, guess_modality
+
+if TYPE_CHECKING:
+    from MedalSLib.network.bundle import Model
+
+
+class LocalEngine:
+    """A model loaded once, and the sessions opened on it.
+
+    Args:
+        model: "starter", the name of an installed model, or a path.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        threads: CPU threads to use, 0 for torch's own choice.
+        memory_limit_mb: Act as if the device had no more memory than this; None for what is free.
+
+    Raises:
+        ModelError: No such model, or it is damaged.
+        ResourceError: No such device, or torch is not installed.
+    """
+
+    def __init__(
+        self, model: str = "starter", device: str = "auto", *, threads: int = 0, memory_limit_mb: float | None = None
+    ) -> None:
+        self.device: Device = choose_device(device)
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        from MedalSLib.network.bundle import open_model
+
+        self.model: Model = open_model(model, device=self.device.name)
+        self.memory_limit_mb = memory_limit_mb
+        self._sessions: list[LocalSession] = []
+
+    def info(self) -> EngineInfo:
+        """Say what is loaded, where, and what it knows."""
+        manifest = self.model.manifest
+        return EngineInfo(
+            model=manifest.name,
+            version=manifest.version,
+            title=manifest.title,
+            licence=manifest.licence,
+            classes=tuple(manifest.classes),
+            device=self.device.words,
+            device_reason=self.device.reason,
+            software=__version__,
+            card=manifest.card,
+        )
+
+    def open_session(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str | None = None) -> LocalSession:
+        """Open an image (see `Engine.open_session`)."""
+        array = check_image(array_kji)
+        k, j, i = array.shape
+        grid = Grid((k, j, i), affine_ras)
+        chosen, warnings = _modality(array, modality)
+        session = LocalSession(self, array, grid, chosen, warnings)
+        self._sessions = [other for other in self._sessions if not other.closed]
+        self._sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        """Close the sessions and free the model."""
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+        if self.device.name.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _modality(array: np.ndarray, wanted: str | None) -> tuple[str, tuple[str, ...]]:
+    """The modality to use, and the sentence that says so if it was guessed."""
+    from MedalSLib.vocabulary import normalize_modality
+
+    if wanted:
+        known = normalize_modality(wanted)
+        if known is None:
+            raise InputError(f"'{wanted}' is no modality.", "Use CT, MRI, US, PET or Microscopy.")
+        return known, ()
+    guess = guess_modality(array)
+    if guess.modality is None:
+        raise InputError(f"The modality is not known: {guess.reason}", "Say it: CT, MRI, US, PET or Microscopy.")
+    return guess.modality, (f"Taken for {guess.modality}: {guess.reason} Correct it if that is wrong.",)

@@ -1,0 +1,305 @@
+"""One open image in this process: understands a request, runs it window by window, brings the masks back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from MedalSLib.engine.interface import (
+    Box,
+    Estimate,
+    Masks,
+    Options,
+    ProgressCallback,
+    Report,
+    SegmentationResult,
+    StructureCallback,
+    StructureReport,
+)
+from MedalSLib.engine.memory_probe import MemoryProbe, free_memory_mb
+from MedalSLib.engine.progress import ProgressMeter
+from MedalSLib.engine.request import Request, understand
+from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.volume import Grid, NetworkFrame, Window, apply_window, group_by_window
+
+if TYPE_CHECKING:
+    from MedalSLib.engine.local import LocalEngine
+    from MedalSLib.inference.segment import VolumeResult
+    from MedalSLib.vocabulary import Structure
+
+_LABELMAP_LIMIT = 255
+
+
+class LocalSession:
+    """One image on a `LocalEngine` (see `Session` for the contract).
+
+    Calls are serialized: a second thread that calls `segment` waits for the first.
+
+    Args:
+        engine: Engine that owns the model.
+        array_kji: Checked intensities.
+        grid: The image's grid.
+        modality: Canonical modality.
+        warnings: Sentences for the user about how the image was taken.
+    """
+
+    def __init__(
+        self, engine: LocalEngine, array_kji: np.ndarray, grid: Grid, modality: str, warnings: tuple[str, ...] = ()
+    ) -> None:
+        self.modality = modality
+        self.warnings = warnings
+        self.closed = False
+        self._engine = engine
+        self._grid = grid
+        self._frame = NetworkFrame(grid, engine.model.manifest.orientation)
+        self._array: np.ndarray | None = self._frame.to_network(array_kji)
+        self._windowed: tuple[Window, np.ndarray] | None = None
+        self._turn = threading.Lock()
+
+    def segment(
+        self,
+        prompts: Sequence[str] = (),
+        masks: Mapping[str, np.ndarray] | None = None,
+        locked: Mapping[str, np.ndarray] | None = None,
+        roi: Box | None = None,
+        *,
+        options: Options | None = None,
+        on_progress: ProgressCallback | None = None,
+        on_structure: StructureCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> SegmentationResult:
+        """Segment what `prompts` and the keys of `masks` name (see `Session.segment`)."""
+        options = options or Options()
+        with self._turn:
+            self._check_open()
+            request = self._understand(prompts, masks, locked, roi)
+            return self._run(request, options, on_progress, on_structure, cancel)
+
+    def estimate(
+        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+    ) -> Estimate:
+        """Say what `segment` will cost (see `Session.estimate`)."""
+        from MedalSLib.inference.memory import estimate_run
+
+        self._check_open()
+        request = self._understand(prompts, masks, None, None)
+        groups = group_by_window(request.structures, self._overrides(options or Options()))
+        costs = [
+            estimate_run(
+                self._engine.model,
+                self._frame.shape_dhw,
+                self._frame.spacing_dhw,
+                members,
+                prompted=bool(request.masks),
+                first_stage_only=(options or Options()).stages == "first",
+            )
+            for members in groups.values()
+        ]
+        memory = max(cost.memory_mb for cost in costs)
+        free = self._engine.memory_limit_mb or free_memory_mb(self._engine.device.name)
+        patches = sum(cost.patches for cost in costs)
+        speed = self._engine.seconds_per_patch
+        return Estimate(
+            seconds=None if speed is None else patches * speed,
+            memory_mb=memory,
+            patches=patches,
+            fits=free is None or memory <= free,
+        )
+
+    def close(self) -> None:
+        """Free the image and its caches."""
+        self.closed = True
+        self._array = None
+        self._windowed = None
+
+    def __enter__(self) -> LocalSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise InputError("This session is closed.", "Open the image again.")
+
+    def _understand(
+        self,
+        prompts: Sequence[str],
+        masks: Mapping[str, np.ndarray] | None,
+        locked: Mapping[str, np.ndarray] | None,
+        roi: Box | None,
+    ) -> Request:
+        model = self._engine.model
+        return understand(
+            prompts, masks, locked, roi,
+            grid=self._grid, modality=self.modality, known=frozenset(model.manifest.classes), model=model.manifest.name,
+        )  # fmt: skip
+
+    def _overrides(self, options: Options) -> dict[str, str]:
+        """The user's windows, keyed by published name."""
+        from MedalSLib.vocabulary import resolve
+
+        overrides: dict[str, str] = {}
+        for name, window in options.windows.items():
+            names = [own for item in resolve(name, self.modality) for own in item.classes] if name != "*" else ["*"]
+            if not names:
+                raise InputError(f"The window of '{name}' belongs to no known structure.", "Correct the name.")
+            overrides |= dict.fromkeys(names, window)
+        return overrides
+
+    def _image(self, window: Window) -> np.ndarray:
+        """Intensities (D, H, W) 0..255; the last window used is kept, since refinements come back to it."""
+        if self._windowed is None or self._windowed[0] != window:
+            assert self._array is not None
+            self._windowed = None
+            self._windowed = (window, np.ascontiguousarray(apply_window(self._array, window)))
+        return self._windowed[1]
+
+    def _run(
+        self,
+        request: Request,
+        options: Options,
+        on_progress: ProgressCallback | None,
+        on_structure: StructureCallback | None,
+        cancel: threading.Event | None,
+    ) -> SegmentationResult:
+        from MedalSLib.inference.segment import merge_results
+
+        begun = time.perf_counter()
+        probe = MemoryProbe(self._engine.device.name)
+        groups = group_by_window(request.structures, self._overrides(options))
+        meter = ProgressMeter(on_progress, _shares(list(groups), options))
+        results: dict[Window, VolumeResult] = {}
+        for number, (window, members) in enumerate(groups.items()):
+            if cancel is not None and cancel.is_set():
+                raise CancelledError
+            results[window] = self._run_group(number, window, members, request, options, meter, cancel)
+            self._engine.learn_speed(results[window])
+            if on_structure is not None:
+                for item in members:
+                    on_structure(item.name, self._to_kji(results[window].masks[item.key]))
+        merged = merge_results(list(results.values()), request.structures)
+        seconds = {name: round(value, 3) for name, value in merged.seconds.items()}
+        masks = {item.name: self._to_kji(merged.masks[item.key]) for item in request.structures}
+        dtype = np.uint8 if len(request.structures) <= _LABELMAP_LIMIT else np.uint16
+        windows = {item.key: window for window, members in groups.items() for item in members}
+        result = SegmentationResult(
+            masks=Masks(masks, request.typed),
+            labelmap=self._to_kji(merged.labelmap.astype(dtype, copy=False)),
+            names=request.names,
+            report=Report(
+                model=f"{self._engine.model.manifest.name} {self._engine.model.manifest.version}",
+                device=self._engine.device.words,
+                modality=self.modality,
+                seconds=seconds | {"total": round(time.perf_counter() - begun, 3)},
+                peak_memory_mb=probe.peak_mb(),
+                cached=tuple(merged.cached),
+                steps=tuple(merged.steps),
+                warnings=self.warnings,
+                structures=self._structure_reports(merged, request, windows, masks),
+                understood=request.understood,
+                seed=options.seed,
+            ),
+            instances={
+                item.name: self._to_kji(merged.instances[item.key])
+                for item in request.structures
+                if item.key in merged.instances
+            },
+        )
+        meter.finish()
+        return result
+
+    def _run_group(
+        self,
+        number: int,
+        window: Window,
+        members: Sequence[Structure],
+        request: Request,
+        options: Options,
+        meter: ProgressMeter,
+        cancel: threading.Event | None,
+    ) -> VolumeResult:
+        """Run the structures that share a window."""
+        from MedalSLib.inference.segment import Hooks, RunOptions, segment_volume
+        from MedalSLib.inference.stage import Compute
+        from MedalSLib.vocabulary import text_for
+
+        model = self._engine.model
+        wanted = set(options.instances)
+        every = "*" in wanted
+        box = None if request.box is None else self._frame.box_to_network(request.box)
+        return segment_volume(
+            model,
+            self._image(window),
+            self._frame.spacing_dhw,
+            members,
+            model.encode([(text_for(item), item.modality) for item in members]),
+            masks_dhw=self._to_dhw(request.masks, members),
+            locked_dhw=self._to_dhw(request.locked, members),
+            roi_dhw=box,
+            options=RunOptions(
+                mode=options.mode,
+                policy=options.policy,
+                seed=options.seed,
+                stages=options.stages,
+                postprocess=options.postprocess,
+                instances=tuple(
+                    item.key for item in members if item.name in wanted or (every and item.kind == "instance")
+                ),
+            ),
+            compute=Compute(device=self._engine.device.name),
+            hooks=Hooks(
+                on_patch=lambda stage, done, total: meter.update(_stage_words(number, stage), done, total),
+                should_cancel=None if cancel is None else cancel.is_set,
+            ),
+        )
+
+    def _to_dhw(self, arrays: Mapping[str, np.ndarray], members: Sequence[Structure]) -> dict[str, np.ndarray]:
+        return {item.key: self._frame.to_network(arrays[item.name]) for item in members if item.name in arrays}
+
+    def _to_kji(self, array_dhw: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self._frame.from_network(array_dhw))
+
+    def _structure_reports(
+        self,
+        merged: VolumeResult,
+        request: Request,
+        windows: Mapping[str, Window],
+        masks: Mapping[str, np.ndarray],
+    ) -> dict[str, StructureReport]:
+        reports: dict[str, StructureReport] = {}
+        for item in request.structures:
+            found = merged.structures[item.key]
+            instances = merged.instances.get(item.key)
+            voxels = int(np.count_nonzero(masks[item.name]))
+            reports[item.name] = StructureReport(
+                name=item.name,
+                found=voxels > 0,
+                volume_ml=round(voxels * self._grid.voxel_volume_ml, 3),
+                mean_probability=found.mean_probability,
+                window=str(windows[item.key]),
+                source=found.source,
+                instances=None if instances is None else int(instances.max(initial=0)),
+            )
+        return reports
+
+
+def _stage_words(group: int, stage: str) -> str:
+    return stage if group == 0 else f"{stage}, window {group + 1}"
+
+
+def _shares(groups: Sequence[Window], options: Options) -> dict[str, float]:
+    """Shares of the progress bar: stage 2 is prompted, so it usually runs each patch twice."""
+    stages = {"stage 1": 1.0} if options.stages == "first" else {"stage 1": 1.0, "stage 2": 2.5}
+    if options.mode == "refine":
+        stages = {"stage 2": 1.0}
+    return {
+        _stage_words(number, stage): share for number in range(len(groups)) for stage, share in stages.items()
+    } | {"finishing": 0.05}
