@@ -19,6 +19,8 @@ from MedalSLib.volume.geometry import Box
 
 LATTICE_TOLERANCE = 0.01
 """Largest distance, in voxels, of two lattices' points that still counts as the same point."""
+_FULL = 200
+"""Value of a full voxel while it is interpolated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,10 @@ def latticeOffset(matrix: np.ndarray, target: np.ndarray, box: Box) -> tuple[int
 
 
 def resampled(patch: Patch, matrix: np.ndarray, box: Box, transform: Any = None) -> Patch:
-    """Return `patch` on another lattice, nearest neighbour; exact if the lattices have their points in common.
+    """Return `patch` on another lattice; exact if the lattices have their points in common.
+
+    Otherwise the voxels are interpolated linearly and count from one half on.  Nearest neighbour would shift a shape by
+    up to half a voxel towards one side where points of the lattices lie halfway between each other.
 
     Args:
         patch: Voxels on their own lattice.
@@ -159,10 +164,11 @@ def resampled(patch: Patch, matrix: np.ndarray, box: Box, transform: Any = None)
     reference.SetImageToWorldMatrix(toVtkMatrix(matrix))
     output = slicer.vtkOrientedImageData()
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        toOrientedImage(_padded(cropped)), reference, output, False, False, transform
+        toOrientedImage(_padded(cropped), _FULL), reference, output, True, False, transform
     )
-    found = fromOrientedImage(output)
-    return patchOf(found.on(box), box, matrix)
+    array = vtk_to_numpy(output.GetPointData().GetScalars()).reshape(_shape(output.GetExtent()))
+    i0, _, j0, _, k0, _ = output.GetExtent()
+    return patchOf(Patch(array >= _FULL // 2, (i0, j0, k0), matrix).on(box), box, matrix)
 
 
 def reach(patch: Patch, matrix: np.ndarray) -> Box:
@@ -175,12 +181,13 @@ def reach(patch: Patch, matrix: np.ndarray) -> Box:
     return i, j, k
 
 
-def toOrientedImage(patch: Patch) -> Any:
-    """Return a vtkOrientedImageData (0 and 1, unsigned char) with the voxels of a patch; the voxels are copied."""
+def toOrientedImage(patch: Patch, value: int = 1) -> Any:
+    """Return a vtkOrientedImageData (0 and `value`, unsigned char) with the voxels of a patch; they are copied."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*_extent(patch.box))
     image.SetImageToWorldMatrix(toVtkMatrix(patch.matrix))
-    scalars = numpy_to_vtk(np.ascontiguousarray(patch.mask).view(np.uint8).ravel(), deep=True)
+    voxels = np.ascontiguousarray(patch.mask).view(np.uint8)
+    scalars = numpy_to_vtk((voxels if value == 1 else voxels * np.uint8(value)).ravel(), deep=True)
     scalars.SetName("ImageScalars")
     image.GetPointData().SetScalars(scalars)
     return image
@@ -193,7 +200,7 @@ def fromOrientedImage(image: Any, label: int | None = None) -> Patch:
     i0, i1, j0, j1, k0, k1 = image.GetExtent()
     if scalars is None or i0 > i1 or j0 > j1 or k0 > k1:
         return emptyPatch(matrix)
-    array = vtk_to_numpy(scalars).reshape(k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1)
+    array = vtk_to_numpy(scalars).reshape(_shape(image.GetExtent()))
     return Patch(array != 0 if label is None else array == label, (i0, j0, k0), matrix)
 
 
@@ -214,6 +221,11 @@ def toVtkMatrix(array: np.ndarray) -> Any:
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy([float(value) for value in np.asarray(array).ravel()])
     return matrix
+
+
+def _shape(extent: tuple[int, ...]) -> tuple[int, int, int]:
+    i0, i1, j0, j1, k0, k1 = extent
+    return k1 - k0 + 1, j1 - j0 + 1, i1 - i0 + 1
 
 
 def _extent(box: Box) -> tuple[int, int, int, int, int, int]:

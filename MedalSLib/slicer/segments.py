@@ -39,7 +39,7 @@ def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any) -> np.nd
     """Return a segment as a boolean (K, J, I) array on the grid of a volume.
 
     The segment may lie on another grid and under another transform, non-linear ones included: its voxels are brought
-    to their place, nearest neighbour.
+    to their place (see `lattice.resampled`).
 
     Raises:
         InputError: No such segment, or its shape cannot be made into voxels.

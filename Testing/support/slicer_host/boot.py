@@ -72,7 +72,7 @@ class SlicerHost:
         self.applicationLogic.SetViewLogics(vtk.vtkCollection())
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
         self.logics = self._module_logics()
-        self._observe_new_nodes()
+        self._observe_nodes()
         self.app = Application(self.applicationLogic, self.temporary.name)
         slicer.mrmlScene = self.scene
         slicer.app = self.app
@@ -104,7 +104,8 @@ class SlicerHost:
             "sequences": slicer.vtkSlicerSequencesLogic,
         }
         names = {"subjecthierarchy": "SubjectHierarchy"}
-        logics = {}
+        self.applicationLogic.SetModuleLogic("Colors", self.applicationLogic.GetColorLogic())
+        logics = {"colors": self.applicationLogic.GetColorLogic()}
         for name, cls in classes.items():
             logic = cls()
             if name == "terminologies":  # reads its files when it gets the scene
@@ -117,19 +118,30 @@ class SlicerHost:
             logics[name] = logic
         return logics
 
-    def _observe_new_nodes(self) -> None:
-        """Give each new data node its subject-hierarchy item, as the application's plugins do."""
+    def _observe_nodes(self) -> None:
+        """Give each new data node its subject-hierarchy item and take it away with it, as the plugins do."""
         import vtk
+
+        scene_class, hierarchy_class = self.slicer.vtkMRMLScene, self.slicer.vtkMRMLSubjectHierarchyNode
 
         def added(_scene: Any, _event: str, node: Any) -> None:
             if node is None or node.GetHideFromEditors() or not node.IsA("vtkMRMLDisplayableNode"):
                 return
-            hierarchy = self.slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
+            hierarchy = hierarchy_class.GetSubjectHierarchyNode(self.scene)
             if hierarchy is not None and not hierarchy.GetItemByDataNode(node):
                 hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
-        added.CallDataType = vtk.VTK_OBJECT  # VTK reads the type of the call data off the function
-        self.scene.AddObserver(self.slicer.vtkMRMLScene.NodeAddedEvent, added)
+        def leaving(_scene: Any, _event: str, node: Any) -> None:
+            if node is None or self.scene.IsClosing():
+                return
+            hierarchy = hierarchy_class.GetSubjectHierarchyNode(self.scene)
+            item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+            if item:
+                hierarchy.RemoveItem(item, False, False)
+
+        for event, function in ((scene_class.NodeAddedEvent, added), (scene_class.NodeAboutToBeRemovedEvent, leaving)):
+            function.CallDataType = vtk.VTK_OBJECT  # VTK reads the type of the call data off the function
+            self.scene.AddObserver(event, function)
 
     def reset(self) -> None:
         """Empty the scene between tests, singletons included."""
