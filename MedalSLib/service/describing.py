@@ -1,0 +1,72 @@
+"""What would leave this computer, in words, before it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from MedalSLib.service.addresses import Address
+
+
+@dataclass(frozen=True)
+class UploadDescription:
+    """What would leave this computer, for the question before the first upload to a server.
+
+    Attributes:
+        host: Name of the server.
+        encrypted: Whether it cannot be read on the way.
+        local: Whether it stays on this computer.
+        image_bytes: Size of the image before compression.
+        sent: What is sent, one phrase each.
+        not_sent: What stays here.
+        kept: What the server does with it.
+    """
+
+    host: str
+    encrypted: bool
+    local: bool
+    image_bytes: int
+    sent: tuple[str, ...]
+    not_sent: tuple[str, ...]
+    kept: str
+
+    @property
+    def text(self) -> str:
+        """The description in sentences."""
+        way = "encrypted" if self.encrypted else "NOT encrypted: it can be read on the way"
+        return (
+            f"To {self.host} ({'this computer' if self.local else way}): {'; '.join(self.sent)}. "
+            f"Not sent: {', '.join(self.not_sent)}. {self.kept}"
+        )
+
+
+def describe_upload(
+    address: Address,
+    lease_seconds: float,
+    array_kji: np.ndarray,
+    prompts: Sequence[str] = (),
+    masks: Sequence[str] = (),
+) -> UploadDescription:
+    """Say what would be sent to a server for an image (K, J, I); sends nothing."""
+    k, j, i = array_kji.shape
+    sent = [
+        f"the image's {k} x {j} x {i} voxel values ({math.ceil(array_kji.nbytes / 2**20)} MiB before compression)",
+        "its position, orientation and spacing, and its modality",
+        "the names of the structures you type" + (f" ({', '.join(prompts)})" if prompts else ""),
+    ]
+    if masks:
+        sent.append(f"the masks of {', '.join(masks)}")
+    return UploadDescription(
+        host=urlsplit(address.url).hostname or address.url,
+        encrypted=address.encrypted,
+        local=address.local,
+        image_bytes=array_kji.nbytes,
+        sent=tuple(sent),
+        not_sent=("the patient's name and number", "DICOM headers", "file names", "your name"),
+        kept="The server keeps it in memory while the image is open here, and for "
+        f"{lease_seconds / 60:.0f} min if this computer goes away; it writes none of it to a disk.",
+    )

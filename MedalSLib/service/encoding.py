@@ -1,0 +1,244 @@
+"""Arrays on the wire: images as filtered, compressed chunks, masks as the packed bits of their box.
+
+Pure numpy and the standard library.  Nothing here trusts its input: sizes are computed from the announced shape and
+compared with a limit before memory is taken, and decompression stops at the announced size.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.errors import InputError
+from MedalSLib.service.protocol import EncodedArray
+
+IMAGE_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8")
+LABEL_DTYPES = ("|u1", "<u2", "<u4")
+BITS = "bits"
+MAX_AXIS = 1 << 16
+"""Longest axis accepted: far above any scanner, and small enough that products of three stay exact."""
+
+Shape = tuple[int, int, int]
+
+
+class DamagedError(ValueError):
+    """Bytes that are not what they were announced to be."""
+
+
+def canonical_image(array_kji: np.ndarray) -> np.ndarray:
+    """Return a private, little-endian, C-ordered copy (K, J, I) of an image, in a type that can travel.
+
+    Raises:
+        InputError: Not a 3-D array of real numbers.
+    """
+    array = np.asarray(array_kji)
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(f"The image has the shape {array.shape}, not three axes.", "Give one 3-D volume.")
+    if array.dtype.kind not in "buif":
+        raise InputError(f"The image holds values of the type {array.dtype}.", "Give an image of real numbers.")
+    target: np.dtype[Any]
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "b":
+        target = np.dtype("|u1")
+    elif kind == "f":
+        target = np.dtype("<f4") if size <= 4 else np.dtype("<f8")
+    else:
+        target = array.dtype.newbyteorder("<")
+    return np.array(array, dtype=target, order="C", copy=True)
+
+
+def image_bytes(dtype: str, shape: Shape) -> int:
+    """Return the size of an image in bytes.
+
+    Raises:
+        DamagedError: A type or shape that no image has.
+    """
+    if dtype not in IMAGE_DTYPES:
+        raise DamagedError(f"the type is not one of {', '.join(IMAGE_DTYPES)}")
+    return check_shape(shape) * np.dtype(dtype).itemsize
+
+
+def check_shape(shape: Shape) -> int:
+    """Return the number of voxels of a shape.
+
+    Raises:
+        DamagedError: An axis is empty or absurdly long.
+    """
+    if any(not 1 <= axis <= MAX_AXIS for axis in shape):
+        raise DamagedError(f"an axis is not between 1 and {MAX_AXIS}")
+    return math.prod(shape)
+
+
+def image_digest(dtype: str, shape: Shape, data: memoryview | bytes) -> str:
+    """Return the address of an image: SHA-256 of its type, shape and voxels."""
+    digest = hashlib.sha256(f"medals-image {dtype} {shape[0]} {shape[1]} {shape[2]}\n".encode())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def digest_of(array: np.ndarray) -> str:
+    """Return the address of a canonical image (see `canonical_image`)."""
+    shape: Shape = (array.shape[0], array.shape[1], array.shape[2])
+    return image_digest(array.dtype.str, shape, array_bytes(array))
+
+
+def array_bytes(array: np.ndarray) -> memoryview:
+    """Return a C-ordered array's memory as bytes, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def chunk_bounds(total: int, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield the half-open byte bounds of an image's chunks."""
+    for start in range(0, total, chunk_bytes):
+        yield start, min(start + chunk_bytes, total)
+
+
+def encode_chunk(data: memoryview, itemsize: int, level: int = 1) -> bytes:
+    """Compress a chunk of voxels.
+
+    Neighbouring voxels are alike, so differences are stored, high and low bytes apart: a noisy CT shrinks by a sixth
+    more than with zlib alone, at the same speed.  Level 0 stores (for the loopback).
+    """
+    words = np.frombuffer(data, dtype=f"<u{itemsize}")
+    differences = np.empty_like(words)
+    differences[:1] = words[:1]
+    np.subtract(words[1:], words[:-1], out=differences[1:])
+    planes = np.ascontiguousarray(differences.view(np.uint8).reshape(-1, itemsize).T)
+    return zlib.compress(planes.data, level)
+
+
+def decode_chunk(data: bytes, size: int, itemsize: int) -> np.ndarray:
+    """Return the `size` bytes of a chunk as uint8, the inverse of `encode_chunk`.
+
+    Raises:
+        DamagedError: Not a compressed chunk of exactly this size.
+    """
+    planes = np.frombuffer(inflate(data, size), dtype=np.uint8).reshape(itemsize, -1)
+    differences = np.ascontiguousarray(planes.T).reshape(-1).view(f"<u{itemsize}")
+    words = np.cumsum(differences, dtype=differences.dtype)
+    return words.view(np.uint8)
+
+
+def inflate(data: bytes, size: int) -> bytes:
+    """Decompress to exactly `size` bytes, never more.
+
+    Raises:
+        DamagedError: Not zlib data, or of another size.
+    """
+    engine = zlib.decompressobj()
+    try:
+        plain = engine.decompress(data, size + 1)
+    except zlib.error as error:
+        raise DamagedError("the compressed data are damaged") from error
+    if len(plain) != size or not engine.eof or engine.unused_data:
+        raise DamagedError("the compressed data have another size than announced")
+    return plain
+
+
+def bounding_box(array: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return half-open bounds of the non-zero voxels along each axis, all zero if there are none."""
+    filled = array if array.dtype == bool else array != 0
+    bounds: list[tuple[int, int]] = []
+    slices: list[slice] = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        indexes = np.flatnonzero(filled[tuple(slices)].any(axis=others))
+        if not indexes.size:
+            return (0, 0), (0, 0), (0, 0)
+        bounds.append((int(indexes[0]), int(indexes[-1]) + 1))
+        slices.append(slice(*bounds[-1]))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def encode_array(array: np.ndarray) -> EncodedArray:
+    """Encode a boolean mask (K, J, I) as packed bits of its box, or an unsigned labelmap as its box.
+
+    Raises:
+        InputError: Not three axes, or neither boolean nor unsigned integers.
+    """
+    if array.ndim != 3:
+        raise InputError(f"A mask has the shape {array.shape}, not three axes.", "Give masks on the image's grid.")
+    if array.dtype != bool and array.dtype.newbyteorder("<").str not in LABEL_DTYPES:
+        raise InputError(f"A mask holds values of the type {array.dtype}.", "Give boolean masks.")
+    box = bounding_box(array)
+    crop = np.ascontiguousarray(array[tuple(slice(*bounds) for bounds in box)])
+    if array.dtype == bool:
+        dtype, plain = BITS, np.packbits(crop).tobytes()
+    else:
+        dtype = array.dtype.newbyteorder("<").str
+        plain = crop.astype(dtype, copy=False).tobytes()
+    data = base64.b64encode(zlib.compress(plain, 1)).decode("ascii") if plain else ""
+    shape: Shape = (array.shape[0], array.shape[1], array.shape[2])
+    return EncodedArray(shape, box, dtype, data)
+
+
+def check_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...]) -> int:
+    """Check an encoded array's announcement and return the bytes of its crop, without decoding it.
+
+    Raises:
+        DamagedError: Another grid than `shape`, a box outside of it, or another type.
+    """
+    if tuple(encoded.shape) != tuple(shape):
+        raise DamagedError(f"the array has the shape {tuple(encoded.shape)}, the image {tuple(shape)}")
+    if encoded.dtype not in dtypes:
+        raise DamagedError(f"the array's type is not one of {', '.join(dtypes)}")
+    voxels = 1
+    for (low, high), axis in zip(encoded.box, shape, strict=True):
+        if not 0 <= low <= high <= axis:
+            raise DamagedError("the array's box reaches out of the image")
+        voxels *= high - low
+    return (voxels + 7) // 8 if encoded.dtype == BITS else voxels * np.dtype(encoded.dtype).itemsize
+
+
+def decode_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...] = (BITS,)) -> np.ndarray:
+    """Return the array (K, J, I) on the whole grid, the inverse of `encode_array`.
+
+    Raises:
+        DamagedError: The announcement or the data do not fit the grid.
+    """
+    size = check_array(encoded, shape, dtypes)
+    bits = encoded.dtype == BITS
+    whole = np.zeros(shape, dtype=bool if bits else np.dtype(encoded.dtype))
+    if not size:
+        return whole
+    try:
+        packed = base64.b64decode(encoded.data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DamagedError("the array is not base64") from error
+    plain = np.frombuffer(inflate(packed, size), dtype=np.uint8)
+    crop_shape = tuple(high - low for low, high in encoded.box)
+    crop = np.unpackbits(plain, count=math.prod(crop_shape)).view(bool) if bits else plain.view(encoded.dtype)
+    whole[tuple(slice(*bounds) for bounds in encoded.box)] = crop.reshape(crop_shape)
+    return whole
+
+
+def encoded_from_json(values: object) -> EncodedArray:
+    """Rebuild an encoded array from parsed JSON.
+
+    Raises:
+        DamagedError: Not the JSON of an encoded array.
+    """
+    try:
+        shape, box = values["shape"], values["box"]  # type: ignore[index]  # anything else lands in the except
+        k, j, i = (int(axis) for axis in shape)
+        bounds = [(int(low), int(high)) for low, high in box]
+        return EncodedArray(
+            (k, j, i),
+            (bounds[0], bounds[1], bounds[2]),
+            str(values["dtype"]),  # type: ignore[index]  # as above
+            str(values["data"]),  # type: ignore[index]  # as above
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DamagedError("not an encoded array") from error
+
+
+def body_digest(body: bytes) -> str:
+    """Return the value of a `Content-Digest` header (RFC 9530) for a body."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"

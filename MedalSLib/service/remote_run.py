@@ -1,0 +1,194 @@
+"""One run on a server, from the client's side: start, follow, cancel, fetch."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from MedalSLib.engine.interface import Masks, Progress, ProgressCallback, SegmentationResult, StructureCallback
+from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.service import protocol
+from MedalSLib.service.encoding import LABEL_DTYPES, DamagedError, Shape, decode_array, encoded_from_json
+from MedalSLib.service.faults import RefusedError
+from MedalSLib.service.following import LostError, RunEvent, RunFollower
+
+if TYPE_CHECKING:
+    from MedalSLib.service.client import RemoteEngine
+
+LOG = logging.getLogger("medals.client")
+POLL_SECONDS = 0.05
+"""How often the waiting thread looks at the user's cancel."""
+
+
+class RemoteRun:
+    """One try of a run; all callbacks come from the thread that calls `finish`.
+
+    Args:
+        engine: The server.
+        session_id: The session.
+        shape: (K, J, I) of the image.
+        report: Told how far it is.
+        on_structure: Told each mask as soon as it is final.
+        cancel: The user's wish to stop.
+    """
+
+    def __init__(
+        self,
+        engine: RemoteEngine,
+        session_id: str,
+        shape: Shape,
+        report: ProgressCallback,
+        on_structure: StructureCallback | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._engine = engine
+        self._transport = engine.transport
+        self._session = session_id
+        self._path = f"/v1/sessions/{session_id}/runs/{uuid.uuid4().hex}"
+        self._shape = shape
+        self._report = report
+        self._on_structure = on_structure
+        self._cancel = cancel
+
+    def finish(self, request: protocol.RunRequest) -> SegmentationResult:
+        """Run to the end and return the result.
+
+        Raises:
+            LostError: The server lost the run; begin again.
+            CancelledError: The user's cancel.
+            MedalSError: What the engine or the server said.
+        """
+        try:
+            self._ask("PUT", message=request)
+            self._follow()
+            return self._fetch()
+        except LostError:
+            if self._cancelled:
+                raise CancelledError() from None
+            raise
+
+    @property
+    def _cancelled(self) -> bool:
+        return self._cancel is not None and self._cancel.is_set()
+
+    def _ask(self, method: str, tail: str = "", **values: Any) -> Any:
+        try:
+            return self._transport.request(
+                method, self._path + tail, affinity=self._session, cancel=self._cancel, **values
+            )
+        except RefusedError as error:
+            raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
+
+    def _follow(self) -> None:
+        follower = RunFollower(self._transport, self._path, self._session)
+        follower.start()
+        cancelled_at: float | None = None
+        over = False
+        try:
+            while not over:
+                if self._cancelled and cancelled_at is None:
+                    cancelled_at = time.monotonic()
+                    self._send_cancel()
+                if cancelled_at is not None and time.monotonic() - cancelled_at > self._engine.cancel_seconds:
+                    self._engine.cancel_overdue()
+                    raise CancelledError()
+                try:
+                    event = follower.events.get(timeout=POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                if isinstance(event, Exception):
+                    over = isinstance(event, LostError)
+                    raise event
+                over = self._take(event)
+        finally:
+            follower.stop()
+            if not over and cancelled_at is None:
+                self._send_cancel()  # a callback raised, or the network is gone: nobody waits for this run any more
+
+    def _take(self, event: RunEvent) -> bool:
+        """Pass an event on; returns whether the run is done."""
+        try:
+            deliver = self._understand(event)
+        except (KeyError, TypeError, ValueError) as error:
+            # Damaged, but still JSON.  The result is checked by its digest, so an event may be left out.
+            LOG.info("an event could not be read: %s", error)
+        else:
+            deliver()
+        return event.kind == "done"
+
+    def _understand(self, event: RunEvent) -> Callable[[], None]:
+        """Return what an event calls for; raises if its values are damaged, before any callback is called."""
+        values = event.values
+        if event.kind == "queued" and int(values["position"]):
+            waiting = Progress(f"waiting for the server, {int(values['position'])} before you", 0.0)
+            return lambda: self._report(waiting)
+        if event.kind == "progress":
+            progress = protocol.progress_from_json(values)
+            return lambda: self._report(progress)
+        if event.kind == "structure" and self._on_structure is not None:
+            found = self._on_structure
+            name, mask = str(values["name"]), decode_array(encoded_from_json(values["mask"]), self._shape)
+            return lambda: found(name, mask)
+        if event.kind == "failed":
+            return lambda: self._failed(values)
+        if event.kind in ("cancelled", "lost"):
+            return self._ended
+        return lambda: None
+
+    def _failed(self, values: dict[str, Any]) -> None:
+        if values.get("kind") in protocol.RECOVERABLE_KINDS:
+            raise LostError()
+        raise protocol.error_from_body(values)
+
+    def _ended(self) -> None:
+        # Cancelled by the user, or by a server that shuts down or lost the session: then it is begun again.
+        raise CancelledError() if self._cancelled else LostError()
+
+    def _send_cancel(self) -> None:
+        """Ask the server to stop, without waiting for it."""
+
+        def send() -> None:
+            try:
+                self._transport.request("DELETE", self._path, affinity=self._session, patience=5.0)
+            except MedalSError as error:
+                LOG.info("the server was not told to stop: %s", error.cause)
+
+        threading.Thread(target=send, name="medals-cancel", daemon=True).start()
+
+    def _fetch(self) -> SegmentationResult:
+        answer = self._ask("GET", "/result")
+        try:
+            return decode_result(answer, self._shape)
+        except (DamagedError, KeyError, TypeError, ValueError) as error:
+            LOG.warning("the result could not be read: %s", error)
+            raise LostError() from error
+
+
+def decode_result(answer: Any, shape: Shape) -> SegmentationResult:
+    """Rebuild a result from the JSON of `protocol.RunResult`.
+
+    Raises:
+        DamagedError: An array does not fit the image.
+        ValueError: Another part is not what it should be (KeyError and TypeError too).
+    """
+    report = protocol.report_from_json(answer["report"])
+    masks = {name: decode_array(encoded_from_json(values), shape) for name, values in answer["masks"].items()}
+    typed = {phrase: names[0] for phrase, names in report.understood.items() if len(names) == 1}
+    instances: dict[str, np.ndarray] = {
+        name: decode_array(encoded_from_json(values), shape, LABEL_DTYPES)
+        for name, values in answer["instances"].items()
+    }
+    return SegmentationResult(
+        masks=Masks(masks, typed),
+        labelmap=decode_array(encoded_from_json(answer["labelmap"]), shape, LABEL_DTYPES),
+        names=tuple(answer["names"]),
+        report=report,
+        instances=instances,
+    )

@@ -1,0 +1,254 @@
+"""One image open on a server, from the client's side."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from MedalSLib.engine.interface import (
+    Box,
+    Estimate,
+    Options,
+    Progress,
+    ProgressCallback,
+    SegmentationResult,
+    StructureCallback,
+)
+from MedalSLib.errors import InputError, MedalSError, ServiceError
+from MedalSLib.service import protocol
+from MedalSLib.service.encoding import canonical_image, encode_array
+from MedalSLib.service.faults import RefusedError
+from MedalSLib.service.following import LostError
+from MedalSLib.service.remote_run import RemoteRun
+from MedalSLib.service.uploading import ImageUpload
+
+if TYPE_CHECKING:
+    from MedalSLib.service.client import RemoteEngine
+
+LOG = logging.getLogger("medals.client")
+GOODBYE_SECONDS = 2.0
+LOST_TRIES = 5
+SENDING = "sending the image"
+
+
+class RemoteSession:
+    """An image that is open on a server; see `MedalSLib.engine.interface.Session`.
+
+    Args:
+        engine: The server.
+        array_kji: Intensities (K, J, I).
+        affine_ras: 4x4, index (i, j, k) to RAS millimetres.
+        modality: Modality, or None to guess.
+        compression: Level of zlib.
+
+    Raises:
+        InputError: Not an image that can be sent.
+    """
+
+    def __init__(
+        self,
+        engine: RemoteEngine,
+        array_kji: np.ndarray,
+        affine_ras: np.ndarray,
+        modality: str | None,
+        compression: int,
+    ) -> None:
+        self._engine = engine
+        self._transport = engine.transport
+        self.id = uuid.uuid4().hex
+        image = canonical_image(array_kji)
+        if image.nbytes > engine.limits.image_bytes:
+            raise InputError(
+                f"The image has {image.nbytes >> 20} MiB, the server takes {engine.limits.image_bytes >> 20} MiB.",
+                "Crop the image, or ask the server's administrator for a larger limit.",
+            )
+        self._upload = ImageUpload(image, self._transport, self.id, compression)
+        self._request = protocol.SessionRequest(self._upload.digest, _affine_rows(affine_ras), modality)
+        self._opening = threading.Lock()
+        self.shape = self._upload.shape
+        self.modality = modality or ""
+        self.warnings: tuple[str, ...] = ()
+        self.closed = False
+
+    def open(self, on_progress: ProgressCallback, cancel: threading.Event | None) -> None:
+        """Make sure that the server has the image and the session, sending what it lacks.
+
+        Raises:
+            InputError: The engine does not take the image.
+            ServiceError: The server cannot be reached or refuses.
+            CancelledError: `cancel` was set.
+        """
+        with self._opening:
+            for _ in range(LOST_TRIES):
+                try:
+                    status = self._transport.request(
+                        "PUT", f"/v1/sessions/{self.id}", message=self._request, affinity=self.id, cancel=cancel
+                    )
+                    self.modality = str(status["modality"])
+                    self.warnings = tuple(status["warnings"])
+                    return
+                except RefusedError as error:
+                    if error.kind not in protocol.RECOVERABLE_KINDS:
+                        raise
+                    LOG.info("sending the image: %s", error.cause)
+                try:
+                    self._upload.send(lambda share: on_progress(Progress(SENDING, share)), cancel)
+                except RefusedError as error:
+                    if error.kind not in protocol.RECOVERABLE_KINDS:
+                        raise
+                    LOG.info("the server lost the image while it was sent: %s", error.cause)
+            raise _always_lost()
+
+    def segment(
+        self,
+        prompts: Sequence[str] = (),
+        masks: Mapping[str, np.ndarray] | None = None,
+        locked: Mapping[str, np.ndarray] | None = None,
+        roi: Box | None = None,
+        *,
+        options: Options | None = None,
+        on_progress: ProgressCallback | None = None,
+        on_structure: StructureCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> SegmentationResult:
+        """Segment on the server; see `MedalSLib.engine.interface.Session.segment`.
+
+        A run that was lost with its server, session or connection is begun again; the same seed gives the same masks.
+
+        Raises:
+            ServiceError: The server cannot be reached or refuses; call again when it is back.
+        """
+        request = self._run_request(prompts, masks, locked, roi, options, on_structure is not None)
+        report = _never_back(on_progress or silent)
+        return self._recovering(
+            lambda: RemoteRun(self._engine, self.id, self.shape, report, on_structure, cancel).finish(request),
+            report,
+            cancel,
+        )
+
+    def estimate(
+        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+    ) -> Estimate:
+        """Say what `segment` with the same arguments will cost on the server.
+
+        Raises:
+            ServiceError: The server cannot be reached or refuses.
+        """
+        request = self._run_request(prompts, masks, None, None, options, False)
+
+        def ask() -> Estimate:
+            try:
+                answer = self._transport.request(
+                    "POST", f"/v1/sessions/{self.id}/estimate", message=request, affinity=self.id
+                )
+            except RefusedError as error:
+                raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
+            return protocol.estimate_from_json(answer)
+
+        return self._recovering(ask, silent, None)
+
+    def close(self) -> None:
+        """Free the image on the server; a server that cannot be told frees it when the lease ends."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            self._transport.request("DELETE", f"/v1/sessions/{self.id}", affinity=self.id, patience=GOODBYE_SECONDS)
+        except MedalSError as error:
+            LOG.info("the session was not closed on the server: %s", error.cause)
+
+    def beat(self) -> None:
+        """Tell the server that this client is still there; one try, because the next beat comes soon."""
+        try:
+            self._transport.request("PUT", f"/v1/sessions/{self.id}/lease", affinity=self.id, patience=0.0)
+        except MedalSError as error:
+            LOG.debug("heartbeat: %s", error.cause)
+
+    def _recovering(self, work: Callable[[], Any], report: ProgressCallback, cancel: threading.Event | None) -> Any:
+        """Do something that needs the session, and open it again whenever the server has lost it."""
+        if self.closed:
+            raise ServiceError("This image was closed.", "Open it again.")
+        for _ in range(LOST_TRIES):
+            try:
+                return work()
+            except LostError:
+                LOG.info("the server lost the session; opening it again")
+            self.open(report, cancel)
+        raise _always_lost()
+
+    def _run_request(
+        self,
+        prompts: Sequence[str],
+        masks: Mapping[str, np.ndarray] | None,
+        locked: Mapping[str, np.ndarray] | None,
+        roi: Box | None,
+        options: Options | None,
+        stream_structures: bool,
+    ) -> protocol.RunRequest:
+        bounds = None
+        if roi is not None:
+            (i0, i1), (j0, j1), (k0, k1) = roi
+            bounds = ((int(i0), int(i1)), (int(j0), int(j1)), (int(k0), int(k1)))
+        return protocol.RunRequest(
+            prompts=tuple(prompts),
+            masks=self._encode(masks),
+            locked=self._encode(locked),
+            roi=bounds,
+            options=protocol.options_to_wire(options or Options()),
+            stream_structures=stream_structures,
+        )
+
+    def _encode(self, masks: Mapping[str, np.ndarray] | None) -> dict[str, protocol.EncodedArray]:
+        encoded = {}
+        for name, mask in (masks or {}).items():
+            if tuple(mask.shape) != self.shape:
+                raise InputError(
+                    f"The mask “{name}” has the shape {tuple(mask.shape)}, the image {self.shape}.",
+                    "Resample the mask to the image's grid.",
+                )
+            encoded[name] = encode_array(np.asarray(mask).astype(bool, copy=False))
+        return encoded
+
+    def __enter__(self) -> RemoteSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def silent(_: Progress) -> None:
+    """Show no progress."""
+
+
+def _never_back(callback: ProgressCallback) -> ProgressCallback:
+    """Return a callback that keeps `fraction` from falling when a lost run begins again."""
+    furthest = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal furthest
+        sending = progress.stage == SENDING
+        furthest = max(furthest, 0.0 if sending else progress.fraction)
+        callback(Progress(progress.stage, furthest, progress.patch, progress.patches, progress.seconds_left))
+
+    return report
+
+
+def _always_lost() -> ServiceError:
+    return ServiceError(
+        "The server loses the image again and again.", "It is probably out of memory: tell its administrator."
+    )
+
+
+def _affine_rows(affine_ras: np.ndarray) -> Any:
+    affine = np.asarray(affine_ras, dtype=np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise InputError("The image's affine is not a finite 4 x 4 matrix.", "Give index (i, j, k) to RAS millimetres.")
+    return tuple(tuple(float(value) for value in row) for row in affine)

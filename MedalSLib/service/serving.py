@@ -1,0 +1,101 @@
+"""Running the app under uvicorn: the socket, TLS, and the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from MedalSLib.errors import ServiceError
+from MedalSLib.service.settings import Settings, check_exposure
+
+SHUTDOWN_SECONDS = 5
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        ServiceError: The address is taken, or not one of this machine's.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise ServiceError(
+            f"The server cannot listen on {host} port {port} ({error.strerror or error}).",
+            "Choose another port, or stop the program that uses it.",
+        ) from error
+    return listener
+
+
+def make_server(
+    app: FastAPI, settings: Settings, on_listening: Callable[[], None] = lambda: None
+) -> tuple[uvicorn.Server, socket.socket]:
+    """Return a server that is ready to `run(sockets=[...])`, and its socket.
+
+    Args:
+        app: What `create_app` returned.
+        settings: The same settings.
+        on_listening: Called as soon as connections are accepted.
+
+    Raises:
+        ServiceError: Exposed without key or TLS, or the address or the certificate cannot be used.
+    """
+    check_exposure(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.certificate_key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ServiceError(f"The TLS certificate cannot be used ({error}).", "Check the two PEM files.") from error
+    return _AnnouncingServer(config, on_listening), bind(settings.host, settings.port)
+
+
+def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], None] = lambda port: None) -> None:
+    """Serve until the process is asked to stop (SIGINT or SIGTERM).
+
+    Args:
+        app: What `create_app` returned.
+        settings: The same settings.
+        on_listening: Told the port as soon as connections are accepted.
+
+    Raises:
+        ServiceError: See `make_server`.
+    """
+    server, listener = make_server(app, settings, lambda: on_listening(listener.getsockname()[1]))
+    with listener:
+        server.run(sockets=[listener])
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Says when it listens, which uvicorn itself only logs."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then announce."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()

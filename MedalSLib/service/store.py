@@ -1,0 +1,465 @@
+"""Images and sessions in memory: owned by a key, inside a budget, freed when their client is gone.
+
+Everything is looked up by (owner, identifier), so another key's image or session is exactly as absent as one that
+never was.  Memory is granted before it is taken; what has to go first is decided in `Store.make_room`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from MedalSLib.engine.interface import Session
+from MedalSLib.errors import MedalSError
+from MedalSLib.service import protocol
+from MedalSLib.service.encoding import DamagedError, Shape, chunk_bounds, decode_chunk, image_bytes, image_digest
+from MedalSLib.service.logs import log_exception
+from MedalSLib.service.refusal import Refusal, damaged, invalid, out_of_memory, refusal_of, session_lost
+from MedalSLib.service.runs import Run
+from MedalSLib.service.settings import MEBIBYTE, Settings
+
+Opener = Callable[[np.ndarray, np.ndarray, str | None], Session]
+KEPT_RUNS = 2
+"""Ended runs whose result is kept for a client that has not fetched it yet."""
+
+
+@dataclass(eq=False)
+class StoredImage:
+    """An image that is being uploaded or is complete; once complete its bytes never change."""
+
+    owner: str
+    digest: str
+    dtype: str
+    shape: Shape
+    data: np.ndarray
+    missing: set[int]
+    chunks: tuple[tuple[int, int], ...]
+    used: float
+    complete: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def array(self) -> np.ndarray:
+        """Return the voxels (K, J, I)."""
+        return self.data.view(self.dtype).reshape(self.shape)
+
+
+@dataclass(eq=False)
+class OpenSession:
+    """A session of the engine, what it costs, and its runs."""
+
+    owner: str
+    id: str
+    request: protocol.SessionRequest
+    image: StoredImage
+    cost: int
+    heard: float
+    used: float
+    engine_session: Session | None = None
+    opened: threading.Event = field(default_factory=threading.Event)
+    runs: OrderedDict[str, Run] = field(default_factory=OrderedDict)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is being opened or has a run that is not over."""
+        return not self.opened.is_set() or any(not run.ended for run in self.runs.values())
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the session and the results it holds."""
+        return self.cost + sum(run.bytes for run in list(self.runs.values()))
+
+
+class Store:
+    """The images and sessions of all keys.
+
+    Args:
+        settings: Limits.
+        on_evict: Told what was evicted ("result", "image", "session"), for the metrics.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, on_evict: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._limit = settings.memory_limit
+        self._on_evict = on_evict
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._images: dict[tuple[str, str], StoredImage] = {}
+        self._sessions: dict[tuple[str, str], OpenSession] = {}
+        self._transient = 0
+        self._closing: list[OpenSession] = []
+
+    # ------------------------------------------------------------------ budget
+
+    def used_bytes(self) -> int:
+        """Return the memory granted now."""
+        with self._lock:
+            sessions = [*self._sessions.values(), *self._closing]
+            images = {id(image): image for image in [*self._images.values(), *(one.image for one in sessions)]}
+            stored = sum(image.data.nbytes for image in images.values())
+            return stored + sum(session.bytes for session in sessions) + self._transient
+
+    def session_count(self) -> int:
+        """Return the number of open sessions."""
+        with self._lock:
+            return len(self._sessions)
+
+    def reserve(self, owner: str, size: int) -> None:
+        """Grant memory for the duration of a run.
+
+        Raises:
+            Refusal: It does not fit, whatever is evicted.
+        """
+        with self._lock:
+            self.make_room(owner, size)
+            self._transient += size
+
+    def release(self, size: int) -> None:
+        """Give back what `reserve` granted."""
+        with self._lock:
+            self._transient -= size
+
+    def make_room(self, owner: str, size: int) -> None:
+        """Free memory until `size` more bytes fit, the cheapest losses first.
+
+        First what costs nothing (results that were fetched, images no session uses, abandoned uploads), then the
+        owner's own sessions that were not used for the longest time, then those of other keys unless they were used
+        a moment ago.  A session with a run is never evicted.
+
+        Raises:
+            Refusal: 413 if it can never fit, 503 if it does not fit now.
+        """
+        if size > self._limit:
+            raise Refusal(
+                413,
+                "too_large",
+                f"This needs {size // MEBIBYTE} MiB, but the server gives {self._limit // MEBIBYTE} MiB at most.",
+                "Crop the image, or ask the administrator for a larger memory budget.",
+            )
+        with self._lock:
+            while self.used_bytes() + size > self._limit:
+                if not self._evict_one(owner):
+                    raise Refusal(
+                        503,
+                        "busy",
+                        "The server's memory is full with images that are in use.",
+                        "Try again when other users have finished.",
+                        10.0,
+                    )
+        self._close_evicted()
+
+    def relieve(self) -> None:
+        """Free everything that no run needs, after the memory ran out in spite of the budget."""
+        with self._lock:
+            while self._evict_one("", protect=0.0):
+                pass
+        self._close_evicted()
+
+    def _evict_one(self, owner: str, protect: float | None = None) -> bool:
+        now = self._clock()
+        protect = self._settings.protect_seconds if protect is None else protect
+        for session in self._sessions.values():
+            for run_id, run in session.runs.items():
+                if run.ended and run.fetched:
+                    del session.runs[run_id]
+                    self._on_evict("result")
+                    return True
+        in_use = {id(session.image) for session in self._sessions.values()}
+        images = [
+            image
+            for image in self._images.values()
+            if id(image) not in in_use and (image.complete or now - image.used >= protect)
+        ]
+        if images:
+            oldest = min(images, key=lambda image: image.used)
+            del self._images[oldest.owner, oldest.digest]
+            self._on_evict("image")
+            return True
+        idle = [session for session in self._sessions.values() if not session.busy]
+        own = [session for session in idle if session.owner == owner]
+        others = [session for session in idle if now - session.used >= protect]
+        if own or others:
+            self._drop(min(own or others, key=lambda session: session.used))
+            self._on_evict("session")
+            return True
+        return False
+
+    # ------------------------------------------------------------------ images
+
+    def announce_image(self, owner: str, digest: str, header: protocol.ImageHeader) -> protocol.ImageStatus:
+        """Make room for an image, or say what is missing of one that was announced before.
+
+        Raises:
+            Refusal: Not an image, too large, or no memory.
+        """
+        try:
+            size = image_bytes(header.dtype, header.shape)
+        except DamagedError as error:
+            raise invalid(str(error)) from error
+        if size > self._settings.image_bytes:
+            raise Refusal(
+                413,
+                "too_large",
+                f"The image has {size // MEBIBYTE} MiB, the server takes {self._settings.image_bytes // MEBIBYTE} MiB.",
+                "Crop the image.",
+            )
+        with self._lock:
+            image = self._images.get((owner, digest))
+            if image is None:
+                self.make_room(owner, size)
+                image = self._new_image(owner, digest, header, size)
+                self._images[owner, digest] = image
+            elif (image.dtype, image.shape) != (header.dtype, tuple(header.shape)):
+                raise invalid("another image was announced under this digest")
+            return self._status(image)
+
+    def _new_image(self, owner: str, digest: str, header: protocol.ImageHeader, size: int) -> StoredImage:
+        try:
+            data = np.empty(size, dtype=np.uint8)
+        except MemoryError as error:
+            raise out_of_memory() from error
+        chunks = tuple(chunk_bounds(size, self._settings.chunk_bytes))
+        shape = (header.shape[0], header.shape[1], header.shape[2])
+        return StoredImage(owner, digest, header.dtype, shape, data, set(range(len(chunks))), chunks, self._clock())
+
+    def image_status(self, owner: str, digest: str) -> protocol.ImageStatus:
+        """Say what is missing of an image.
+
+        Raises:
+            Refusal: 404, it was never announced with this key, or was freed.
+        """
+        return self._status(self._image(owner, digest))
+
+    def put_chunk(self, owner: str, digest: str, index: int, body: bytes) -> protocol.ImageStatus:
+        """Store a chunk; the last one completes the image if its digest is right.
+
+        Raises:
+            Refusal: No such image or chunk, or damaged data (all chunks are wanted again if the whole is damaged).
+        """
+        image = self._image(owner, digest)
+        if not 0 <= index < len(image.chunks):
+            raise invalid(f"the image has {len(image.chunks)} chunks")
+        start, stop = image.chunks[index]
+        if not image.complete:
+            try:
+                plain = decode_chunk(body, stop - start, np.dtype(image.dtype).itemsize)
+            except DamagedError as error:
+                raise damaged(str(error)) from error
+            except MemoryError as error:
+                raise out_of_memory() from error
+            with image.lock:
+                self._accept(image, index, plain)
+        return self._status(image)
+
+    def _accept(self, image: StoredImage, index: int, plain: np.ndarray) -> None:
+        if image.complete:
+            return
+        start, stop = image.chunks[index]
+        image.data[start:stop] = plain
+        image.missing.discard(index)
+        image.used = self._clock()
+        if image.missing:
+            return
+        if image_digest(image.dtype, image.shape, image.data.data) != image.digest:
+            image.missing = set(range(len(image.chunks)))
+            raise damaged("the image is not the one that was announced")
+        image.complete = True
+
+    def delete_image(self, owner: str, digest: str) -> None:
+        """Forget an image; sessions that use it keep it until they end."""
+        with self._lock:
+            self._images.pop((owner, digest), None)
+
+    def _image(self, owner: str, digest: str) -> StoredImage:
+        with self._lock:
+            image = self._images.get((owner, digest))
+            if image is None:
+                raise Refusal(
+                    404, protocol.IMAGE_MISSING, "The server does not have this image (any more).", "Send it again."
+                )
+            image.used = self._clock()
+            return image
+
+    def _status(self, image: StoredImage) -> protocol.ImageStatus:
+        with image.lock:
+            missing = tuple(sorted(image.missing))
+        return protocol.ImageStatus(
+            image.digest, self._settings.chunk_bytes, len(image.chunks), missing, image.complete
+        )
+
+    # ---------------------------------------------------------------- sessions
+
+    def open_session(
+        self, owner: str, session_id: str, request: protocol.SessionRequest, opener: Opener
+    ) -> tuple[OpenSession, bool]:
+        """Open a session, or return the one that was opened by an earlier try of the same request.
+
+        Returns:
+            The session, and whether it is new.
+
+        Raises:
+            Refusal: Image missing, no memory, too many sessions, or the engine does not take the image.
+        """
+        with self._lock:
+            session = self._sessions.get((owner, session_id))
+            if session is not None and session.request != request:
+                raise Refusal(409, "conflict", "This session was opened with another image.", "Open a new session.")
+            new = session is None
+            if session is None:
+                session = self._grant_session(owner, session_id, request)
+        if not new:
+            session.opened.wait()
+            if session.engine_session is None:
+                raise session_lost()
+            return session, False
+        try:
+            affine = np.array(request.affine, dtype=np.float64)
+            session.engine_session = opener(session.image.array(), affine, request.modality)
+        except MedalSError as error:
+            self._abandon(session)
+            raise refusal_of(error) from error
+        except MemoryError as error:
+            self._abandon(session)
+            self.relieve()
+            raise out_of_memory() from error
+        except BaseException:
+            self._abandon(session)
+            raise
+        session.opened.set()
+        return session, True
+
+    def _grant_session(self, owner: str, session_id: str, request: protocol.SessionRequest) -> OpenSession:
+        image = self._images.get((owner, request.image))
+        if image is None or not image.complete:
+            raise Refusal(
+                409, protocol.IMAGE_MISSING, "The server does not have the whole image (any more).", "Send it again."
+            )
+        own = [session for session in self._sessions.values() if session.owner == owner]
+        if len(own) >= self._settings.sessions_per_key:
+            idle = [session for session in own if not session.busy]
+            if not idle:
+                raise Refusal(
+                    429, "rate_limited", f"This key has {len(own)} sessions with runs.", "Wait for one to end.", 10.0
+                )
+            self._drop(min(idle, key=lambda session: session.used))
+            self._on_evict("session")
+        now = self._clock()
+        cost = image.voxels * self._settings.session_voxel_bytes
+        session = OpenSession(owner, session_id, request, image, cost, now, now)
+        # In the table while room is made: its image is in use then, and cannot be what is evicted.
+        session.cost = 0
+        self._sessions[owner, session_id] = session
+        try:
+            self.make_room(owner, cost)
+        except Refusal:
+            self._abandon(session)
+            raise
+        session.cost = cost
+        return session
+
+    def _abandon(self, session: OpenSession) -> None:
+        with self._lock:
+            self._sessions.pop((session.owner, session.id), None)
+        session.opened.set()
+
+    def session(self, owner: str, session_id: str, used: bool = False) -> OpenSession:
+        """Return a session and renew its lease; `used` renews the idle time too.
+
+        Raises:
+            Refusal: 404, there is no such session of this key.
+        """
+        with self._lock:
+            session = self._sessions.get((owner, session_id))
+            if session is None or session.engine_session is None:
+                raise session_lost()
+            session.heard = self._clock()
+            if used:
+                session.used = session.heard
+            return session
+
+    def add_run(self, session: OpenSession, run: Run) -> Run:
+        """Remember a run and forget the oldest ended ones; returns the one that has this identifier already, if any.
+
+        Raises:
+            Refusal: The session was closed or evicted meanwhile.
+        """
+        with self._lock:
+            if self._sessions.get((session.owner, session.id)) is not session:
+                raise session_lost()
+            ended = [run_id for run_id, other in session.runs.items() if other.ended]
+            for run_id in ended[: max(0, len(ended) - KEPT_RUNS + 1)]:
+                del session.runs[run_id]
+            return session.runs.setdefault(run.id, run)
+
+    def close_session(self, owner: str, session_id: str) -> OpenSession | None:
+        """End a session and return it; None if there was none."""
+        with self._lock:
+            session = self._sessions.get((owner, session_id))
+            if session is not None:
+                self._drop(session)
+        self._close_evicted()
+        return session
+
+    def sweep(self) -> list[OpenSession]:
+        """End the sessions whose client is gone or which were not used for long, and drop abandoned images."""
+        now = self._clock()
+        settings = self._settings
+        with self._lock:
+            gone = [
+                session
+                for session in self._sessions.values()
+                if session.opened.is_set()
+                and (
+                    now - session.heard > settings.lease_seconds
+                    or (not session.busy and now - session.used > settings.idle_seconds)
+                )
+            ]
+            for session in gone:
+                self._drop(session)
+            in_use = {id(session.image) for session in self._sessions.values()}
+            for image in list(self._images.values()):
+                if id(image) not in in_use and now - image.used > settings.lease_seconds:
+                    del self._images[image.owner, image.digest]
+        self._close_evicted()
+        return gone
+
+    def close(self) -> None:
+        """End every session."""
+        with self._lock:
+            for session in list(self._sessions.values()):
+                self._drop(session)
+            self._images.clear()
+        self._close_evicted()
+
+    def _drop(self, session: OpenSession) -> None:
+        """Take a session out of the table; its runs are asked to stop, and it is closed outside of the lock."""
+        del self._sessions[session.owner, session.id]
+        for run in session.runs.values():
+            run.request_cancel()
+        self._closing.append(session)
+
+    def _close_evicted(self) -> None:
+        """Close the engine's sessions that were dropped, those with a run once it has ended."""
+        with self._lock:
+            ready = [session for session in self._closing if not session.busy]
+            self._closing = [session for session in self._closing if session.busy]
+        for session in ready:
+            engine_session, session.engine_session = session.engine_session, None
+            if engine_session is None:
+                continue
+            try:
+                engine_session.close()
+            except Exception as error:  # an engine that cannot free one session must not take the others along
+                log_exception("session_not_closed", error, session=session.id)

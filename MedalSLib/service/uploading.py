@@ -1,0 +1,93 @@
+"""Sending an image: only the chunks the server lacks, several at once, compressed as they go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.errors import CancelledError
+from MedalSLib.service import protocol
+from MedalSLib.service.encoding import array_bytes, digest_of, encode_chunk
+from MedalSLib.service.transport import Transport
+
+UPLOADS_AT_ONCE = 3
+POLL_SECONDS = 0.05
+
+UploadProgress = Callable[[float], None]
+"""Called with the share of the image the server has, 0..1."""
+
+
+class ImageUpload:
+    """An image as the server addresses it, and the way to get it there.
+
+    Args:
+        array: Canonical image (see `encoding.canonical_image`).
+        transport: The server.
+        affinity: Session the image is sent for.
+        level: Compression level of zlib, 0 to store.
+    """
+
+    def __init__(self, array: np.ndarray, transport: Transport, affinity: str, level: int) -> None:
+        self._array = array
+        self._transport = transport
+        self._affinity = affinity
+        self._level = level
+        self.digest = digest_of(array)
+        self.shape = (int(array.shape[0]), int(array.shape[1]), int(array.shape[2]))
+
+    def send(self, report: UploadProgress, cancel: threading.Event | None) -> None:
+        """Send what the server lacks; what it got in an earlier, broken try is not sent again.
+
+        Raises:
+            ServiceError: Refused, or no answer.
+            CancelledError: `cancel` was set.
+        """
+        header = protocol.ImageHeader(self._array.dtype.str, self.shape)
+        status = self._transport.request(
+            "PUT", f"/v1/images/{self.digest}", message=header, affinity=self._affinity, cancel=cancel
+        )
+        chunks = int(status["chunks"])
+        missing = [int(index) for index in status["missing"]]
+        report(1.0 - len(missing) / chunks)
+        self._send_chunks(missing, int(status["chunk_bytes"]), chunks, report, cancel)
+
+    def _send_chunks(
+        self,
+        missing: Sequence[int],
+        chunk_bytes: int,
+        chunks: int,
+        report: UploadProgress,
+        cancel: threading.Event | None,
+    ) -> None:
+        stop = threading.Event()
+        pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="medals-upload")
+        try:
+            waiting: set[Future[Any]] = {pool.submit(self._send_chunk, index, chunk_bytes, stop) for index in missing}
+            while waiting:
+                done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if done:
+                    report(1.0 - len(waiting) / chunks)
+                if cancel is not None and cancel.is_set():
+                    raise CancelledError()
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _send_chunk(self, index: int, chunk_bytes: int, stop: threading.Event) -> None:
+        if stop.is_set():
+            return
+        start = index * chunk_bytes
+        chunk = array_bytes(self._array)[start : start + chunk_bytes]
+        self._transport.request(
+            "PUT",
+            f"/v1/images/{self.digest}/chunks/{index}",
+            data=encode_chunk(chunk, self._array.dtype.itemsize, self._level),
+            affinity=self._affinity,
+            cancel=stop,
+        )
