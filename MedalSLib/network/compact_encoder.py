@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from MedalSLib.errors import ModelError
 from MedalSLib.network.modality import MODALITIES, modality_indices
@@ -19,7 +20,7 @@ class CompactEncoderConfig:
     """Sizes of a `CompactTextEncoder`.
 
     Attributes:
-        query_dim: Length of a query; that of the network.
+        query_dim: Length of a query, that of the network: a multiple of 4.
         buckets: Rows of each of the two hash tables (words, three-character pieces).
         width: Length of a hashed entry.
         hidden: Hidden width of the perceptron.
@@ -31,8 +32,11 @@ class CompactEncoderConfig:
     hidden: int = 128
 
     def __post_init__(self) -> None:
-        if any(type(value) is not int or value < 1 for value in asdict(self).values()):
-            raise ModelError("The configuration of the compact text encoder is not valid: sizes are whole numbers > 0.")
+        if any(type(value) is not int or value < 1 for value in asdict(self).values()) or self.query_dim % 4:
+            raise ModelError(
+                "The configuration of the compact text encoder is not valid: sizes are whole numbers greater than 0, "
+                "and query_dim is a multiple of 4."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
@@ -58,7 +62,8 @@ class CompactTextEncoder(nn.Module):
 
     Hashed words and word pieces make spellings of one name neighbors.  That alone would also make neighbors of left
     and right, and of T11 and T12, which share nearly all their letters: so side, spinal region and number are read
-    outright, and besides being inputs each adds a fixed code to the query, which training cannot take away.
+    outright.  Besides being inputs they fill the last quarter of the query with fixed codes, and the trained part has
+    a fixed length, so that no training can bring two sides or two levels close together.
 
     Args:
         config: Sizes.
@@ -75,19 +80,20 @@ class CompactTextEncoder(nn.Module):
         self.words = nn.EmbeddingBag(config.buckets, config.width, mode="mean")
         self.pieces = nn.EmbeddingBag(config.buckets, config.width, mode="mean")
         self.modality = nn.Embedding(len(MODALITIES), config.width)
-        self.attributes = nn.ModuleDict({name: nn.Embedding(count, config.width) for name, count in counts.items()})
-        inputs = config.width * (3 + len(counts))
+        self.attributes = nn.ModuleDict(
+            {name: nn.Embedding(count, config.width, padding_idx=0) for name, count in counts.items()}
+        )
+        coded = config.query_dim // 4
         self.perceptron = nn.Sequential(
-            nn.LayerNorm(inputs),
-            nn.Linear(inputs, config.hidden),
+            nn.Linear(config.width * (3 + len(counts)), config.hidden),
             nn.GELU(),
             nn.Linear(config.hidden, config.hidden),
             nn.GELU(),
-            nn.Linear(config.hidden, config.query_dim),
-            nn.LayerNorm(config.query_dim),
+            nn.Linear(config.hidden, config.query_dim - coded),
+            nn.LayerNorm(config.query_dim - coded, elementwise_affine=False),
         )
         for seed, (name, count) in enumerate(counts.items()):
-            self.register_buffer(f"{name}_codes", _codes(count, config.query_dim, seed))
+            self.register_buffer(f"{name}_codes", _codes(count, coded, seed))
 
     def forward(self, texts: Sequence[str], modality: str | Sequence[str]) -> Tensor:
         """Encode.
@@ -115,18 +121,22 @@ class CompactTextEncoder(nn.Module):
             "number": column([feature.number for feature in features]),
         }
         inputs = [
-            self.words(*_bags([feature.words for feature in features], device)),
-            self.pieces(*_bags([feature.pieces for feature in features], device)),
+            self._bag(self.words, [feature.words for feature in features]),
+            self._bag(self.pieces, [feature.pieces for feature in features]),
             self.modality(column(modality_indices(modality, len(texts)))),
             *(self.attributes[name](rows) for name, rows in attributes.items()),
         ]
-        query = self.perceptron(torch.cat(inputs, dim=1))
-        return (
-            query
-            + self.side_codes[attributes["side"]]
+        codes = (
+            self.side_codes[attributes["side"]]
             + self.region_codes[attributes["region"]]
             + self.number_codes[attributes["number"]]
         )
+        return torch.cat((self.perceptron(torch.cat(inputs, dim=1)), codes), dim=1)
+
+    def _bag(self, table: nn.EmbeddingBag, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Return the mean of each text's entries, at a length that does not depend on their number."""
+        mean = table(*_bags(rows, table.weight.device))
+        return functional.layer_norm(mean, mean.shape[-1:])
 
 
 def _codes(count: int, width: int, seed: int) -> Tensor:

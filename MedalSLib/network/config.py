@@ -102,14 +102,14 @@ class MedalSConfig:
             layers: Cross-attention layers.
         """
         heads = next(count for count in (8, 4, 2, 1) if query_dim % count == 0)
-        hidden = [max(4 * widths[0], query_dim // 3)] * (1 + min(3, max(len(widths) - 2, 0)))
+        hidden = [_eighths(max(4 * widths[0], query_dim // 3))] * (1 + min(3, max(len(widths) - 2, 0)))
         return cls(
             image_size=_triple(image_size),
             widths=tuple(widths),
             strides=(1,) + (2,) * (len(widths) - 1),
             query_dim=query_dim,
             heads=heads,
-            ffn_dim=query_dim * 8 // 3,
+            ffn_dim=_eighths(query_dim * 8 // 3),
             layers=layers,
             mask_hidden=hidden[0],
             deep_hidden=tuple(hidden[1:]),
@@ -143,3 +143,8 @@ class MedalSConfig:
 def _triple(size: Sequence[int]) -> tuple[int, int, int]:
     height, width, depth = (int(axis) for axis in size)
     return height, width, depth
+
+
+def _eighths(size: int) -> int:
+    """Round up to a multiple of 8, which GPUs multiply fastest."""
+    return -(-size // 8) * 8
