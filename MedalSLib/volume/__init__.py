@@ -8,15 +8,19 @@ from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_chal
 from MedalSLib.volume.files import check_output
 from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
 from MedalSLib.volume.image import Image, Source
-from MedalSLib.volume.modality import MODALITIES, ModalityGuess, guess_modality
+from MedalSLib.volume.modality import ModalityGuess, guess_modality
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.resample import resample_mask
+from MedalSLib.volume.segmentation import Segment, Segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
+from MedalSLib.volume.terminology import SegmentInfo, Terminology
 from MedalSLib.volume.windows import AS_IS, PERCENTILE, WINDOWS, Window, apply_window, group_by_window, parse_window
+from MedalSLib.volume.writing import SEGMENTATION_SUFFIXES, check_segmentation_output, write_segmentation
 
 __all__ = [
     "AS_IS",
-    "MODALITIES",
     "PERCENTILE",
+    "SEGMENTATION_SUFFIXES",
     "WINDOWS",
     "Box",
     "ChallengeCase",
@@ -24,17 +28,24 @@ __all__ = [
     "Image",
     "ModalityGuess",
     "NetworkFrame",
+    "Segment",
+    "SegmentInfo",
+    "Segmentation",
     "Source",
+    "Terminology",
     "Window",
     "apply_window",
     "axial_grid",
     "check_output",
+    "check_segmentation_output",
     "group_by_window",
     "guess_modality",
     "parse_window",
     "read_challenge",
     "read_image",
+    "read_segmentation",
     "resample_mask",
     "same_grid",
     "write_challenge_result",
+    "write_segmentation",
 ]

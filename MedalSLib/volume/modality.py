@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MODALITIES = ("CT", "MRI", "US", "PET", "Microscopy")
 _DICOM = {
     "CT": "CT",
     "MR": "MRI",
@@ -26,7 +25,7 @@ class ModalityGuess:
     """A modality and why.
 
     Attributes:
-        modality: One of `MODALITIES`.
+        modality: One of `vocabulary.MODALITIES`.
         reason: The reason as a sentence for the user.
         certain: False if the user should be asked to check.
     """

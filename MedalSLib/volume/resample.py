@@ -12,13 +12,14 @@ from MedalSLib.volume.geometry import Grid, lps_of_grid, same_grid
 _OUTSIDE, _FALSE, _TRUE = 0, 1, 2
 
 
-def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarray:
+def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid, name: str = "") -> np.ndarray:
     """Return a mask on another grid, by the nearest voxel.
 
     Args:
         mask: (K, J, I), non-zero is inside.
         from_grid: Grid of the mask.
         to_grid: Wanted grid.
+        name: Name of the mask, for messages.
 
     Returns:
         Boolean (K, J, I) on `to_grid`; False where `from_grid` does not reach.
@@ -27,9 +28,10 @@ def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarra
         InputError: The mask does not have the shape of its grid, the grids do not overlap, or the whole content of the
             mask lies off the wanted grid.
     """
+    what = f"The mask '{name}'" if name else "The mask"
     if mask.shape != from_grid.shape_kji:
         raise InputError(
-            f"The mask has the shape {mask.shape}, but its grid {from_grid.shape_kji}.", "Pass the grid of the mask."
+            f"{what} has the shape {mask.shape}, but its grid {from_grid.shape_kji}.", "Pass the grid of the mask."
         )
     inside = mask.astype(bool, copy=False)
     if same_grid(from_grid, to_grid):
@@ -37,10 +39,10 @@ def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarra
     labels = _resample_nearest(np.where(inside, np.uint8(_TRUE), np.uint8(_FALSE)), from_grid, to_grid)
     remedy = "Choose a mask that was drawn on this image, or bring both into the same place of the patient first."
     if not labels.any():
-        raise InputError("The mask and the image lie in different places of the patient and do not overlap.", remedy)
+        raise InputError(f"{what} and the image lie in different places of the patient and do not overlap.", remedy)
     result = labels == _TRUE
     if inside.any() and not result.any():
-        raise InputError("The mask's grid reaches the image, but no part of the mask lies in it.", remedy)
+        raise InputError(f"{what} has no part that lies in the image.", remedy)
     return result
 
 

@@ -65,8 +65,8 @@ def test_a_mask_whose_content_is_off_the_image_is_refused_but_an_empty_one_is_no
     small, wide = grid_of((1, 1, 1), (10, 10, 10)), grid_of((1, 1, 1), (40, 40, 40))
     corner = np.zeros((40, 40, 40), bool)
     corner[:3, :3, :3] = True
-    with pytest.raises(InputError, match="no part of the mask"):
-        resample_mask(corner, wide, small)
+    with pytest.raises(InputError, match="'Liver' has no part"):
+        resample_mask(corner, wide, small, "Liver")
     assert not resample_mask(np.zeros_like(corner), wide, small).any()
 
 

@@ -1,0 +1,140 @@
+"""Write masks as a segmentation; a file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.errors import InputError, OutputError
+from MedalSLib.volume.challenge import write_challenge_result
+from MedalSLib.volume.files import check_output, replacing, suffix_of
+from MedalSLib.volume.geometry import Grid, NetworkFrame
+from MedalSLib.volume.image import Image
+from MedalSLib.volume.layers import labelmap_of
+from MedalSLib.volume.seg_nrrd import write_seg_nrrd
+from MedalSLib.volume.terminology import Color, SegmentInfo, tissue
+
+SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".dcm", ".npz")
+_PALETTE: tuple[Color, ...] = (
+    (221, 130, 101), (128, 174, 128), (111, 184, 210), (241, 214, 145), (192, 104, 88), (157, 108, 162),
+    (216, 101, 79), (144, 238, 144), (183, 156, 220), (230, 158, 140), (78, 152, 141), (255, 181, 158),
+)  # fmt: skip
+NIFTI_COMMENT = 6
+
+
+def write_segmentation(
+    path: str | os.PathLike[str],
+    masks: Mapping[str, np.ndarray],
+    grid: Grid,
+    infos: Mapping[str, SegmentInfo] | None = None,
+    source: Image | None = None,
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write masks to the format that the file name asks for.
+
+    `.seg.nrrd` keeps everything: overlaps, empty segments, names, colours, codes.  `.dcm` is a DICOM Segmentation that
+    refers to its source images.  `.nii` and `.nii.gz` hold one label per voxel, with the names in a header extension;
+    `.npz` is the challenge's labelmap.  Where masks overlap, those two keep the later one.
+
+    Args:
+        path: File to write.
+        masks: Boolean (K, J, I) on `grid`, by name; the order gives the label values.
+        grid: Grid of the masks.
+        infos: Colours and codes by name.
+        source: Image that was segmented; needed for `.dcm`.
+        overwrite: Replace an existing file.
+
+    Returns:
+        Sentences the user should read, such as what the format could not hold.
+
+    Raises:
+        InputError: A mask is on another grid.
+        OutputError: Unknown format, missing folder, existing file, full disk, or no DICOM source for `.dcm`.
+    """
+    target = check_segmentation_output(path, source, overwrite)
+    for name, mask in masks.items():
+        if mask.shape != grid.shape_kji:
+            raise InputError(
+                f"The mask '{name}' has {mask.shape} voxels, but the image {grid.shape_kji}.",
+                "Bring it onto the image's grid first.",
+            )
+    if not masks:
+        raise OutputError(f"There is no segment to write to {target}.", "Segment something first.")
+    known = {name: _complete((infos or {}).get(name), index) for index, name in enumerate(masks)}
+    arrays = {name: mask.astype(bool, copy=False) for name, mask in masks.items()}
+    suffix = suffix_of(target)
+    if suffix == ".seg.nrrd":
+        write_seg_nrrd(target, arrays, grid, known, overwrite)
+        return ()
+    if suffix == ".dcm":
+        from MedalSLib.volume.dicom_seg import write_dicom_seg
+
+        if source is None:  # check_segmentation_output has refused it already
+            raise OutputError(f"{target} needs its DICOM source.")
+        return write_dicom_seg(target, arrays, grid, known, source, overwrite)
+    labels, lost = labelmap_of(list(arrays.values()), grid.shape_kji)
+    if suffix == ".npz":
+        frame = NetworkFrame(grid)
+        write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(arrays), overwrite)
+    else:
+        _write_nifti(target, labels, grid, known, overwrite)
+    if not lost:
+        return ()
+    return (f"{lost} voxels belong to several segments; {suffix} keeps the last one of each (.seg.nrrd keeps all).",)
+
+
+def check_segmentation_output(
+    path: str | os.PathLike[str], source: Image | None = None, overwrite: bool = False
+) -> Path:
+    """Return `path` as a Path if `write_segmentation` could write there; worth calling before a long run.
+
+    Raises:
+        OutputError: Unknown format, missing folder, existing file, or `.dcm` for an image that is not DICOM.
+    """
+    target = check_output(path, overwrite)
+    if suffix_of(target) not in SEGMENTATION_SUFFIXES:
+        raise OutputError(
+            f"{target.name} has no ending of a segmentation file.", f"Use one of: {', '.join(SEGMENTATION_SUFFIXES)}."
+        )
+    if suffix_of(target) == ".dcm" and (source is None or source.source.format != "DICOM"):
+        raise OutputError(
+            "A DICOM Segmentation must refer to the DICOM images it was made from, but the input is not DICOM.",
+            "Give the folder of the DICOM series as the input, or write .seg.nrrd.",
+        )
+    return target
+
+
+def _complete(info: SegmentInfo | None, index: int) -> SegmentInfo:
+    """Fill in what is not known of a segment."""
+    info = info or SegmentInfo()
+    return SegmentInfo(info.color or _PALETTE[index % len(_PALETTE)], info.terminology or tissue())
+
+
+def _write_nifti(path: Path, labels: np.ndarray, grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool) -> None:
+    import nibabel
+
+    image = nibabel.Nifti1Image(labels.T, grid.affine_ras)
+    image.set_sform(grid.affine_ras, code="scanner")
+    image.set_qform(grid.affine_ras, code="scanner", strip_shears=True)
+    image.header.set_xyzt_units("mm")
+    names = json.dumps({"segments": _nifti_segments(list(infos), infos)}, ensure_ascii=False)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(NIFTI_COMMENT, names.encode()))
+    with replacing(path, overwrite) as temporary:
+        nibabel.save(image, temporary)
+
+
+def _nifti_segments(names: Sequence[str], infos: Mapping[str, SegmentInfo]) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": value,
+            "name": name,
+            "color": infos[name].color,
+            "terminology": str(infos[name].terminology) if infos[name].terminology else "",
+        }
+        for value, name in enumerate(names, 1)
+    ]
