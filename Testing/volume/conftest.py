@@ -68,13 +68,8 @@ def dicom_common(sop_class: str, series: str, number: int, shape: tuple[int, int
     ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID = sop_class, uid, series
     ds.StudyInstanceUID = ds.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.7"
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Doe^Jane", "SECRET-1", "19700101", "F"
-    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID, ds.ReferringPhysicianName = (
-        "20240101",
-        "1",
-        "1",
-        "1",
-        "",
-    )
+    ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20240101", "120000", "1", "1"
+    ds.ReferringPhysicianName = ""
     ds.Modality, ds.SeriesNumber, ds.Manufacturer = "CT", number, "Maker"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.Rows, ds.Columns = shape
