@@ -114,6 +114,7 @@ class Manifest:
             (self.orientation != ORIENTATION, f"orientation must be {ORIENTATION}"),
             (not names or set(names) - {"1", "2"} != set(), "stages are named 1 and 2"),
             (len(set(names)) != len(names), "a stage is given twice"),
+            (not all(isinstance(stage.config, dict) for stage in self.stages), "a stage's config is an object"),
             (not all(isinstance(key, str) and "_" in key for key in self.classes), "a class is MODALITY_Name"),
             (
                 any(

@@ -1,0 +1,64 @@
+"""Model folders small enough for tests: a two-stage model of ours with random weights, and a published-looking one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from MedalSLib.network import MedalS, MedalSConfig
+from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.manifest import Manifest, StageManifest, TextEncoderManifest, write_manifest
+from MedalSLib.network.weights_file import save_weights
+
+CLASSES = ("CT_Liver", "CT_Left kidney", "MRI_Liver")
+
+
+def write_tiny_model(
+    folder: Path, name: str = "tiny", classes: tuple[str, ...] = CLASSES, patch: tuple[int, int, int] = (32, 32, 64)
+) -> Manifest:
+    """Write a two-stage model with a compact text encoder and random (seeded) weights of a few hundred kilobytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = []
+    for stage, spacing in (("1", (1.5, 1.5, 3.0)), ("2", (1.0, 1.0, 1.0))):
+        torch.manual_seed(int(stage))
+        network = MedalS(MedalSConfig.small(patch, widths=(4, 4, 8, 8, 8, 8), query_dim=16, layers=1))
+        file = f"stage{stage}.safetensors"
+        checksum = save_weights(folder / file, network, classes, "nothing: random weights", "CC0-1.0")
+        stages.append(StageManifest(stage, spacing, patch, file, checksum, network.config.to_dict()))
+    torch.manual_seed(3)
+    encoder = CompactTextEncoder(CompactEncoderConfig(query_dim=16, buckets=64, width=8, hidden=16))
+    checksum = save_weights(folder / "text.safetensors", encoder, classes)
+    manifest = Manifest(
+        name=name,
+        version="0.1",
+        title="Random weights for tests",
+        licence="CC0-1.0",
+        licence_url="https://creativecommons.org/publicdomain/zero/1.0/",
+        classes=classes,
+        stages=tuple(stages),
+        text_encoder=TextEncoderManifest("compact", ("text.safetensors",), {"text.safetensors": checksum}),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_published_lookalike(folder: Path, shapes: Path) -> None:
+    """Write files under the published names: networks of the published shapes (constant weights), no real text encoder.
+
+    Args:
+        folder: Where to.
+        shapes: `network_state_dict_shapes.json` of the golden figures.
+    """
+    (folder / "BioLORD-2023-C").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / "BioLORD-2023-C" / name).write_text("{}")
+    weights = {
+        "module." + key: torch.full((1,), 0.01).expand(shape) for key, shape in json.loads(shapes.read_text()).items()
+    }
+    for part in ("224_224_128_spacing_1.5_1.5_3.0_step_358600", "192_192_192_spacing_1.0_1.0_1.0_step_341300"):
+        content = {"step": np.int64(1), "model_state_dict": weights}
+        torch.save(content, folder / f"nano_UNet_CVPR2025_crop_size_{part}.pth")
+    torch.save({"step": 1, "model_state_dict": {"module.temperature": torch.zeros(1)}}, folder / "text_encoder.pth")
