@@ -19,7 +19,7 @@ from MedalSLib.engine.interface import (
     EngineInfo,
     ProgressCallback,
 )
-from MedalSLib.errors import CancelledError, ServiceError
+from MedalSLib.errors import CancelledError, MedalSError, ServiceError
 from MedalSLib.service import protocol
 from MedalSLib.service.addresses import Address, parse_address
 from MedalSLib.service.describing import UploadDescription, describe_upload
@@ -144,6 +144,8 @@ class RemoteEngine:
         self.transport = transport
         self.cancel_seconds = 5.0
         """How long a cancelled run is waited for before `segment` returns without its answer."""
+        self.lost_tries = 5
+        """How often work that the server lost is begun again."""
         self._compression = compression
         description = transport.request("GET", "/v1/info", patience=startup_seconds, cancel=cancel)
         self._info, self.limits = _description(description, transport.url)
@@ -204,6 +206,12 @@ class RemoteEngine:
     def cancel_overdue(self) -> None:
         """Called when a cancelled run did not end in time; a server finishes the patch by itself."""
         LOG.info("the server has not confirmed the end of the cancelled run yet")
+
+    def always_lost(self) -> MedalSError:
+        """Return what to raise when the server loses the session again and again."""
+        return ServiceError(
+            "The server loses the image again and again.", "It is probably out of memory: tell its administrator."
+        )
 
     def close(self) -> None:
         """End the sessions; the server stays."""

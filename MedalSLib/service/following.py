@@ -106,7 +106,7 @@ class RunFollower:
                 wait = FIRST_PAUSE
             except TransientError as fault:
                 if time.monotonic() - alive > self._transport.options.patience_seconds:
-                    self.events.put(fault.error)
+                    self.events.put(self._transport.give_up(fault.error))
                     return
                 wait = pause if fault.pause is None else fault.pause
                 pause = min(LONGEST_PAUSE, pause * 2)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("medals.client")
 GOODBYE_SECONDS = 2.0
-LOST_TRIES = 5
 SENDING = "sending the image"
 
 
@@ -85,7 +84,7 @@ class RemoteSession:
             CancelledError: `cancel` was set.
         """
         with self._opening:
-            for _ in range(LOST_TRIES):
+            for _ in range(self._engine.lost_tries):
                 try:
                     status = self._transport.request(
                         "PUT", f"/v1/sessions/{self.id}", message=self._request, affinity=self.id, cancel=cancel
@@ -103,7 +102,7 @@ class RemoteSession:
                     if error.kind not in protocol.RECOVERABLE_KINDS:
                         raise
                     LOG.info("the server lost the image while it was sent: %s", error.cause)
-            raise _always_lost()
+            raise self._engine.always_lost()
 
     def segment(
         self,
@@ -174,13 +173,13 @@ class RemoteSession:
         """Do something that needs the session, and open it again whenever the server has lost it."""
         if self.closed:
             raise ServiceError("This image was closed.", "Open it again.")
-        for _ in range(LOST_TRIES):
+        for _ in range(self._engine.lost_tries):
             try:
                 return work()
             except LostError:
                 LOG.info("the server lost the session; opening it again")
             self.open(report, cancel)
-        raise _always_lost()
+        raise self._engine.always_lost()
 
     def _run_request(
         self,
@@ -239,12 +238,6 @@ def _never_back(callback: ProgressCallback) -> ProgressCallback:
         callback(Progress(progress.stage, furthest, progress.patch, progress.patches, progress.seconds_left))
 
     return report
-
-
-def _always_lost() -> ServiceError:
-    return ServiceError(
-        "The server loses the image again and again.", "It is probably out of memory: tell its administrator."
-    )
 
 
 def _affine_rows(affine_ras: np.ndarray) -> Any:

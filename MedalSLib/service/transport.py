@@ -19,7 +19,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
-from MedalSLib.errors import CancelledError
+from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import body_digest
 from MedalSLib.service.faults import NETWORK_ERRORS, TransientError, explain_answer, explain_failure, network_error
@@ -67,7 +67,7 @@ class Transport:
     """Requests to one server, from any thread.
 
     Args:
-        url: Base URL; may be changed when a restarted child listens on another port.
+        url: Base URL.
         options: Key, timeouts, TLS.
     """
 
@@ -75,6 +75,14 @@ class Transport:
         self.url = url
         self.options = options
         self._local = threading.local()
+
+    def locate(self, cancel: threading.Event | None = None) -> str:
+        """Return the base URL for the next try; `cancel` ends a waiting for it."""
+        return self.url
+
+    def give_up(self, error: MedalSError) -> MedalSError:
+        """Return what to raise when the patience is over."""
+        return error
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -126,15 +134,16 @@ class Transport:
             headers[protocol.DIGEST_HEADER] = body_digest(body)
         end = time.monotonic() + (self.options.patience_seconds if patience is None else patience)
         pause = FIRST_PAUSE
+        auth = _Bearer(self.options.api_key if with_key else "")
         while True:
             if cancel is not None and cancel.is_set():
                 raise CancelledError()
             try:
-                return self._try(method, path, body, headers, _Bearer(self.options.api_key if with_key else ""))
+                return self._try(method, path, body, headers, auth, cancel)
             except TransientError as fault:
                 wait = pause * (0.5 + random.random() / 2) if fault.pause is None else fault.pause
                 if time.monotonic() + wait >= end:
-                    raise fault.error from fault.__cause__
+                    raise self.give_up(fault.error) from fault.__cause__
                 pause = min(LONGEST_PAUSE, pause * 2)
                 if cancel is not None and cancel.wait(wait):
                     raise CancelledError() from fault
@@ -152,11 +161,25 @@ class Transport:
             headers[protocol.AFFINITY_HEADER] = affinity
         return headers
 
-    def _try(self, method: str, path: str, body: bytes | None, headers: dict[str, str], auth: AuthBase) -> Any:
+    def _try(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        auth: AuthBase,
+        cancel: threading.Event | None,
+    ) -> Any:
         timeout = (self.options.connect_seconds, self.options.read_seconds)
         try:
             response = self._session().request(
-                method, self.url + path, data=body, headers=headers, timeout=timeout, allow_redirects=False, auth=auth
+                method,
+                self.locate(cancel) + path,
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                auth=auth,
             )
         except NETWORK_ERRORS as error:
             raise explain_failure(self.url, error, self.options.connect_seconds) from error
@@ -184,7 +207,7 @@ class Transport:
         timeout = (self.options.connect_seconds, read_seconds)
         try:
             with self._session().get(
-                self.url + path, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+                self.locate() + path, headers=headers, timeout=timeout, stream=True, allow_redirects=False
             ) as response:
                 if response.status_code != 200 or "text/event-stream" not in response.headers.get("content-type", ""):
                     raise explain_answer(self.url, response, response.content)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from fake_engine import CRASH, OUT_OF_MEMORY, UNKNOWN, FakeEngine
-from service_support import AFFINE, Running, running_server, same_result, make_image
+from service_support import AFFINE, Running, make_image, running_server, same_result
 
 from MedalSLib.engine import Options, open_engine
 from MedalSLib.errors import InputError, PromptError, ResourceError, ServiceError

@@ -130,7 +130,7 @@ def _serve_until_the_test_ends() -> None:
     arguments = json.loads(sys.argv[1])
     settings = small_settings(**arguments["settings"])
     app = create_app(lambda: FakeEngine(**arguments["engine"]), settings)
-    serve_app(app, settings, lambda port: print(port, flush=True))
+    serve_app(app, settings, lambda port: os.write(1, b"%d\n" % port))
 
 
 def wait_until(what: Any, seconds: float = 20.0) -> None:

@@ -1,0 +1,326 @@
+"""The local, isolated engine: the server in a child process, so that a crash or a full memory cannot take the host.
+
+The child is started, watched, started again when it ends, and ended with its parent.  Cancel is cooperative first;
+a child that does not stop in time is killed, and the next run finds a fresh one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import MedalSLib
+from MedalSLib import errors
+from MedalSLib.errors import CancelledError, MedalSError, ResourceError, ServiceError
+from MedalSLib.service.child_main import ChildConfig
+from MedalSLib.service.client import RemoteEngine, shake_hands
+from MedalSLib.service.transport import Transport, TransportOptions
+
+LOG = logging.getLogger("medals.client")
+START_SECONDS = 120.0
+"""Longest time from the start of the process to its port: a cold disk and a virus scanner included."""
+CRASHES_IN_A_ROW = 3
+CRASH_WINDOW_SECONDS = 60.0
+_FACTORY = "MedalSLib.engine:open_engine"
+
+
+def default_python() -> str:
+    """Return the Python that runs child processes: this one, or PythonSlicer beside a 3D Slicer.
+
+    Raises:
+        ResourceError: This process is neither.
+    """
+    own = Path(sys.executable or "")
+    if own.name.lower().startswith("python"):
+        return str(own)
+    suffix = ".exe" if sys.platform == "win32" else ""
+    for folder in (own.parent, own.parent / "bin", own.parent.parent / "bin"):
+        candidate = folder / f"PythonSlicer{suffix}"
+        if candidate.is_file():
+            return str(candidate)
+    raise ResourceError(f"No Python was found beside {own}.", "Give the path of PythonSlicer.")
+
+
+class ChildServer:
+    """The child process; a thread starts it, waits for its end and starts it again.
+
+    The thread lives as long as the child, because on Linux a child is ended with the thread that started it.
+
+    Args:
+        command: Program and arguments.
+        config: What the child is told.
+    """
+
+    def __init__(self, command: Sequence[str], config: ChildConfig) -> None:
+        self._command = list(command)
+        self._config = config
+        self._condition = threading.Condition()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self._error: MedalSError | None = None
+        self._closing = False
+        self._crashes: deque[float] = deque(maxlen=CRASHES_IN_A_ROW)
+        self._last_words: deque[str] = deque(maxlen=40)
+        self.ended = ""
+        """How the child ended last, in words; empty if it never did."""
+        self._thread = threading.Thread(target=self._supervise, name="medals-child", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Process number of the running child."""
+        process = self._process
+        return process.pid if process is not None else None
+
+    def url(self, seconds: float = START_SECONDS, cancel: threading.Event | None = None) -> str:
+        """Return the address of the running child, waiting for it.
+
+        Raises:
+            MedalSError: It could not be started, or ended again and again.
+            CancelledError: `cancel` was set.
+        """
+        end = time.monotonic() + seconds
+        with self._condition:
+            while not self._port and self._error is None:
+                self._condition.wait(0.05)
+                if cancel is not None and cancel.is_set():
+                    raise CancelledError()
+                if time.monotonic() > end:
+                    raise ServiceError("The local engine did not start in time.", "Start it again.")
+            if self._error is not None:
+                raise type(self._error)(self._error.cause, self._error.remedy)
+            return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines the child logged."""
+        return tuple(self._last_words)
+
+    def kill(self) -> None:
+        """End the child at once; a new one is started."""
+        with self._condition:
+            process = self._process
+            self._port = 0
+        if process is not None:
+            process.kill()
+
+    def close(self, seconds: float = 5.0) -> None:
+        """End the child for good."""
+        with self._condition:
+            self._closing = True
+            process = self._process
+            self._condition.notify_all()
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(seconds)
+
+    def _supervise(self) -> None:
+        while True:
+            try:
+                process = self._start()
+            except OSError as error:
+                self._fail(ResourceError(f"The local engine cannot be started ({error}).", "Check the Python path."))
+                return
+            if process is None:
+                return
+            code = process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+            with self._condition:
+                self._process = None
+                self._port = 0
+                if self._closing or self._error is not None:
+                    return
+            self._note_crash(code)
+            if self._error is not None:
+                return
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        root = str(Path(MedalSLib.__file__).resolve().parent.parent)
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        with self._condition:
+            if self._closing:
+                return None
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+            self._process = process
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        threading.Thread(target=self._drain, args=(process.stderr,), name="medals-child-log", daemon=True).start()
+        threading.Thread(target=self._listen, args=(process,), name="medals-child-port", daemon=True).start()
+        try:
+            process.stdin.write(json.dumps(asdict(self._config)).encode("ascii") + b"\n")
+            process.stdin.flush()
+        except OSError as error:
+            LOG.warning("the local engine ended before it was told what to do: %s", error)
+        return process
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Read the port, or why there is none."""
+        assert process.stdout is not None
+        try:
+            answer = json.loads(process.stdout.readline())
+        except ValueError:
+            return  # it ended without a word: the supervisor says how
+        if "port" in answer:
+            with self._condition:
+                if self._process is process:
+                    self._port = int(answer["port"])
+                    self._condition.notify_all()
+            return
+        known = getattr(errors, str(answer.get("error")), ServiceError)
+        self._fail(known(str(answer.get("cause")), str(answer.get("remedy"))))
+
+    def _drain(self, pipe: IO[bytes]) -> None:
+        try:
+            for line in pipe:
+                self._last_words.append(line.decode("utf-8", "replace").rstrip())
+        except ValueError:
+            LOG.debug("the local engine's log was closed")
+
+    def _fail(self, error: MedalSError) -> None:
+        with self._condition:
+            self._error = error
+            self._condition.notify_all()
+
+    def _note_crash(self, code: int) -> None:
+        self.ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        LOG.warning("the local engine ended (%s); starting it again", self.ended)
+        now = time.monotonic()
+        self._crashes.append(now)
+        if len(self._crashes) == CRASHES_IN_A_ROW and now - self._crashes[0] < CRASH_WINDOW_SECONDS:
+            words = self._last_words[-1][:300] if self._last_words else "it said nothing"
+            self._fail(
+                ServiceError(
+                    f"The local engine ended {CRASHES_IN_A_ROW} times in a minute ({self.ended}; {words}).",
+                    "It probably ran out of memory: close other programs, or use a smaller region.",
+                )
+            )
+
+
+class _ChildTransport(Transport):
+    """Asks for the child's address before each try, because a restarted child has another port."""
+
+    def __init__(self, child: ChildServer, options: TransportOptions) -> None:
+        self._child = child
+        super().__init__(child.url(), options)
+
+    def locate(self, cancel: threading.Event | None = None) -> str:
+        self.url = self._child.url(cancel=cancel)
+        return self.url
+
+    def give_up(self, error: MedalSError) -> MedalSError:
+        if not self._child.ended:
+            return error
+        return ServiceError(
+            f"The local engine ended ({self._child.ended}). {error.cause}", "Run again; it was started again."
+        )
+
+
+class IsolatedEngine(RemoteEngine):
+    """An engine in a child process; use `open_isolated_engine`.
+
+    Args:
+        child: The process.
+        options: Key and timeouts.
+        startup_seconds: Wait this long for the model.
+        cancel: Ends the waiting.
+    """
+
+    def __init__(
+        self,
+        child: ChildServer,
+        options: TransportOptions,
+        startup_seconds: float,
+        cancel: threading.Event | None,
+    ) -> None:
+        self.child = child
+        transport = _ChildTransport(child, options)
+        shake_hands(transport)
+        super().__init__(transport, 0, startup_seconds, cancel)
+        self.lost_tries = 2
+
+    def cancel_overdue(self) -> None:
+        """Kill a child that does not stop; the next run finds a fresh one."""
+        LOG.warning("the local engine did not stop in time; ending it")
+        self.child.kill()
+
+    def always_lost(self) -> MedalSError:
+        """Return what to raise when run after run ended with the child."""
+        return ServiceError(
+            f"The local engine ended during the run ({self.child.ended or 'unexpectedly'}), and again when repeated.",
+            "It probably ran out of memory: segment fewer structures or a smaller region.",
+        )
+
+    def close(self) -> None:
+        """End the sessions with the child: there is nothing to say to a process that ends."""
+        self._closed.set()
+        for session in self.live_sessions():
+            session.closed = True
+        self.child.close()
+
+
+def open_isolated_engine(
+    model: str = "starter",
+    device: str = "auto",
+    *,
+    python: str | None = None,
+    startup_seconds: float = 300.0,
+    cancel_seconds: float = 5.0,
+    cancel: threading.Event | None = None,
+    factory: str = _FACTORY,
+    **options: Any,
+) -> IsolatedEngine:
+    """Open an engine in a child process on this machine.
+
+    Args:
+        model: "starter", the name of an installed model, or a path.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        python: Python to run; None for this one, or Slicer's.
+        startup_seconds: Wait this long for the model.
+        cancel_seconds: Kill the child if a cancelled run has not ended after this long.
+        cancel: Ends the waiting for the model.
+        factory: "module:function" that makes the engine from `model`, `device` and `options`.
+        **options: As for `MedalSLib.engine.open_engine` in-process: `threads`, `memory_limit_mb`.
+
+    Raises:
+        ModelError: No such model, or it is damaged.
+        ResourceError: A package is missing in that Python, or no such device.
+        ServiceError: The process does not start.
+        CancelledError: `cancel` was set.
+    """
+    key = secrets.token_urlsafe(32)
+    arguments = {"model": model, "device": device, **options}
+    config = ChildConfig(key, os.getpid(), factory, arguments, tuple(path for path in sys.path if path))
+    child = ChildServer([python or default_python(), "-m", "MedalSLib.service.child_main"], config)
+    try:
+        child.url(cancel=cancel)
+        transport = TransportOptions(key, patience_seconds=120.0, use_environment=False)
+        engine = IsolatedEngine(child, transport, startup_seconds, cancel)
+    except BaseException:
+        child.close()
+        raise
+    engine.cancel_seconds = cancel_seconds
+    return engine
