@@ -24,7 +24,7 @@ class Lexicon:
         modality: The modality.
         entries: Structures by bag; several where the bag leaves the side or the spelling open.
         presets: Preset names by bag.
-        exact: Structures by the words of their published name as they are spelled.
+        exact: Structures by the words of their published name (or of a synonym that only looks sided) as spelled.
         phrases: Preset names by the words of their name or synonym as they are spelled.
         abbreviations: (bag, side) that an abbreviation stands for.
         compounds: Bags of names that hold a word which otherwise separates phrases ("prostate/uterus").
@@ -113,6 +113,9 @@ def _add_synonyms(built: Lexicon, item: Structure, known: Table) -> None:
             continue
         tokens = words().read(text)
         own_side = {words().sides[token.raw] for token in tokens if token.raw in words().sides}
+        if own_side and not item.laterality:  # "right colon" is no side of the colon: only these very words
+            built.exact.setdefault(raw_words(tokens), item)
+            continue
         if own_side and item.laterality not in own_side:
             continue
         if is_abbreviation(text):
@@ -124,7 +127,7 @@ def _add_synonyms(built: Lexicon, item: Structure, known: Table) -> None:
         if not any(other.laterality == item.laterality or not other.laterality for other in named):
             named.append(item)
         if any(token.separator for token in tokens):
-            built.compounds.add(bag)
+            built.compounds |= {bag, bag_of(tokens)}  # with its abbreviations written out, and as typed
 
 
 def _add_preset(built: Lexicon, preset: str, texts: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ class Phrase:
         tokens: The words, separators inside a compound name included.
         start: Where the phrase begins in the text.
         end: Where it ends.
-        hard: A comma or the like stands before it, rather than "and".
+        hard: A comma or "but" stands before it, rather than "and": it does not share words with what precedes.
         negated: It is what the text says not to take.
     """
 
@@ -57,14 +57,22 @@ def shared(parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexico
     for i in range(len(parts) - 2, -1, -1):
         if result[i] is None and found[i + 1] and not parts[i].negated and not parts[i + 1].hard:
             result[i] = _with_end_of(parts[i], parts[i + 1], lexicon)
-            sides = side_words(parts[i].tokens)
-            if result[i] and len(sides) == 1 and not side_words(parts[i + 1].tokens):
-                side = next(token for token in parts[i].tokens if token.raw in words().sides)
-                result[i + 1] = find((side, *parts[i + 1].tokens), lexicon) or result[i + 1]
+            if result[i]:
+                result[i + 1] = _with_side_of(parts[i], parts[i + 1], lexicon) or result[i + 1]
     for i in range(1, len(parts)):
         if result[i] is None and result[i - 1] and not parts[i].negated and not parts[i].hard:
             result[i] = _with_start_of(parts[i - 1], parts[i], lexicon)
+            if result[i]:
+                result[i - 1] = _with_side_of(parts[i], parts[i - 1], lexicon) or result[i - 1]
     return result
+
+
+def _with_side_of(sided: Phrase, other: Phrase, lexicon: Lexicon) -> list[Found] | None:
+    """Read a phrase that says no side on the side of the neighbour it shares words with."""
+    side = next((token for token in sided.tokens if token.raw in words().sides), None)
+    if side is None or side_words(other.tokens):
+        return None
+    return find((side, *other.tokens), lexicon)
 
 
 def _segments(tokens: Iterable[Word]) -> list[tuple[Phrase, tuple[Word, ...]]]:
@@ -78,7 +86,7 @@ def _segments(tokens: Iterable[Word]) -> list[tuple[Phrase, tuple[Word, ...]]]:
             run.append(replace(token, raw="except", canon="except") if exception else token)
             continue
         if run:
-            hard = any(word.separator == "hard" for word in link)
+            hard = any(word.separator == "hard" or word.raw == "but" for word in link)
             segments.append((Phrase(tuple(run), run[0].start, run[-1].end, hard or not segments), link))
             run, link = [], ()
         link = (*link, token)
@@ -107,8 +115,10 @@ def _with_compounds(segments: list[tuple[Phrase, tuple[Word, ...]]], lexicon: Le
 
 
 def _is_compound(tokens: list[Word], lexicon: Lexicon) -> bool:
-    spoken = [token for token in tokens if words().modality_of(token) is None]
-    return bool({bag_of(spoken), bag_of(without_context(spoken, lexicon.modality))} & lexicon.compounds)
+    for kept in (tokens, without_context(tokens, lexicon.modality)):
+        if bag_of(token for token in kept if words().modality_of(token) is None) in lexicon.compounds:
+            return True
+    return False
 
 
 def _negations(parts: list[Phrase]) -> list[Phrase]:

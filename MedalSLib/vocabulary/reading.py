@@ -13,6 +13,10 @@ from MedalSLib.vocabulary.words import Word, words
 
 EXACT, ADDED_SIDES, SKIPPED_WORDS, CORRECTED = 1.0, 0.9, 0.9, 0.75
 _MAX_RUN = 12
+_ADJECTIVE = ("al", "ar", "ic", "ary", "ous", "iac")
+_IMAGING = frozenset(
+    ("scan", "scans", "imaging", "image", "images", "study", "studies", "series", "sequence", "sequences", "volumetry")
+)
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,27 @@ def find_one(tokens: Sequence[Word], lexicon: Lexicon) -> Found | None:
     levels = _levels(content, side, lexicon)
     if levels is not None:
         return levels
-    for soft, confidence in ((False, EXACT), (True, SKIPPED_WORDS)):
-        kept = without_context(content, lexicon.modality) if soft else content
-        found = _match(kept, side, lexicon, raw)
-        if found is not None:
-            return replace(found, confidence=found.confidence * confidence)
-    return None
+    found = _match(content, side, lexicon, raw)
+    if found is not None:
+        return found
+    kept = without_context(content, lexicon.modality)
+    if len(kept) == len(content):
+        return None
+    found = _match(kept, side, lexicon, raw, with_presets=any(_is_imaging(token) for token in content))
+    return found and replace(found, confidence=found.confidence * SKIPPED_WORDS)
 
 
 def without_context(tokens: Sequence[Word], modality: str) -> list[Word]:
     """Drop words that say where or how the image was taken: "abdominal", "in the chest", "pelvic T2-weighted"."""
     lists = words()
     mr = modality == "MRI" and any(
-        lists.modality_of(t) == "MRI" or t.raw in ("weighted", "w", "based", "naive", "image", "imaging") for t in tokens
+        lists.modality_of(t) == "MRI" or t.raw in ("weighted", "w", "based", "naive", "image", "imaging")
+        for t in tokens
     )
     kept = []
     for i, token in enumerate(tokens):
-        sequence = token.raw in lists.sequences and (mr or not token.levels)
+        bright = i + 1 < len(tokens) and tokens[i + 1].canon == "hyperintensity"  # "FLAIR hyperintensity" is a finding
+        sequence = token.raw in lists.sequences and (mr or not token.levels) and not bright
         place = token.raw in lists.region_nouns and _is_context(tokens, i)
         if not (sequence or place or token.raw in lists.soft_adjectives):
             kept.append(token)
@@ -138,20 +146,23 @@ def _levels(content: Sequence[Word], side: str, lexicon: Lexicon) -> Found | Non
         for token in others
         if token.raw not in lists.filler | lists.generic | lists.vertebra_words | lists.soft_adjectives
         and token.canon not in lists.vertebra_words | {"thoracic", "lumbar", "cervix"}
-        and not (token.raw in lists.region_nouns)
+        and token.raw not in lists.region_nouns
     }
     if not levels or rest or side or any(level not in lexicon.levels for level in levels):
         return None
     return Found(tuple(lexicon.levels[level] for level in dict.fromkeys(levels)), EXACT)
 
 
-def _match(content: Sequence[Word], side: str, lexicon: Lexicon, raw: tuple[str, ...]) -> Found | None:
+def _match(
+    content: Sequence[Word], side: str, lexicon: Lexicon, raw: tuple[str, ...], with_presets: bool = True
+) -> Found | None:
+    """Match words with sides taken out; a preset is not narrowed by a region ("muscles of the neck")."""
     kept = [token for token in content if words().modality_of(token) is None]
     generic = bag_of(kept, keep_generic=True)
-    if generic in lexicon.presets:
+    if with_presets and generic in lexicon.presets:
         return _preset(lexicon.presets[generic], side, lexicon)
     bag = bag_of(kept)
-    if bag in lexicon.presets and bag not in lexicon.entries:
+    if with_presets and bag in lexicon.presets and bag not in lexicon.entries:
         return _preset(lexicon.presets[bag], side, lexicon)
     if bag in lexicon.entries:
         return _sided(lexicon.entries[bag], side, raw)
@@ -188,7 +199,7 @@ def _preset(preset: str, side: str, lexicon: Lexicon) -> Found | None:
 
 
 def _sided(named: Sequence[Structure], side: str, raw: tuple[str, ...]) -> Found | None:
-    """Choose among structures that differ in side or in spelling; a side that the structure does not have is an error."""
+    """Choose among structures that differ in side or in spelling; None for a side that the structure does not have."""
     by_side: dict[str, list[Structure]] = {}
     for item in named:
         by_side.setdefault(item.laterality, []).append(item)
@@ -220,24 +231,30 @@ def _is_context(tokens: Sequence[Word], i: int) -> bool:
     j = i - 1
     while j >= 0 and (tokens[j].raw in ("the", "entire", "whole", "a") or tokens[j].raw in lists.region_nouns):
         j -= 1
-    if j >= 0 and tokens[j].raw in lists.prepositions and tokens[j].raw != "of":
-        return True
+    if j >= 0 and tokens[j].raw in lists.prepositions:
+        return tokens[j].raw != "of" or (j > 0 and _is_imaging(tokens[j - 1]))
     if j >= 0 and (lists.modality_of(tokens[j]) or tokens[j].raw in lists.sequences):
         return True
     for token in tokens[i + 1 :]:
-        if lists.modality_of(token) or token.raw in ("scan", "scans", "imaging", "image", "images", "cavity", "region"):
+        if _is_imaging(token):
             return True
         if not (token.raw in lists.filler or token.raw in lists.region_nouns or token.raw in lists.sequences):
             return False
-    return j >= 0 and tokens[j].raw == "of" and j + 1 < i
+    return False
+
+
+def _is_imaging(token: Word) -> bool:
+    """Say whether a word is about the taking of images rather than about what they show."""
+    return bool(words().modality_of(token)) or token.raw in _IMAGING
 
 
 def _list_of(tokens: Sequence[Word], lexicon: Lexicon, confidence: float) -> list[Found] | None:
     """Read words as several structures without separators, if there is exactly one way to do so.
 
-    Only names whose side is clear take part: in "kidney left adrenal" the side may belong to either.
+    Only nouns that name an organ and whose side is clear take part: in "renal artery" and "stomach cancer" the first
+    word describes the second, and in "kidney left adrenal" the side may belong to either.
     """
-    if len(tokens) > _MAX_RUN:
+    if len(tokens) > _MAX_RUN or any(token.raw in words().linking for token in tokens):
         return None
     ways = _ways(tokens, lexicon)
     if not ways:
@@ -249,13 +266,22 @@ def _list_of(tokens: Sequence[Word], lexicon: Lexicon, confidence: float) -> lis
     return [replace(found, confidence=found.confidence * confidence) for found in next(iter(best.values()))]
 
 
+def _is_listable(found: Found, tokens: Sequence[Word]) -> bool:
+    adjective = any(token.raw != token.canon and token.raw.endswith(_ADJECTIVE) for token in tokens)
+    organs = all(item.kind == "semantic" for item in found.members)
+    many = len(found.members) > len({item.concept for item in found.members}) * 2 or (
+        len({item.concept for item in found.members}) > 1 and not any(token.levels for token in tokens)
+    )
+    return organs and found.confidence == EXACT and not adjective and not many
+
+
 def _ways(tokens: Sequence[Word], lexicon: Lexicon) -> list[list[Found]]:
     starts: dict[int, list[list[Found]]] = {len(tokens): [[]]}
     for start in range(len(tokens) - 1, -1, -1):
         starts[start] = []
         for end in range(len(tokens), start, -1):
             found = find_one(tokens[start:end], lexicon) if starts.get(end) else None
-            if found is not None:
+            if found is not None and _is_listable(found, tokens[start:end]):
                 starts[start] += [[found, *rest] for rest in starts[end]][:_MAX_RUN]
         if says_nothing(tokens[start : start + 1], lexicon.modality):
             starts[start] += starts[start + 1]

@@ -94,11 +94,10 @@ def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
     sides = {words().sides[token.raw] for token in tokens if token.raw in words().sides} - {"both"}
     bags = {bag for word in said for bag in known.by_word.get(word, ()) if bag <= said}
     ordered = sorted(bags, key=lambda bag: (-len(bag), sorted(bag)))
-    members: list[Structure] = []
-    for bag in ordered:
-        members += known.entries.get(bag, [])
-        if bag in known.presets:
-            members += preset_members(known.presets[bag], modality)
+    members = [item for bag in ordered for item in known.entries.get(bag, [])]
+    members += [
+        item for bag in ordered if bag in known.presets for item in preset_members(known.presets[bag], modality)
+    ]
     sided = [item for item in members if item.laterality in sides or not item.laterality]
     return sided if sides and sided else members
 

@@ -1,4 +1,4 @@
-"""Typos: a word is corrected only if exactly one word of the vocabulary is that close, and never if it is a word itself."""
+"""Typos: corrected only if exactly one word of the vocabulary is that close, and never if it is a word itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from MedalSLib.vocabulary.lexicon import all_words
+from MedalSLib.vocabulary.lexicon import all_words, lexicon
+from MedalSLib.vocabulary.structure import MODALITIES
 from MedalSLib.vocabulary.words import Word, words
 
 _SHORTEST = 5
-_LONG = 8
+_LONG = 9
 
 
 def corrected(tokens: Sequence[Word]) -> tuple[list[Word] | None, bool]:
@@ -67,7 +68,7 @@ def _nearest_word(token: Word) -> list[Word] | None:
 def _nearest(raw: str) -> str | None:
     """Return the one word within the allowed distance, None if there is none or the choice is open.
 
-    One letter wrong (or two swapped) from five letters on, two from eight letters on if the first letter is right.
+    One letter wrong (or two swapped) from five letters on, two from nine letters on if the first letter is right.
     Two candidates of one base form ("kidney", "kidneys") are no ambiguity.
     """
     from rapidfuzz.distance import OSA
@@ -94,6 +95,7 @@ def _nearest(raw: str) -> str | None:
 def _correctable() -> tuple[str, ...]:
     """Return the words that a typo may be corrected to: those of names, their forms, and the verbs of a request."""
     lists = words()
-    names = {word for word in (*all_words(), *lists.forms) if word.isalpha() and len(word) >= _SHORTEST - 1}
-    names -= lists.filler | lists.generic | lists.sequences | lists.negation.keys()
+    spelled = {word for modality in MODALITIES for word in lexicon(modality).raw}
+    names = {word for word in (*spelled, *lists.forms) if word.isalpha() and len(word) >= _SHORTEST - 1}
+    names -= lists.filler | lists.generic | lists.sequences | lists.negation.keys() | lists.uncorrected
     return tuple(sorted(names | set(lists.commands)))

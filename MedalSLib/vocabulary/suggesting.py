@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from MedalSLib.vocabulary.modality import normalize_modality
 from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
 from MedalSLib.vocabulary.tables import preset_members, structures, table
-from MedalSLib.vocabulary.words import words
+from MedalSLib.vocabulary.words import Word, words
 
 _SIMILAR = 70
 _SHORTEST_TYPO = 4
@@ -41,7 +42,7 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[S
     """
     typed = words().read(prefix)
     last = max((i for i, token in enumerate(typed) if token.separator == "hard" or token.raw in ("&", "+")), default=-1)
-    parts = tuple(token.raw for token in typed[last + 1 :] if not token.separator)
+    parts = _compared(typed[last + 1 :])
     wanted = (normalize_modality(modality),) if modality else MODALITIES
     scored: dict[str, Suggestion] = {}
     for candidate in (item for one in wanted for item in _candidates(one)):
@@ -53,6 +54,11 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[S
                 _keep(scored, candidate, similarity / 250)
     ranked = sorted(scored.values(), key=lambda item: -item.score)  # stable: published order among equals
     return ranked[: max(limit, 0)]
+
+
+def _compared(tokens: Sequence[Word]) -> tuple[str, ...]:
+    """Return words as they are compared: as spelled, vertebral levels in one way ("Th12" is "t12")."""
+    return tuple(token.canon if token.levels else token.raw for token in tokens if not token.separator)
 
 
 def _keep(scored: dict[str, Suggestion], candidate: _Candidate, score: float) -> None:
@@ -79,10 +85,14 @@ def _candidates(modality: str) -> tuple[_Candidate, ...]:
     found: list[_Candidate] = []
     for item in structures(modality):
         found.append(_candidate(item.name, item.name, (item,), "structure", 1.0))
+        if item.key in table().secondary:
+            continue
         found += [_candidate(text, item.name, (item,), "structure", 0.97) for text in item.synonyms]
-        found += [
-            _candidate(f"{item.concept} {item.laterality}", item.name, (item,), "structure", 0.95)
-        ] if item.laterality else []
+        found += (
+            [_candidate(f"{item.concept} {item.laterality}", item.name, (item,), "structure", 0.95)]
+            if item.laterality
+            else []
+        )
     for preset, synonyms in table().presets.items():
         members = preset_members(preset, modality)
         if len(members) > 1:
@@ -111,7 +121,7 @@ def _pairs(modality: str) -> list[_Candidate]:
 def _candidate(
     typed: str, text: str, members: tuple[Structure, ...], kind: Literal["structure", "preset"], weight: float
 ) -> _Candidate:
-    parts = tuple(token.raw for token in words().plain(typed))
+    parts = _compared(words().read(typed))
     suggestion = Suggestion(
         text=text,
         classes=tuple(item.name for item in members),

@@ -1,4 +1,4 @@
-"""Reads the tables in Resources/Vocabulary: concepts.csv (what a thing is), structures.csv (published classes), presets.
+"""Reads the tables in Resources/Vocabulary: concepts.csv (what a thing is), structures.csv (classes), presets.csv.
 
 A fact that holds in every modality and on both sides stands once, in concepts.csv.  List cells are separated by "|";
 codes are written "value^meaning"; a synonym that names one side only ends in "=left" or "=right".

@@ -7,11 +7,16 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from MedalSLib.resources import resource
 
-_TOKEN = re.compile(r"[^\W_]+(?:['’][^\W\d_]{1,2}\b)?|[-–—−]|\.{2,}|[,;:\n|.?!•()\[\]{}&+/]")
+_DASHES = frozenset("-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}")
+_TOKEN = re.compile(
+    rf"[^\W_]+(?:'[^\W\d_]{{1,2}}(?![^\W_]))?|[{''.join(sorted(_DASHES))}]|\.{{2,}}|[,;:\n|.?!•()\[\]{{}}&+/]"
+)
+_APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _LEVEL = re.compile(r"(c|th|t|d|l|s)0?(\d{1,2})")
 _COUNTS = {"c": 7, "t": 12, "l": 5, "s": 1}
@@ -19,7 +24,6 @@ _LEVELS = tuple(f"{letter}{i}" for letter, count in _COUNTS.items() for i in ran
 _COLUMN = {"cervix": "c", "thoracic": "t", "lumbar": "l", "sacrum": "s"}
 _HARD = frozenset(",;:\n|.?!•()[]{}")
 _SOFT = frozenset(("and", "&", "+", "/", "plus", "or", "then", "but"))
-_DASHES = frozenset("-–—−")
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,12 @@ class Words:
         self.filler, self.generic, self.soft_adjectives, self.region_nouns = (
             frozenset(lists[key].split()) for key in ("filler", "generic", "soft_adjectives", "region_nouns")
         )
-        self.prepositions, self.sequences, self.lookalikes, self.vertebra_words = (
-            frozenset(lists[key].split()) for key in ("prepositions", "sequence_words", "lookalikes", "vertebra_words")
+        self.prepositions, self.sequences, self.lookalikes, self.vertebra_words, self.linking = (
+            frozenset(lists[key].split())
+            for key in ("prepositions", "sequence_words", "lookalikes", "vertebra_words", "linking")
         )
+        self.dotted = frozenset(lists["dotted"].split())
+        self.uncorrected = frozenset(lists["uncorrected"].split())
         self.commands = tuple(lists["commands"].split())
         self._ordinals = {word: i for i, word in enumerate(lists["ordinals"].split(), 1)}
         self._british = tuple(lists["british"].items())
@@ -71,11 +78,11 @@ class Words:
 
     def read(self, text: str) -> list[Word]:
         """Return the words and separators of a text, joined ("gall bladder") and with vertebral levels recognized."""
-        text = unicodedata.normalize("NFKC", text)
+        text = unicodedata.normalize("NFKC", text).replace(_APOSTROPHE, "'")
         tokens: list[Word] = []
         for match in _TOKEN.finditer(text):
             cuts = [0, *(cut.start() for cut in _CAMEL.finditer(match[0])), len(match[0])]
-            for start, end in zip(cuts, cuts[1:], strict=False):
+            for start, end in pairwise(cuts):
                 tokens.append(self._word(match[0][start:end], match.start() + start, match.start() + end))
         tokens = _without_list_numbers(self._without_abbreviation_dots(tokens, text))
         tokens = self._joined(_leveled(tokens))
@@ -105,7 +112,7 @@ class Words:
         return "US" if word.raw == "us" and word.upper else self.modalities.get(word.raw)
 
     def _word(self, typed: str, start: int, end: int) -> Word:
-        folded = typed.casefold().replace("œ", "oe").replace("æ", "ae").replace("’", "'")
+        folded = typed.casefold().replace("œ", "oe").replace("æ", "ae")
         folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
         stem, _, ending = folded.partition("'")
         raw = self.american(stem if ending in ("", "s") else stem + ending)
@@ -118,7 +125,12 @@ class Words:
         for token in tokens:
             if token.raw == ".":
                 inside = token.end < len(text) and not text[token.end].isspace()
-                short = bool(kept) and (kept[-1].raw in self.sides and len(kept[-1].raw) <= 4 or len(kept[-1].raw) == 1)
+                last = kept[-1].raw if kept else ""
+                short = (
+                    (len(last) == 1 and last.isalpha())
+                    or last in self.dotted
+                    or (last in self.sides and len(last) <= 4)
+                )
                 if inside or (short and text[token.end :].strip()):
                     continue
             kept.append(token)
@@ -176,7 +188,7 @@ def _levels_of(raw: str) -> tuple[str, ...]:
 def _leveled(tokens: list[Word]) -> list[Word]:
     """Join "L 1" and ranges of levels ("T1-T4", "L1 to 5")."""
     joined: list[Word] = []
-    for i, token in enumerate(tokens):
+    for token in tokens:
         word = token
         if joined and token.raw.isdigit() and joined[-1].raw in ("c", "t", "th", "d", "l", "s"):
             gap_free = token.start - joined[-1].end <= 1
@@ -185,7 +197,10 @@ def _leveled(tokens: list[Word]) -> list[Word]:
                 previous = joined.pop()
                 word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
         elif (
-            len(joined) > 2 and token.raw.isdigit() and joined[-1].raw in _DASHES and joined[-2].raw in ("c", "t", "th", "l", "s")
+            len(joined) > 2
+            and token.raw.isdigit()
+            and joined[-1].raw in _DASHES
+            and joined[-2].raw in ("c", "t", "th", "l", "s")
         ):
             levels = _levels_of(joined[-2].raw + token.raw)
             if levels:
@@ -206,17 +221,13 @@ def _leveled(tokens: list[Word]) -> list[Word]:
 
 
 def _without_list_numbers(tokens: list[Word]) -> list[Word]:
-    """Drop the numbers of a numbered list ("1. liver", "2) spleen")."""
+    """Turn the numbers of a numbered list ("1. liver 2. spleen") into separators."""
     kept: list[Word] = []
-    skip = False
+    numbered = False
     for i, token in enumerate(tokens):
-        if skip:
-            skip = False
-            continue
-        first = not kept or kept[-1].separator == "hard"
-        skip = first and token.raw.isdigit() and i + 2 < len(tokens) and tokens[i + 1].raw in (".", ")")
-        if not skip:
-            kept.append(token)
+        marked = token.raw.isdigit() and i + 2 < len(tokens) and tokens[i + 1].raw in (".", ")")
+        numbered = numbered or (marked and (not kept or kept[-1].separator == "hard"))
+        kept.append(Word(",", ",", token.start, token.end) if marked and numbered else token)
     return kept
 
 
