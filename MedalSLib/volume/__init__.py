@@ -9,6 +9,7 @@ from MedalSLib.volume.files import check_output
 from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
 from MedalSLib.volume.image import Image, Source
 from MedalSLib.volume.modality import ModalityGuess, guess_modality
+from MedalSLib.volume.preview import save_preview
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.resample import resample_mask
 from MedalSLib.volume.segmentation import Segment, Segmentation
@@ -46,6 +47,7 @@ __all__ = [
     "read_segmentation",
     "resample_mask",
     "same_grid",
+    "save_preview",
     "write_challenge_result",
     "write_segmentation",
 ]

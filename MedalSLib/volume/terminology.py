@@ -14,6 +14,10 @@ Color = tuple[int, int, int]
 
 GENERAL_ANATOMY = "Segmentation category and type - 3D Slicer General Anatomy list"
 DICOM_REGIONS = "Anatomic codes - DICOM master list"
+_PALETTE: tuple[Color, ...] = (
+    (221, 130, 101), (128, 174, 128), (111, 184, 210), (241, 214, 145), (192, 104, 88), (157, 108, 162),
+    (216, 101, 79), (144, 238, 144), (183, 156, 220), (230, 158, 140), (78, 152, 141), (255, 181, 158),
+)  # fmt: skip
 _SEPARATORS = re.compile(r"[~^|\s]+")
 _ITEMS = 7
 
@@ -90,6 +94,12 @@ def tissue() -> Terminology:
 
     code = Code("85756007", "Tissue")
     return Terminology(code, code)
+
+
+def completed(info: SegmentInfo | None, index: int) -> SegmentInfo:
+    """Return what is known of a segment, with a colour by its position and "Tissue" for what is not."""
+    info = info or SegmentInfo()
+    return SegmentInfo(info.color or _PALETTE[index % len(_PALETTE)], info.terminology or tissue())
 
 
 def _triple(code: Code | None) -> str:

@@ -17,13 +17,9 @@ from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import labelmap_of
 from MedalSLib.volume.seg_nrrd import write_seg_nrrd
-from MedalSLib.volume.terminology import Color, SegmentInfo, tissue
+from MedalSLib.volume.terminology import SegmentInfo, completed
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".dcm", ".npz")
-_PALETTE: tuple[Color, ...] = (
-    (221, 130, 101), (128, 174, 128), (111, 184, 210), (241, 214, 145), (192, 104, 88), (157, 108, 162),
-    (216, 101, 79), (144, 238, 144), (183, 156, 220), (230, 158, 140), (78, 152, 141), (255, 181, 158),
-)  # fmt: skip
 NIFTI_COMMENT = 6
 
 
@@ -65,7 +61,7 @@ def write_segmentation(
             )
     if not masks:
         raise OutputError(f"There is no segment to write to {target}.", "Segment something first.")
-    known = {name: _complete((infos or {}).get(name), index) for index, name in enumerate(masks)}
+    known = {name: completed((infos or {}).get(name), index) for index, name in enumerate(masks)}
     arrays = {name: mask.astype(bool, copy=False) for name, mask in masks.items()}
     suffix = suffix_of(target)
     if suffix == ".seg.nrrd":
@@ -107,12 +103,6 @@ def check_segmentation_output(
             "Give the folder of the DICOM series as the input, or write .seg.nrrd.",
         )
     return target
-
-
-def _complete(info: SegmentInfo | None, index: int) -> SegmentInfo:
-    """Fill in what is not known of a segment."""
-    info = info or SegmentInfo()
-    return SegmentInfo(info.color or _PALETTE[index % len(_PALETTE)], info.terminology or tissue())
 
 
 def _write_nifti(path: Path, labels: np.ndarray, grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool) -> None:
