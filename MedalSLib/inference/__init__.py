@@ -16,7 +16,7 @@ The one call an engine needs::
     from MedalSLib.inference.stage import Compute
 
     result = segment_volume(
-        model,                 # .stage_spec(1 | 2) -> StageSpec | None, .network(1 | 2) -> MedalS
+        model,                 # MedalSLib.network.bundle.Model: .manifest.stages and .network("1" | "2")
         image_dhw,             # float32 (D, H, W), 0..255 after the intensity window
         spacing_dhw,           # millimetres
         structures,            # each with .key ("CT_Liver") and .kind ("semantic" | "instance")
@@ -28,7 +28,7 @@ The one call an engine needs::
     result.labelmap            # 0, or 1 + position in `structures` of the most probable one
     result.structures[key]     # found, voxels, mean_probability, source ("stage 1", "mask", "none")
     result.instances[key]      # labelmap 1..n where `options.instances` asks for it
-    result.box_dhw, result.seconds, result.steps, result.cached
+    result.boxes, result.seconds, result.steps, result.cached, result.runs
 
 Structures that need another intensity window go through another call; `segment.merge_results` joins the answers.
 Everything is a function of its arguments: nothing is kept between calls except in the caches that the caller passes.

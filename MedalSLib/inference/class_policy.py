@@ -1,21 +1,22 @@
-"""Which published rule holds for which class.  A list of classes takes every rule that one of them has."""
+"""Which published rule holds for which class.  A list of classes takes every rule that one of them has.
+
+The vocabulary says which stages a class runs in, whether its spacing counts, when it is refined and how its region
+grows (`MedalSLib.vocabulary.Policy`).  What only the resampling knows of a class stands here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-UNIT_SPACING = frozenset({"Microscopy_Endolysosomes", "Microscopy_Mitochondria"})
-ENLARGED = frozenset({"Microscopy_Endolysosomes"})
-MAGNIFIED_LESION = frozenset({"PET_Lesion"})
-LIMITED_TO_1_6 = frozenset({"US_Thyroid", "US_Jugular vein", "US_Carotid artery", "CT_Airway Tree"})
-LIMITED_TO_1_6_IN_PLAN = frozenset({"CT_Airways"})
-LIMITED_TO_1_2 = frozenset({"US_Brain tumor"})
-NEVER_REFINED = frozenset({"CT_Airway Tree", "CT_Aortic vessel trees", "PET_Lesion", "MRI_Spinal canal"})
-REFINED_IN_STAGE_1_ONLY = frozenset({"MRI_Vertebrae"})
-WIDE_REGION = frozenset({"CT_Airway Tree"})
-FIRST_STAGE_ONLY = frozenset({"US_Soleus", "US_Gastrocnemius Medialis", "US_Gastrocnemius Lateralis"})
-SECOND_STAGE_ONLY = frozenset({"Microscopy_Synaptic clefts"})
+from MedalSLib.errors import PromptError
+from MedalSLib.vocabulary import Policy, structure
+
+_ENLARGED = frozenset({"Microscopy_Endolysosomes"})
+_MAGNIFIED_LESION = frozenset({"PET_Lesion"})
+_LIMITED_TO_1_6 = frozenset({"US_Thyroid", "US_Jugular vein", "US_Carotid artery", "CT_Airway Tree"})
+_LIMITED_TO_1_6_IN_PLAN = frozenset({"CT_Airways"})
+_LIMITED_TO_1_2 = frozenset({"US_Brain tumor"})
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ class ClassRules:
         limited_to_1_6: Asked for alone, the volume is at most 1.6 patches long, not 2.
         limited_to_1_6_in_plan: The same, but not where stage 2's region is sized.
         limited_to_1_2: Asked for alone, the volume is at most 1.2 patches long.
-        never_refined: Instances are not refined from their own prediction.
-        refined_in_stage_1_only: Instances are not refined in stage 2.
-        wide_region: Stage 2's region is stage 1's box x1.5 instead of x1.1.
+        refined_in_stages: Stages in which instances are refined from their own prediction.
+        region_growth: Stage 2's region is stage 1's box times this.
         first_stage_only: Stage 1's labels are the answer.
         second_stage_only: Stage 2 sees the whole volume without prompts.
     """
@@ -42,26 +42,34 @@ class ClassRules:
     limited_to_1_6: bool
     limited_to_1_6_in_plan: bool
     limited_to_1_2: bool
-    never_refined: bool
-    refined_in_stage_1_only: bool
-    wide_region: bool
+    refined_in_stages: frozenset[int]
+    region_growth: float
     first_stage_only: bool
     second_stage_only: bool
 
 
 def rules_of(classes: Iterable[str]) -> ClassRules:
-    """Return the rules of a list of classes ("CT_Liver")."""
+    """Return the rules of a list of classes ("CT_Liver"); a class the vocabulary does not know has no exception."""
     keys = frozenset(classes)
+    policies = [policy_of(key) for key in keys] or [Policy()]
+    first_only = any(policy.stages == (1,) for policy in policies)
     return ClassRules(
-        unit_spacing=bool(keys & UNIT_SPACING),
-        enlarged=bool(keys & ENLARGED),
-        magnified_lesion=bool(keys & MAGNIFIED_LESION),
-        limited_to_1_6=bool(keys & LIMITED_TO_1_6),
-        limited_to_1_6_in_plan=bool(keys & LIMITED_TO_1_6_IN_PLAN),
-        limited_to_1_2=bool(keys & LIMITED_TO_1_2),
-        never_refined=bool(keys & NEVER_REFINED),
-        refined_in_stage_1_only=bool(keys & REFINED_IN_STAGE_1_ONLY),
-        wide_region=bool(keys & WIDE_REGION),
-        first_stage_only=bool(keys & FIRST_STAGE_ONLY),
-        second_stage_only=bool(keys & SECOND_STAGE_ONLY),
+        unit_spacing=any(policy.ignores_spacing for policy in policies),
+        enlarged=bool(keys & _ENLARGED),
+        magnified_lesion=bool(keys & _MAGNIFIED_LESION),
+        limited_to_1_6=bool(keys & _LIMITED_TO_1_6),
+        limited_to_1_6_in_plan=bool(keys & _LIMITED_TO_1_6_IN_PLAN),
+        limited_to_1_2=bool(keys & _LIMITED_TO_1_2),
+        refined_in_stages=frozenset.intersection(*(frozenset(policy.refine_in_stages) for policy in policies)),
+        region_growth=max(policy.box_growth for policy in policies),
+        first_stage_only=first_only,
+        second_stage_only=not first_only and any(policy.stages == (2,) for policy in policies),
     )
+
+
+def policy_of(key: str) -> Policy:
+    """Return the vocabulary's policy of a class, or the general one for a class it does not know."""
+    try:
+        return structure(key).policy
+    except PromptError:
+        return Policy()

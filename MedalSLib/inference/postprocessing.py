@@ -41,10 +41,7 @@ def best_components(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
     means = np.array([_mean(probability, components == label) for label in order])
     close = (means.max() - means <= _CLOSE) & (means > _SURE)
     best = int(np.argmax(means))
-    if int(close.sum()) >= 2:
-        keep = order[close]
-    else:
-        keep = order[[best if best < 2 else 0]]
+    keep = order[close] if int(close.sum()) >= 2 else order[[best if best < 2 else 0]]
     return np.isin(components, keep)
 
 

@@ -177,7 +177,7 @@ class PatchPredictor:
                 passes += self._prompted(image, prompts, [union], [half])
             else:
                 passes.append(self._unprompted(image, tile))
-            if not len(passes) == 2:
+            if len(passes) != 2:
                 passes[0] = self._settled(passes[0])
         return passes[0], passes[1]
 

@@ -160,7 +160,7 @@ class MaskVolume:
                 continue
             if masks is None:
                 masks = torch.zeros((self._count, *size), dtype=torch.bool)
-            masks[(index, *there)] = part[here]
+            masks[index][there] = part[here]
         return None if masks is None else StackedPrompts(masks.to(device))
 
 

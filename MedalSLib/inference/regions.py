@@ -10,9 +10,6 @@ from MedalSLib.inference.class_policy import rules_of
 from MedalSLib.inference.packed import Box
 from MedalSLib.inference.resampling_policy import StageSpec, region_spacing
 
-_GROWTH = 1.1
-_WIDE_GROWTH = 1.5
-
 
 def bounding_box(mask: np.ndarray) -> Box | None:
     """Return the half-open bounding box of the voxels that are not zero, None if there is none."""
@@ -52,7 +49,7 @@ def stage_2_region(
         Half-open bounds (D, H, W) within the volume.
     """
     keys = frozenset(classes)
-    growth = _WIDE_GROWTH if rules_of(keys).wide_region else _GROWTH
+    growth = rules_of(keys).region_growth
     spacing = region_spacing(shape_dhw, spacing_dhw, keys, spec, magnify_single and len(keys) == 1)
     patch, target = _dhw(spec.patch_hwd), _dhw(spec.spacing_hwd)
     bounds = []

@@ -37,7 +37,9 @@ def preprocess(image_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: tor
     return pad(_interpolation(plan)(image), plan)
 
 
-def labelmap_to_plan(labels_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu") -> Tensor:
+def labelmap_to_plan(
+    labels_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu"
+) -> Tensor:
     """Bring a labelmap (H, W, D) of integers to the plan's grid; padding is label 0."""
     labels = _integers(labels_hwd, device)
     _same_shape(labels, plan)

@@ -142,7 +142,7 @@ def plan(
         shape=_hwd(padded),
         tiles=tiles(padded, spec.patch_hwd),
         patch=spec.patch_hwd,
-        refinement_iterations=0 if rules.never_refined or (spec.stage != 1 and rules.refined_in_stage_1_only) else 1,
+        refinement_iterations=int(spec.stage in rules.refined_in_stages),
         separate_axis=_thick_axis(spacing, target),
     )
 
@@ -239,7 +239,7 @@ def _shrunk(spacing: np.ndarray, target: Sequence[float | np.float32], shape: Hw
 
 def _new_shape(spacing: np.ndarray, target: Sequence[float | np.float32], shape: Hwd) -> Hwd:
     sizes = (
-        int(round(float(_F(_F(value / _F(wanted)) * _F(size)))))
+        round(float(_F(_F(value / _F(wanted)) * _F(size))))
         for value, wanted, size in zip(spacing, target, shape, strict=True)
     )
     return _hwd(sizes)

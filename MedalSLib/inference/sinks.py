@@ -29,6 +29,8 @@ class StageResult:
         masks: A mask for each class, which may overlap; empty from the published policy.
         mean_probability: Of each class over its mask, 0 where the mask is empty; empty from the published policy.
         voxels: Size of each mask; empty from the published policy.
+        runs: Runs of the network.
+        reused: Patches whose voxel features came from the cache.
     """
 
     labelmap: np.ndarray
@@ -36,6 +38,8 @@ class StageResult:
     masks: tuple[PackedMask, ...] = ()
     mean_probability: tuple[float, ...] = ()
     voxels: tuple[int, ...] = ()
+    runs: int = 0
+    reused: int = 0
 
 
 class Sink(Protocol):
@@ -96,7 +100,7 @@ class MaskSink:
     """The product's answer: each class's probability interpolated to the volume's own grid, then thresholded at 0.5.
 
     Interpolating the probability rather than the thresholded mask puts the boundary between voxels where the network
-    puts it: a sphere of radius 9.3 from a grid of 3 mm comes back on a grid of 1 mm with a Dice of 0.99 instead of 0.96.
+    puts it: a sphere of radius 9.3 mm comes from a grid of 3 mm to one of 1 mm with a Dice of 0.975 instead of 0.944.
     Rows are interpolated as they become final, so only bits, one labelmap and one probability map are ever held.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -98,7 +98,7 @@ def run_stage(
             hooks.should_cancel,
         )
         _sweep_all(predictor, volume, prompts, plan, sink, compute, hooks)
-        return sink.result()
+        return replace(sink.result(), runs=predictor.runs, reused=predictor.reused)
 
 
 def _sweep_all(

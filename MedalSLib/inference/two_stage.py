@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ class StageCall:
 
     Attributes:
         spec: Stage, spacing and patch.
+        region: Bounds (D, H, W) of the region within the volume.
         image_dhw: Intensities (D, H, W) of the region.
         spacing_hwd: Its spacing in mm.
         labels_dhw: Prompts: a labelmap of the region, None for none.
@@ -27,6 +28,7 @@ class StageCall:
     """
 
     spec: StageSpec
+    region: Box
     image_dhw: np.ndarray
     spacing_hwd: tuple[float, float, float]
     labels_dhw: np.ndarray | None
@@ -42,12 +44,14 @@ class PublishedResult:
     """The published answer.
 
     Attributes:
-        labelmap: int16 (D, H, W); of instance targets, 1 where there is any.
+        labelmap: int16 (D, H, W); of instance targets, 1 where there is any (whatever the class).
+        class_labels: The same with the labels of the classes, for instance targets too.
         region: Bounds (D, H, W) of stage 2's region, None if stage 2 did not run.
         prompted: Whether stage 2 was given prompts.
     """
 
     labelmap: np.ndarray
+    class_labels: np.ndarray
     region: Box | None
     prompted: bool
 
@@ -61,7 +65,7 @@ def segment_published(
     *,
     instance: bool,
     filtered: Sequence[str],
-    specs: tuple[StageSpec, StageSpec] = (PUBLISHED_STAGES[1], PUBLISHED_STAGES[2]),
+    specs: Mapping[int, StageSpec] = PUBLISHED_STAGES,
 ) -> PublishedResult:
     """Run both stages as published.
 
@@ -76,28 +80,32 @@ def segment_published(
         run: Runs a stage.
         instance: Whether these are instance targets.
         filtered: Those of `classes` to whose labels the published component filter is applied.
-        specs: What the two networks were trained on.
+        specs: What the networks were trained on, by stage; a model of one stage runs that alone.
     """
     rules = rules_of(classes)
     want_probability = bool(filtered)
+    coarse_spec, fine_spec = specs.get(1), specs.get(2)
     coarse: np.ndarray | None = None
     probability: np.ndarray | None = None
-    if not rules.second_stage_only or rules.first_stage_only:
-        coarse, probability = run(StageCall(specs[0], image_dhw, spacing_hwd, None, want_probability))
+    if coarse_spec is not None and not (rules.second_stage_only and fine_spec is not None):
+        everything = whole(image_dhw.shape)
+        coarse, probability = run(StageCall(coarse_spec, everything, image_dhw, spacing_hwd, None, want_probability))
     region: Box | None = None
     prompts: np.ndarray | None = None
-    if rules.first_stage_only and coarse is not None:
+    if coarse is not None and (rules.first_stage_only or fine_spec is None):
         labels = coarse.astype(np.int16)
     else:
+        assert fine_spec is not None
         prompts = None if coarse is None else _prompts(coarse, instance)
-        region = _region(prompts, image_dhw, spacing_hwd, classes, specs[1])
-        labels, probability = _fine(run, specs[1], image_dhw, spacing_hwd, prompts, region, want_probability)
+        region = _region(prompts, image_dhw, spacing_hwd, classes, fine_spec)
+        labels, probability = _fine(run, fine_spec, image_dhw, spacing_hwd, prompts, region, want_probability)
     if instance:
-        labels = remove_small_components(labels > 0).astype(np.int16)
-    elif probability is not None and filtered:
+        kept = remove_small_components(labels > 0)
+        return PublishedResult(kept.astype(np.int16), np.where(kept, labels, 0), region, prompts is not None)
+    if probability is not None and filtered:
         wanted = [value for key, value in zip(classes, label_values, strict=True) if key in set(filtered)]
         labels = keep_best_components(labels, probability, wanted)
-    return PublishedResult(labels, region, prompts is not None)
+    return PublishedResult(labels, labels, region, prompts is not None)
 
 
 def _prompts(coarse: np.ndarray, instance: bool) -> np.ndarray | None:
@@ -133,7 +141,7 @@ def _fine(
     """Run stage 2 on its region and put the answer back into the volume."""
     inside = slices(region)
     part = None if prompts is None else prompts[inside]
-    found, sure = run(StageCall(spec, image_dhw[inside], spacing_hwd, part, want_probability))
+    found, sure = run(StageCall(spec, region, image_dhw[inside], spacing_hwd, part, want_probability))
     labels = np.zeros(image_dhw.shape, dtype=np.int16)
     labels[inside] = found
     if sure is None:

@@ -12,13 +12,9 @@ import torch
 
 from MedalSLib.inference.resampling import (
     labelmap_to_plan,
-    labelmap_to_shape,
-    mask_to_plan,
     preprocess,
-    trilinear,
-    unpad,
 )
-from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.resampling_policy import plan
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = json.loads((GOLDEN / "preprocess.json").read_text())

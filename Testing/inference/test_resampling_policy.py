@@ -6,11 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from MedalSLib.errors import InputError
-from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec, plan, stage_spec
+from MedalSLib.inference.resampling_policy import plan
 
 CASES = json.loads((Path(__file__).resolve().parents[1] / "golden" / "preprocess.json").read_text())
 

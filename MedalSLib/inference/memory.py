@@ -1,0 +1,252 @@
+"""What a run needs, and the steps to take when it does not fit: the memory ladder as data."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeVar
+
+import torch
+
+from MedalSLib.errors import ResourceError
+from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.models import StagedModel, stage_specs
+from MedalSLib.inference.resampling_policy import ResamplingPlan, plan
+
+T = TypeVar("T")
+
+_CHUNK = 8
+_MIB = 2.0**20
+_ACTIVATIONS = 6.0
+"""Peak of a pass without gradients, in copies of the finest voxel features (measured at 96^3 and 128^3)."""
+_PUBLISHED_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step down the ladder.
+
+    Attributes:
+        name: The step in words, for the report.
+        apply: `(compute, classes) -> compute` of the run after this step, None if there is nothing left to gain.
+    """
+
+    name: str
+    apply: Callable[[Compute, int], Compute | None]
+
+
+def _chunks(compute: Compute, classes: int) -> Compute | None:
+    held = compute.class_chunk or classes
+    return replace(compute, class_chunk=_CHUNK) if held > _CHUNK else None
+
+
+def _host(compute: Compute, classes: int) -> Compute | None:
+    return replace(compute, accumulator_device="cpu") if compute.blending_device.type != "cpu" else None
+
+
+def _half(compute: Compute, classes: int) -> Compute | None:
+    precision = compute.autocast
+    if precision is None and compute.torch_device.type == "cuda":
+        precision = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    halved = replace(compute, autocast=precision, accumulator_dtype=torch.float16)
+    return halved if halved != compute else None
+
+
+def _one_by_one(compute: Compute, classes: int) -> Compute | None:
+    return replace(compute, batch_passes=False) if compute.batch_passes else None
+
+
+def _cpu(compute: Compute, classes: int) -> Compute | None:
+    if compute.torch_device.type == "cpu":
+        return None
+    return replace(compute, device="cpu", accumulator_device=None, autocast=None, batch_passes=False)
+
+
+LADDER: tuple[Step, ...] = (
+    Step(f"classes in chunks of {_CHUNK}", _chunks),
+    Step("accumulators in main memory", _host),
+    Step("half precision", _half),
+    Step("one pass at a time", _one_by_one),
+    Step("on the CPU instead of the GPU, which is much slower", _cpu),
+)
+"""Steps in the order in which they are taken; each keeps those before it."""
+
+
+def with_ladder(
+    run: Callable[[Compute], T],
+    compute: Compute,
+    classes: int,
+    steps: Sequence[Step] = LADDER,
+    on_step: Callable[[str], None] | None = None,
+) -> tuple[T, tuple[str, ...]]:
+    """Run, and each time memory runs out take the next step down and run again.
+
+    Args:
+        run: The run; must keep nothing of a failed attempt.
+        compute: How it is tried first.
+        classes: Number of classes of the run.
+        steps: The ladder.
+        on_step: Told the name of each step when it is taken.
+
+    Returns:
+        What `run` returned, and the names of the steps taken.
+
+    Raises:
+        ResourceError: Memory ran out after the last step.
+    """
+    taken: list[str] = []
+    remaining = list(steps)
+    while True:
+        try:
+            return run(compute), tuple(taken)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        # Outside the handler, so that the failed attempt's frames and their tensors are gone.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        following = _next(compute, classes, remaining)
+        if following is None:
+            raise ResourceError(
+                f"There is not enough memory, even after every way to save some ({reason}).",
+                "Choose a region or fewer structures, close other programs, or use a server.",
+            )
+        name, compute = following
+        taken.append(name)
+        if on_step is not None:
+            on_step(name)
+
+
+def _next(compute: Compute, classes: int, remaining: list[Step]) -> tuple[str, Compute] | None:
+    """Take the next step that changes something off the list."""
+    while remaining:
+        step = remaining.pop(0)
+        changed = step.apply(compute, classes)
+        if changed is not None:
+            return step.name, changed
+    return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or in main memory."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in words for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    )
+
+
+def fitting(
+    need: Callable[[Compute], float], compute: Compute, classes: int, limit_mb: float, steps: Sequence[Step] = LADDER
+) -> tuple[Compute, tuple[str, ...]]:
+    """Walk down the ladder by estimate until a run fits, or the steps are used up.
+
+    Args:
+        need: Estimated MiB of a run.
+        compute: How it would be run.
+        classes: Number of classes of the run.
+        limit_mb: MiB there are.
+        steps: The ladder.
+
+    Returns:
+        How to run, and the names of the steps taken.
+    """
+    taken: list[str] = []
+    remaining = list(steps)
+    while need(compute) > limit_mb:
+        following = _next(compute, classes, remaining)
+        if following is None:
+            break
+        name, compute = following
+        taken.append(name)
+    return compute, tuple(taken)
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What a run will need at most.
+
+    Attributes:
+        memory_mb: Peak of additional memory, device and host together, in MiB.
+        patches: Runs of the networks over all stages.
+        largest: MiB of the largest arrays by what they are, largest first.
+    """
+
+    memory_mb: float
+    patches: int
+    largest: Mapping[str, float]
+
+
+def estimate_stage(
+    made: ResamplingPlan, classes: int, compute: Compute | None = None, width: int = _PUBLISHED_WIDTH
+) -> dict[str, float]:
+    """Return the MiB a stage needs, by what needs it.
+
+    Args:
+        made: The stage's plan.
+        classes: Number of classes.
+        compute: How it will be run.
+        width: Channels of the network's finest voxel features.
+    """
+    compute = compute or Compute()
+    patch, grid, volume = prod(made.patch), prod(made.shape), prod(made.original_shape)
+    held = min(compute.class_chunk or classes, classes)
+    sums = 4 if compute.accumulator_dtype == torch.float32 else 2
+    feature = 2 if compute.autocast is not None else 4
+    slab = min(made.patch[0], made.shape[0]) * made.shape[1] * made.shape[2]
+    passes = 2 if compute.batch_passes else 1
+    parts = {
+        "network": patch * width * feature * _ACTIVATIONS * passes,
+        "logits of a patch": patch * (feature * min(classes, width) + 12 * min(_CHUNK, classes)),
+        "accumulators": slab * (held * sums + 4),
+        "image on the network's grid": 4 * grid,
+        "masks, labels and largest probability": volume * (classes / 8 + 3),
+        "rows being interpolated": 12 * volume * min(1.0, made.patch[0] / made.shape[0]),
+    }
+    return {name: size / _MIB for name, size in parts.items()}
+
+
+def estimate_run(
+    model: StagedModel,
+    shape_dhw: Sequence[int],
+    spacing_dhw: Sequence[float],
+    structures: Sequence[object],
+    *,
+    prompted: bool = False,
+    first_stage_only: bool = False,
+    compute: Compute | None = None,
+) -> RunEstimate:
+    """Estimate a run of `segment.segment_volume` before it starts.
+
+    Stage 2's region is known only once stage 1 has run, so the whole volume is assumed: an upper bound.
+
+    Args:
+        model: The model.
+        shape_dhw: The volume in voxels.
+        spacing_dhw: Its spacing in mm.
+        structures: What is asked for, each with a `key`.
+        prompted: Whether masks are given, so that stage 2's patches run twice even if stage 1 finds nothing.
+        first_stage_only: Whether stage 2 is left out.
+        compute: How it will be run.
+    """
+    specs = stage_specs(model)
+    if first_stage_only and 1 in specs:
+        specs = {1: specs[1]}
+    keys = [str(getattr(item, "key", item)) for item in structures]
+    shape_hwd = (shape_dhw[1], shape_dhw[2], shape_dhw[0])
+    spacing_hwd = (spacing_dhw[1], spacing_dhw[2], spacing_dhw[0])
+    patches, needs = 0, []
+    for number, spec in specs.items():
+        made = plan(shape_hwd, spacing_hwd, keys, spec, magnify_single=False)
+        twice = 2 if (number == 2 and len(specs) == 2) or prompted else 1
+        patches += twice * len(made.tiles)
+        width = int(getattr(getattr(model.network(str(number)), "config", None), "embedding_dim", _PUBLISHED_WIDTH))
+        needs.append(estimate_stage(made, len(keys), compute, width))
+    most = max(needs, key=lambda parts: sum(parts.values()))
+    largest = dict(sorted(most.items(), key=lambda part: -part[1]))
+    return RunEstimate(memory_mb=sum(most.values()), patches=patches, largest=largest)

@@ -1,0 +1,148 @@
+"""Both stages joined as the product does it: overlapping masks, hybrid prompts, refinement of a region.
+
+Where this differs from the published way (`two_stage`): the geometry is trusted; a class has the resampling it would
+have in a list even if it is asked for alone; stage 1's masks may overlap; a class that has a mask needs no stage 1; an
+empty or skipped stage 1 is no failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from MedalSLib.errors import InputError
+from MedalSLib.inference.class_policy import rules_of
+from MedalSLib.inference.group_answer import GroupAnswer, placed
+from MedalSLib.inference.options import Mode, RunOptions
+from MedalSLib.inference.packed import Box
+from MedalSLib.inference.postprocessing import remove_small_components
+from MedalSLib.inference.regions import bounding_box, slices, stage_2_region, whole
+from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.inference.results import Source
+from MedalSLib.inference.stage_runs import StageRuns
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """Masks (D, H, W) by position in the group, and where each came from."""
+
+    masks: Mapping[int, np.ndarray]
+    sources: Mapping[int, Source]
+
+    def box(self) -> Box | None:
+        """Bounding box of all masks."""
+        boxes = [box for box in map(bounding_box, self.masks.values()) if box is not None]
+        if not boxes:
+            return None
+        first, second, third = (
+            (min(box[axis][0] for box in boxes), max(box[axis][1] for box in boxes)) for axis in range(3)
+        )
+        return first, second, third
+
+
+def run_product(
+    runs: StageRuns,
+    specs: Mapping[int, StageSpec],
+    masks: Mapping[int, np.ndarray],
+    options: RunOptions,
+    region: Box | None = None,
+) -> GroupAnswer:
+    """Segment a group of structures that may share a run.
+
+    Args:
+        runs: Runs stages on the image.
+        specs: The model's stages; one is enough.
+        masks: Boolean masks (D, H, W) the user gave, by position in the group.
+        options: Choices of the run.
+        region: Region (D, H, W) to run the last stage on, such as that of an edit, grown to at least a patch; what was
+            given outside it stays.
+
+    Raises:
+        InputError: Refinement without a mask or region.
+    """
+    mode = _mode(options.mode, masks)
+    given = _Prompts({} if mode == "text" else masks, dict.fromkeys(masks, "mask") if mode != "text" else {})
+    rules = rules_of(runs.keys)
+    coarse, fine = specs.get(1), specs.get(2)
+    last = fine or coarse
+    assert last is not None
+    if mode == "refine" or region is not None:
+        return _refined(runs, last, given, masks, region)
+    if coarse is not None and (options.stages == "first" or rules.first_stage_only):
+        return _last_stage(runs, coarse, _Prompts({}, {}), whole(runs.image.shape))
+    if coarse is None or fine is None or rules.second_stage_only:
+        everything = len(given.masks) == len(runs.keys)
+        return _last_stage(runs, last, given, _region(runs, last, given) if everything else whole(runs.image.shape))
+    prompts = _with_stage_1(runs, coarse, given)
+    return _last_stage(runs, fine, prompts, _region(runs, fine, prompts))
+
+
+def _mode(mode: Mode, masks: Mapping[int, np.ndarray]) -> Mode:
+    if mode == "auto":
+        return "hybrid" if masks else "text"
+    return mode
+
+
+def _with_stage_1(runs: StageRuns, spec: StageSpec, given: _Prompts) -> _Prompts:
+    """Let stage 1 look for the structures that have no mask."""
+    missing = [index for index in range(len(runs.keys)) if index not in given.masks]
+    if not missing:
+        return given
+    result = runs.run(spec, whole(runs.image.shape), missing)
+    found = {
+        index: packed.unpack().transpose(2, 0, 1)
+        for index, packed in zip(missing, result.masks, strict=True)
+        if not packed.empty
+    }
+    if not runs.instance and found:
+        found = _without_specks(found)
+    return _Prompts({**given.masks, **found}, {**given.sources, **dict.fromkeys(found, "stage 1")})
+
+
+def _without_specks(found: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Drop components of fewer than ten voxels of the union of all masks, as published; masks left empty go too."""
+    union = np.logical_or.reduce(list(found.values()))
+    kept = remove_small_components(union)
+    cleaned = {index: mask & kept for index, mask in found.items()}
+    return {index: mask for index, mask in cleaned.items() if mask.any()}
+
+
+def _region(runs: StageRuns, spec: StageSpec, prompts: _Prompts) -> Box:
+    """Return the region of the prompts, or the whole image if there are none."""
+    box = prompts.box()
+    if box is None:
+        return whole(runs.image.shape)
+    return _grown(runs, spec, box)
+
+
+def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
+    return stage_2_region(box, runs.image.shape, runs.spacing_dhw, runs.keys, spec, magnify_single=False)
+
+
+def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
+    inside = {index: mask[slices(box)] for index, mask in prompts.masks.items()}
+    result = runs.run(spec, box, prompts=inside or None)
+    sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
+    return placed(result, box, runs.image.shape, sources)
+
+
+def _refined(
+    runs: StageRuns, spec: StageSpec, given: _Prompts, masks: Mapping[int, np.ndarray], region: Box | None
+) -> GroupAnswer:
+    """Run the last stage alone where the masks are, or where the caller says; masks stay as they are elsewhere."""
+    box = region or given.box()
+    if box is None:
+        raise InputError("There is nothing to refine: no mask was given, or all are empty.", "Segment it first.")
+    grown = _grown(runs, spec, box)
+    answer = _last_stage(runs, spec, given, grown)
+    inside = slices(grown)
+    merged = list(answer.masks)
+    for index, mask in masks.items():
+        kept = mask.copy()
+        kept[inside] = answer.masks[index].unpack()[inside]
+        merged[index] = type(answer.masks[index]).pack(kept)
+    return GroupAnswer(
+        tuple(merged), answer.labelmap, answer.probability, answer.mean_probability, answer.sources, answer.box
+    )

@@ -1,0 +1,87 @@
+"""The published policy as one way to run a group of structures: `two_stage` with the networks behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from MedalSLib.inference.class_policy import policy_of
+from MedalSLib.inference.group_answer import GroupAnswer
+from MedalSLib.inference.options import RunOptions
+from MedalSLib.inference.packed import Box, PackedMask
+from MedalSLib.inference.regions import slices, whole
+from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.inference.results import Source, label_type
+from MedalSLib.inference.stage_runs import StageRuns
+from MedalSLib.inference.two_stage import StageCall, segment_published
+
+
+def run_published(
+    runs: StageRuns,
+    specs: Mapping[int, StageSpec],
+    masks: Mapping[int, np.ndarray],
+    options: RunOptions,
+) -> GroupAnswer:
+    """Segment a group of structures of one kind as published: one label a voxel.
+
+    Masks, which the published code does not take, replace stage 1's labels of their structures.
+
+    Args:
+        runs: Runs stages on the image.
+        specs: The model's stages.
+        masks: Boolean masks (D, H, W) the user gave, by position in the group.
+        options: Choices of the run.
+    """
+    if options.stages == "first" and 1 in specs:
+        specs = {1: specs[1]}
+    values = range(1, len(runs.keys) + 1)
+    given = {} if options.mode == "text" else masks
+    best = np.zeros(runs.image.shape, dtype=np.float16)
+    last: list[Box] = [whole(runs.image.shape)]
+
+    def run(call: StageCall) -> tuple[np.ndarray, np.ndarray | None]:
+        if call.spec.stage == 1 and len(given) == len(values):
+            return _painted(np.zeros(call.image_dhw.shape, dtype=np.int16), given), None
+        result = runs.run(call.spec, call.region, prompts=call.labels_dhw, label_values=values)
+        labels = result.labelmap.transpose(2, 0, 1)
+        probability = result.max_probability.transpose(2, 0, 1)
+        last[0] = call.region
+        best.fill(0)
+        best[slices(call.region)] = np.where(labels > 0, probability, 0)
+        return (_painted(labels, given) if call.spec.stage == 1 else labels), probability
+
+    deep, high, wide = runs.spacing_dhw
+    filtered = [key for key in runs.keys if policy_of(key).postprocess] if options.postprocess else []
+    result = segment_published(
+        runs.image,
+        (high, wide, deep),
+        runs.keys,
+        values,
+        run,
+        instance=runs.instance,
+        filtered=filtered,
+        specs=specs,
+    )
+    found = [result.class_labels == value for value in values]
+    sources: list[Source] = [
+        ("mask" if index in given else "stage 1") if result.prompted else "none" for index in range(len(values))
+    ]
+    return GroupAnswer(
+        masks=tuple(PackedMask.pack(mask) for mask in found),
+        labelmap=result.labelmap.astype(label_type(len(values))),
+        probability=best,
+        mean_probability=tuple(float(best[mask].mean(dtype=np.float64)) if mask.any() else 0.0 for mask in found),
+        sources=tuple(sources),
+        box=last[0],
+    )
+
+
+def _painted(labels: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return stage 1's labels with the given masks in place of what it found of their structures."""
+    if not masks:
+        return labels
+    painted = np.where(np.isin(labels, [index + 1 for index in masks]), 0, labels).astype(labels.dtype)
+    for index, mask in masks.items():
+        painted[mask] = index + 1
+    return painted

@@ -1,0 +1,163 @@
+"""Runs stages on regions of one volume: makes the plan, turns axes, counts patches and seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.models import StagedModel
+from MedalSLib.inference.options import Hooks, RunKey, RunOptions
+from MedalSLib.inference.packed import Box
+from MedalSLib.inference.predictor import Network
+from MedalSLib.inference.regions import slices
+from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.sinks import StageResult
+from MedalSLib.inference.stage import StageHooks, run_stage
+
+
+class StageRuns:
+    """Stages of one model on regions of one volume, for one list of structures.
+
+    Args:
+        model: The model.
+        image_dhw: Intensities (D, H, W), 0..255.
+        spacing_dhw: Spacing in mm.
+        keys: Class of each query.
+        queries: Text queries [N, Q].
+        instance: Whether these are instance targets.
+        options: Choices of the run.
+        compute: Device, precision and chunks.
+        hooks: What to watch and steer.
+        origin: Where `image_dhw` begins in the whole volume, for the keys of caches.
+        turn: Number of this group of structures, and how many there are, for the progress.
+    """
+
+    def __init__(
+        self,
+        model: StagedModel,
+        image_dhw: np.ndarray,
+        spacing_dhw: Sequence[float],
+        keys: Sequence[str],
+        queries: Tensor,
+        instance: bool,
+        options: RunOptions,
+        compute: Compute,
+        hooks: Hooks,
+        origin: Sequence[int] = (0, 0, 0),
+        turn: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.image = image_dhw
+        self.spacing_dhw = tuple(float(value) for value in spacing_dhw)
+        self.keys = tuple(keys)
+        self.instance = instance
+        self.seconds: dict[str, float] = {}
+        self.runs = 0
+        self.reused = 0
+        self._model = model
+        self._queries = queries
+        self._options = options
+        self._compute = compute
+        self._hooks = hooks
+        self._origin = tuple(origin)
+        self._turn = turn
+
+    def run(
+        self,
+        spec: StageSpec,
+        region: Box,
+        members: Sequence[int] | None = None,
+        prompts: np.ndarray | Mapping[int, np.ndarray] | None = None,
+        label_values: Sequence[int] | None = None,
+    ) -> StageResult:
+        """Run a stage on a region.
+
+        Args:
+            spec: The stage.
+            region: Bounds (D, H, W) within the image.
+            members: Positions of the structures asked for, None for all.
+            prompts: A labelmap of the region (published), or boolean masks of the region by position in `members`.
+            label_values: Labels in a published labelmap.
+
+        Returns:
+            The answer on the region, axes (H, W, D).
+        """
+        chosen = list(range(len(self.keys))) if members is None else list(members)
+        begun = time.perf_counter()
+        deep, high, wide = self.spacing_dhw
+        part = self.image[slices(region)].transpose(1, 2, 0)
+        made = plan(
+            part.shape,
+            (high, wide, deep),
+            [self.keys[index] for index in chosen],
+            spec,
+            magnify_single=self._options.policy == "published",
+        )
+        key = RunKey.of(spec.stage, self._in_volume(region), made)
+        with _placed(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
+            result = run_stage(
+                network,
+                self._queries[chosen],
+                part,
+                made,
+                _turned(prompts),
+                label_values=label_values,
+                instance=self.instance,
+                policy=self._options.policy,
+                seed=self._options.seed,
+                compute=self._compute,
+                hooks=self._stage_hooks(spec.stage, key),
+            )
+        stage = f"stage {spec.stage}"
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
+        self.runs += result.runs
+        self.reused += result.reused
+        return result
+
+    def _in_volume(self, region: Box) -> Box:
+        first, second, third = (
+            (start + offset, stop + offset) for (start, stop), offset in zip(region, self._origin, strict=True)
+        )
+        return first, second, third
+
+    def _stage_hooks(self, stage: int, key: RunKey) -> StageHooks:
+        hooks, (number, count) = self._hooks, self._turn
+        on_patch, tile_order = hooks.on_patch, hooks.tile_order
+        return StageHooks(
+            on_patch=None
+            if on_patch is None
+            else lambda done, total: on_patch(f"stage {stage}", number * total + done, count * total),
+            should_cancel=hooks.should_cancel,
+            cache=None if hooks.features is None else hooks.features(key),
+            tile_order=None if tile_order is None else lambda tiles: tile_order(key, tiles),
+        )
+
+
+def _turned(prompts: np.ndarray | Mapping[int, np.ndarray] | None) -> np.ndarray | dict[int, np.ndarray] | None:
+    """Return prompts (D, H, W) with axes (H, W, D)."""
+    if prompts is None:
+        return None
+    if isinstance(prompts, Mapping):
+        return {index: mask.transpose(1, 2, 0) for index, mask in prompts.items()}
+    return prompts.transpose(1, 2, 0)
+
+
+@contextmanager
+def _placed(network: Any, device: torch.device) -> Iterator[Network]:
+    """Have a network on a device, and back where it was afterwards (the ladder's last step runs on the CPU)."""
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    home = None if parameter is None else parameter.device
+    if home is None or home.type == device.type:
+        yield network
+        return
+    network.to(device)
+    try:
+        yield network
+    finally:
+        network.to(home)
