@@ -193,14 +193,27 @@ def toOrientedImage(patch: Patch, value: int = 1) -> Any:
     return image
 
 
-def fromOrientedImage(image: Any, label: int | None = None) -> Patch:
-    """Return the voxels of a vtkOrientedImageData that have the value `label` (any but 0 if None), as a patch."""
+def fromOrientedImage(image: Any, label: int | None = None, within: Box | None = None) -> Patch:
+    """Return the voxels of a vtkOrientedImageData that have the value `label` (any but 0 if None), as a patch.
+
+    Args:
+        image: The image.
+        label: Value that counts.
+        within: Read this part of the image's own lattice only.
+    """
     matrix = matrixOfImage(image)
     scalars = image.GetPointData().GetScalars()
     i0, i1, j0, j1, k0, k1 = image.GetExtent()
     if scalars is None or i0 > i1 or j0 > j1 or k0 > k1:
         return emptyPatch(matrix)
     array = vtk_to_numpy(scalars).reshape(_shape(image.GetExtent()))
+    if within is not None:
+        common = intersection(within, ((i0, i1 + 1), (j0, j1 + 1), (k0, k1 + 1)))
+        if common is None:
+            return emptyPatch(matrix)
+        (a0, a1), (b0, b1), (c0, c1) = common
+        array = array[c0 - k0 : c1 - k0, b0 - j0 : b1 - j0, a0 - i0 : a1 - i0]
+        i0, j0, k0 = a0, b0, c0
     return Patch(array != 0 if label is None else array == label, (i0, j0, k0), matrix)
 
 

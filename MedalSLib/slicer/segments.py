@@ -9,7 +9,14 @@ import slicer
 
 from MedalSLib.errors import InputError
 from MedalSLib.slicer import transforms, volumes
-from MedalSLib.slicer.lattice import Patch, emptyPatch, fromOrientedImage, resampled, toVtkMatrix
+from MedalSLib.slicer.lattice import (
+    Patch,
+    emptyPatch,
+    fromOrientedImage,
+    matrixOfImage,
+    resampled,
+    toVtkMatrix,
+)
 from MedalSLib.volume.geometry import Box
 
 LABELMAP = "Binary labelmap"
@@ -79,6 +86,25 @@ def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -
     if image is None:
         return _voxelsOfSurface(segmentationNode, segmentID, volumeNode)
     return fromOrientedImage(image, segment.GetLabelValue()).cropped()
+
+
+def storedWithin(segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any) -> np.ndarray:
+    """Return a segment's voxels in a box of a lattice of the segmentation's coordinates, boolean (K, J, I).
+
+    Reads no more than the box where the segment is stored on that lattice.
+
+    Args:
+        segmentationNode: The segmentation.
+        segmentID: The segment.
+        matrix: The lattice.
+        box: Bounds on it.
+        volumeNode: Whose grid to use for a segment that is stored as a surface only.
+    """
+    segment = segmentOf(segmentationNode, segmentID)
+    image = segment.GetRepresentation(LABELMAP)
+    if image is not None and np.allclose(matrixOfImage(image), matrix, rtol=0, atol=1e-9):
+        return fromOrientedImage(image, segment.GetLabelValue(), box).on(box)
+    return resampled(storedPatch(segmentationNode, segmentID, volumeNode), matrix, box).on(box)
 
 
 def segmentationMatrix(segmentationNode: Any) -> np.ndarray | None:

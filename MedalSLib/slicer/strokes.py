@@ -27,6 +27,7 @@ class Strokes:
         box: Half-open index bounds of the strokes since the last result.
         painted: Voxels painted in since the last result, by published name.
         erased: Voxels erased since the last result, by published name.
+        segmentIDs: IDs of the edited segments, by published name.
     """
 
     masks: dict[str, np.ndarray]
@@ -34,6 +35,7 @@ class Strokes:
     box: Box
     painted: dict[str, int]
     erased: dict[str, int]
+    segmentIDs: dict[str, str]
 
 
 @dataclass(eq=False)
@@ -113,6 +115,7 @@ class Baseline:
         locked: dict[str, np.ndarray] = {}
         painted: dict[str, int] = {}
         erased: dict[str, int] = {}
+        segmentIDs: dict[str, str] = {}
         boxes: list[Box] = []
         for segmentID, record in self._records.items():
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
@@ -130,7 +133,8 @@ class Baseline:
             masks[name] = current.on(whole)
             locked[name] = self._decisions(record, current).on(whole)
             painted[name], erased[name] = int(added.sum()), int(removed.sum())
-        return Strokes(masks, locked, union(*boxes), painted, erased) if boxes else None
+            segmentIDs[name] = segmentID
+        return Strokes(masks, locked, union(*boxes), painted, erased, segmentIDs) if boxes else None
 
     def forget(self) -> None:
         """Forget everything: the segmentation or the volume is another one."""

@@ -1,7 +1,7 @@
 """SNOMED CT terminology: segments get codes and standard colours, and codes tell which structure a segment is.
 
 Slicer's terminology search by label is exact and case-sensitive, and an entry object that is used twice keeps the
-modifier of its first use.  So entries are built here from the vocabulary's codes, a fresh one for each segment.
+modifier of its first use.  So the tag's text is written anew for each segment, from the vocabulary's codes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import slicer
 
 from MedalSLib.errors import ModelError
 from MedalSLib.resources import resource
-from MedalSLib.vocabulary.structure import Code, Structure
+from MedalSLib.vocabulary import Code, Structure, terminology_entry
 from MedalSLib.vocabulary.tables import table
 
 GENERAL_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 OWN_CONTEXT = "Segmentation category and type - Medal S"
-REGION_CONTEXT = "Anatomic codes - DICOM master list"
 FILE_NAME = "SegmentationCategoryTypeModifier-MedalS.term.json"
 Codes = tuple[str, str, str, str]
 """Code values of type, type modifier, region and region modifier; empty for none."""
@@ -56,19 +55,7 @@ def serialized(structure: Structure) -> str:
     The context is Slicer's general list if that has the same type (and side), so that its selector shows the entry;
     the list that ships with Medal S otherwise.
     """
-    entry = slicer.vtkSlicerTerminologyEntry()
-    entry.SetTerminologyContextName(GENERAL_CONTEXT if _isGeneral(structure) else OWN_CONTEXT)
-    _set(entry.GetCategoryObject(), structure.category)
-    _set(entry.GetTypeObject(), structure.type)
-    if structure.type_modifier is not None:
-        _set(entry.GetTypeModifierObject(), structure.type_modifier)
-    if structure.region is not None:
-        entry.SetRegionContextName(REGION_CONTEXT)
-        _set(entry.GetRegionObject(), structure.region)
-        if structure.region_modifier is not None:
-            _set(entry.GetRegionModifierObject(), structure.region_modifier)
-    text: str = slicer.vtkSlicerTerminologiesModuleLogic.SerializeTerminologyEntry(entry)
-    return text
+    return terminology_entry(structure, GENERAL_CONTEXT if _isGeneral(structure) else OWN_CONTEXT)
 
 
 def structureOfTerminology(text: str, modality: str) -> str:
@@ -150,18 +137,12 @@ def _json(code: Code) -> dict[str, Any]:
     return {"CodeMeaning": code.meaning, "CodingSchemeDesignator": code.scheme, "CodeValue": code.value}
 
 
-def _set(target: Any, code: Code) -> None:
-    target.SetCodingSchemeDesignator(code.scheme)
-    target.SetCodeValue(code.value)
-    target.SetCodeMeaning(code.meaning)
-
-
 def _codesOf(text: str) -> Codes | None:
     """Read the tag's own format: context~category~type~modifier~region context~region~region modifier."""
     parts = text.split("~")
     if len(parts) < 4:
         return None
-    values = [(part.split("^") + ["", ""])[1] for part in (*parts, "", "", "", "")]
+    values = [([*part.split("^"), "", ""])[1] for part in (*parts, "", "", "", "")]
     return (values[2], values[3], values[5], values[6]) if values[2] else None
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.errors import InputError
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
 from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, reach, resampled, union
 from MedalSLib.slicer.regions import Region
-from MedalSLib.slicer.terminology import describe
 from MedalSLib.slicer.targets import (
     STRUCTURE_TAG,
     addSegment,
@@ -24,6 +22,7 @@ from MedalSLib.slicer.targets import (
     isLocked,
     structureOf,
 )
+from MedalSLib.slicer.terminology import describe
 from MedalSLib.volume.geometry import Box
 
 
@@ -80,6 +79,8 @@ class SegmentWriter:
         given: Segment by published name, for structures whose segment the user chose (his prompt is refined in place).
         excludeIDs: Segments that no result may enter ("not this segment"); they are not changed.
         modality: Modality of the run, for codes and colours of new segments.
+        keepAbsent: Whether a structure that was not found leaves an earlier segment as it is; a refinement clears it
+            within its region instead.
 
     Raises:
         InputError: A non-linear transform lies between volume and segmentation.
@@ -95,6 +96,7 @@ class SegmentWriter:
         given: Mapping[str, str] | None = None,
         excludeIDs: Sequence[str] = (),
         modality: str = "CT",
+        keepAbsent: bool = True,
     ) -> None:
         self._node = segmentationNode
         self._volume = volumeNode
@@ -103,6 +105,7 @@ class SegmentWriter:
         self._given = dict(given or {})
         self._excluded = frozenset(excludeIDs)
         self._modality = modality
+        self._keepAbsent = keepAbsent
         self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
         stored = segments.segmentationMatrix(segmentationNode)
         self._matrix = self._volumeMatrix if stored is None else stored
@@ -124,7 +127,7 @@ class SegmentWriter:
     def write(self, structure: str, mask: np.ndarray, instance: int = 0) -> Written:
         """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
 
-        An empty mask adds no segment, and leaves an earlier segment of that structure as it is.
+        An empty mask adds no segment, and leaves an earlier one as it is unless `keepAbsent` is off.
 
         Args:
             structure: Published name.
@@ -132,10 +135,10 @@ class SegmentWriter:
             instance: Number of the instance, 0 for the whole structure.
         """
         bounds = boundingBox(mask)
-        if bounds is None:
+        segmentID = self.target(structure, instance)
+        if bounds is None and (self._keepAbsent or not segmentID):
             return Written(structure, reason="absent")
-        patch = self._onSegmentation(mask, bounds)
-        segmentID = self._target(structure, instance)
+        patch = emptyPatch(self._matrix) if bounds is None else self._onSegmentation(mask, bounds)
         if segmentID and (isLocked(self._segment(segmentID)) or segmentID in self._excluded):
             return Written(structure, segmentID, reason="locked")
         self._saveOnce()
@@ -168,7 +171,8 @@ class SegmentWriter:
         self._written.clear()
         self._saved = False
 
-    def _target(self, structure: str, instance: int) -> str:
+    def target(self, structure: str, instance: int = 0) -> str:
+        """Return the ID of the segment that `write` would change, empty if it would add one."""
         known = self._written.get((structure, instance))
         if known is None and not instance:
             known = self._given.get(structure)
@@ -184,9 +188,9 @@ class SegmentWriter:
         own = current.on(wanted.box)
         for other in self._others(segmentID):
             if other in self._excluded:
-                mask &= ~self._stored(other).on(wanted.box)
+                mask &= ~self._within(other, wanted.box)
             elif self._isProtected(other):
-                mask &= ~self._stored(other).on(wanted.box) | own  # what the segment already had stays its own
+                mask &= ~self._within(other, wanted.box) | own  # what the segment already had stays its own
         wanted = Patch(mask, wanted.start, wanted.matrix)
         overwritten = self._overlap is Overlap.OVERWRITE and self._overwriteOthers(segmentID, wanted)
         return self._change(segmentID, current, wanted) or overwritten
@@ -215,10 +219,9 @@ class SegmentWriter:
         for other in self._others(segmentID):
             if isLocked(self._segment(other)) or other in self._excluded:
                 continue
-            theirs = self._stored(other)
-            lost = theirs.on(wanted.box) & wanted.mask
+            lost = self._within(other, wanted.box) & wanted.mask
             if lost.any():
-                self._remember(other, theirs)
+                self._remember(other, self._stored(other))
                 with surfaceLater(self._node, other):
                     self._editing.remove(self._node, other, patchOf(lost, wanted.box, self._matrix))
                 changed = True
@@ -252,6 +255,9 @@ class SegmentWriter:
         if patch.isEmpty:
             return emptyPatch(self._matrix)
         return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+
+    def _within(self, segmentID: str, box: Box) -> np.ndarray:
+        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume)
 
     def _remember(self, segmentID: str, patch: Patch) -> None:
         if segmentID not in self._before:

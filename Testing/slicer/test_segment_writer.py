@@ -296,7 +296,9 @@ class TestUndo:
 
         node = scene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
         saved = []
-        run = SegmentWriter(segmentation, ct, SegmentEditing(scene, node, lambda: saved.append(len(state(segmentation, ct)))))
+        run = SegmentWriter(
+            segmentation, ct, SegmentEditing(scene, node, lambda: saved.append(len(state(segmentation, ct))))
+        )
         run.write("Liver", LIVER)
         run.write("Spleen", SPLEEN)
         assert saved == [0]

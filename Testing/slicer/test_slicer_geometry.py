@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slicer_host.phantoms import GRIDS, addLinear, addVolume, addWarp, affine, ballRas, centreRas, draw, rotation, slicerSays
+from slicer_host.phantoms import (
+    GRIDS,
+    addLinear,
+    addVolume,
+    addWarp,
+    affine,
+    ballRas,
+    centreRas,
+    draw,
+    rotation,
+    slicerSays,
+)
 
 from MedalSLib.errors import InputError
 

@@ -40,8 +40,7 @@ def addVolume(scene: Any, shape=(24, 40, 48), matrix=None, name="CT") -> Any:
 
     k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
     array = ((i * 7 + j * 3 + k * 11) % 400 - 100).astype(np.int16)
-    node = slicer.util.addVolumeFromArray(array, affine() if matrix is None else np.asarray(matrix), name)
-    return node
+    return slicer.util.addVolumeFromArray(array, affine() if matrix is None else np.asarray(matrix), name)
 
 
 def ballRas(volumeNode: Any, centre, radius: float) -> np.ndarray:

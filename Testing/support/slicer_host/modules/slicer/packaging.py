@@ -59,7 +59,7 @@ def pip_install(
         logCallback("Successfully installed")
     if not blocking and completedCallback is not None:
         completedCallback(0)
-    return None
+    return
 
 
 def _satisfied(requirement):

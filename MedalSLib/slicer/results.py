@@ -1,0 +1,165 @@
+"""Takes a run's structures as they come and puts them into the segmentation; takes them all back if the run fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.engine.interface import SegmentationResult
+from MedalSLib.errors import CancelledError
+from MedalSLib.slicer import volumes
+from MedalSLib.slicer.editing import SegmentEditing
+from MedalSLib.slicer.lattice import boundingBox
+from MedalSLib.slicer.regions import Region
+from MedalSLib.slicer.request import RunOutcome, RunRequest, disjoint
+from MedalSLib.slicer.segmentations import addSegmentation, placeBesideVolume, prepareSegmentation
+from MedalSLib.slicer.strokes import Baseline, Strokes
+from MedalSLib.slicer.terminology import structureNamed
+from MedalSLib.slicer.watch import SceneWatch
+from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written, removeStaleInstances
+
+
+class ResultSink:
+    """Where the structures of one run go.
+
+    Args:
+        request: The run.
+        image: The volume as the engine got it.
+        region: The run's region; nothing outside it changes.
+        strokes: The edits of a refinement; None for a run from scratch.
+        editing: The segment editor to write through.
+        baselineOf: Returns the baseline of a segmentation.
+        watch: Watches the nodes of the run.
+        onWritten: Called after each structure.
+    """
+
+    def __init__(
+        self,
+        request: RunRequest,
+        image: volumes.VolumeImage,
+        region: Region | None,
+        strokes: Strokes | None,
+        editing: SegmentEditing,
+        baselineOf: Callable[[Any], Baseline],
+        watch: SceneWatch,
+        onWritten: Callable[[Written], None] | None,
+    ) -> None:
+        self._request = request
+        self._image = image
+        self._region = region
+        self._strokes = strokes
+        self._editing = editing
+        self._baselineOf = baselineOf
+        self._watch = watch
+        self._onWritten = onWritten
+        self._node = request.segmentationNode
+        self._added = False
+        self._writer: SegmentWriter | None = None
+        self._modality = request.modality or "CT"
+        if self._node is not None:
+            prepareSegmentation(self._node, request.volumeNode)
+            watch.follow(self._node, "segmentation")
+
+    @property
+    def writer(self) -> SegmentWriter | None:
+        """The writer, None if nothing was written."""
+        return self._writer
+
+    def stream(self, name: str, mask: np.ndarray) -> None:
+        """Show a structure that is final while others are still being computed.
+
+        One whose instances become separate segments, or that may yet lose voxels to others of the run, is written when
+        all is known; so is one that was not found.
+        """
+        separate = name in self._request.options.instances or self._isInstance(name)
+        if not separate and boundingBox(mask) is not None:
+            self._write(name, mask)
+
+    def finish(self, result: SegmentationResult) -> RunOutcome:
+        """Write what is final now, and remember what was left for finding strokes.
+
+        Raises:
+            CancelledError: The volume was moved or replaced during the run.
+        """
+        self._checkVolume()
+        self._modality = result.report.modality or self._modality
+        masks = dict(result.masks)
+        if self._request.overlap is not Overlap.ALLOW:
+            masks = disjoint(masks, result.labelmap, result.names)
+        written = []
+        for name, mask in masks.items():
+            if name in result.instances:
+                written += self._writeInstances(name, result.instances[name])
+            else:
+                written.append(self._write(name, mask))
+        if self._writer is not None:
+            placeBesideVolume(self._node, self._request.volumeNode)
+            decided = self._strokes.locked if self._strokes is not None else None
+            self._baselineOf(self._node).record(self._node, self._request.volumeNode, self._writer.written, decided)
+        return RunOutcome(result.report, tuple(written), self._node, self._strokes)
+
+    def rollback(self) -> None:
+        """Put everything back; a segmentation that the run added is removed."""
+        if self._node is None or self._node.GetScene() is None:
+            return
+        if self._writer is not None:
+            self._writer.rollback()
+        if self._added:
+            self._node.GetScene().RemoveNode(self._node)
+
+    def _write(self, name: str, mask: np.ndarray, instance: int = 0) -> Written:
+        if self._node is None:
+            if boundingBox(mask) is None:
+                return Written(name, reason="absent")
+            self._node = addSegmentation(self._request.volumeNode)
+            self._added = True
+            self._watch.follow(self._node, "segmentation")
+        if self._writer is None:
+            self._writer = self._makeWriter()
+        baseline = self._baselineOf(self._node)
+        target = self._writer.target(name, instance)
+        if target and not instance and not baseline.knows(target):
+            baseline.record(self._node, self._request.volumeNode, {name: target})
+        written = self._writer.write(name, mask, instance)
+        if self._onWritten is not None:
+            self._onWritten(written)
+        return written
+
+    def _writeInstances(self, name: str, labelmap: np.ndarray) -> list[Written]:
+        count = int(labelmap.max()) if labelmap.size else 0
+        written = [self._write(name, labelmap == number, number) for number in range(1, count + 1)]
+        if count and self._node is not None:
+            removeStaleInstances(self._node, name, count)
+        return written or [Written(name, reason="absent")]
+
+    def _makeWriter(self) -> SegmentWriter:
+        request = self._request
+        given: dict[str, str] = {}
+        if self._strokes is not None:
+            given = dict(self._strokes.segmentIDs)
+        elif request.updatePrompts and request.promptsFrom in (None, request.segmentationNode):
+            given = {structure: segmentID for segmentID, structure in request.spatialPrompts.items()}
+        return SegmentWriter(
+            self._node,
+            request.volumeNode,
+            self._editing,
+            request.overlap,
+            self._region,
+            given,
+            request.excludedIDs,
+            self._modality,
+            keepAbsent=self._strokes is None,
+        )
+
+    def _isInstance(self, name: str) -> bool:
+        if "*" not in self._request.options.instances:
+            return False
+        structure = structureNamed(name, self._modality)
+        return structure is not None and structure.kind == "instance"
+
+    def _checkVolume(self) -> None:
+        node = self._request.volumeNode
+        if node.GetImageData() is None or volumes.gridOf(node) != self._image.grid:
+            raise CancelledError(f"{self._image.name} was moved or replaced during the run.", "Run it again.")
