@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from MedalSLib.vocabulary.lexicon import Lexicon, bag_of
-from MedalSLib.vocabulary.reading import Found, find, find_one, says_nothing, side_words, without_context
+from MedalSLib.vocabulary.reading import ADDED_SIDES, Found, find, find_one, says_nothing, side_words, without_context
 from MedalSLib.vocabulary.words import Word, words
 
 _EVERYTHING = frozenset(("everything", "anything", "all", "organs", "organ", "rest", "nothing"))
@@ -51,7 +51,8 @@ def shared(parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexico
     """Complete phrases that lack a word which their neighbour says.
 
     "upper and lower lobe of the left lung", "gluteus maximus and medius", "left anterior and posterior segment of the
-    eyeball": the first takes the end of the second, or the second the beginning of the first.
+    eyeball": the first takes the end of the second, or the second the beginning of the first.  "Left kidney and
+    adrenal" is the left adrenal, unlike "left kidney and the adrenal" or "left kidney and adrenals".
     """
     result = list(found)
     for i in range(len(parts) - 2, -1, -1):
@@ -60,11 +61,19 @@ def shared(parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexico
             if result[i]:
                 result[i + 1] = _with_side_of(parts[i], parts[i + 1], lexicon) or result[i + 1]
     for i in range(1, len(parts)):
+        if _takes_side(parts[i], result[i]) and result[i - 1] and not parts[i].hard:
+            result[i] = _with_side_of(parts[i - 1], parts[i], lexicon) or result[i]
         if result[i] is None and result[i - 1] and not parts[i].negated and not parts[i].hard:
             result[i] = _with_start_of(parts[i - 1], parts[i], lexicon)
             if result[i]:
                 result[i - 1] = _with_side_of(parts[i], parts[i - 1], lexicon) or result[i - 1]
     return result
+
+
+def _takes_side(part: Phrase, found: list[Found] | None) -> bool:
+    """Say whether a phrase names one of a pair without saying which, as an enumeration that began with a side does."""
+    determined = part.tokens[0].raw in ("the", "a", "an", "each", "any", "every")
+    return found is not None and [item.confidence for item in found] == [ADDED_SIDES] and not determined
 
 
 def _with_side_of(sided: Phrase, other: Phrase, lexicon: Lexicon) -> list[Found] | None:
@@ -102,8 +111,9 @@ def _with_compounds(segments: list[tuple[Phrase, tuple[Word, ...]]], lexicon: Le
         for longer in range(min(4, len(segments) - i), 1, -1):
             run = segments[i : i + longer]
             soft = all(not phrase.hard for phrase, _ in run[1:])
+            headed = longer == 2 and [token.raw for token in run[1][1]] == [":"]  # "left lung: upper lobe"
             tokens = [token for phrase, _ in run for token in phrase.tokens]
-            if soft and _is_compound(tokens, lexicon):
+            if (soft and _is_compound(tokens, lexicon)) or (headed and find_one(tokens, lexicon) is not None):
                 size = longer
                 break
         whole = segments[i][0]

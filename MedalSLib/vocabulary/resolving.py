@@ -14,7 +14,7 @@ from MedalSLib.vocabulary.tables import preset_members, structures
 from MedalSLib.vocabulary.words import Word, words
 
 _SUGGESTIONS = 5
-_SIMILAR = 75
+_SIMILAR = 80
 
 
 def resolve(text: str, modality: str | None = None) -> list[Resolution]:
@@ -57,6 +57,7 @@ def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution
     resolutions: list[Resolution] = []
     for part, items in zip(parts, found, strict=True):
         phrase = text[part.start : part.end]
+        phrase += ")" if phrase.count("(") > phrase.count(")") else ""
         if items is None:
             resolutions.append(Resolution(phrase, (), modality, suggestions=_suggestions(part, modality)))
         else:
@@ -82,7 +83,8 @@ def _suggestions(part: Phrase, modality: str) -> tuple[str, ...]:
             exact = find(tokens, lexicon(other)) or []
             names |= dict.fromkeys(f"{item.name} ({other})" for one in exact for item in one.members)
     if len(names) < _SUGGESTIONS:
-        names |= dict.fromkeys(_alike(" ".join(token.raw for token in tokens), modality))
+        content = [token.raw for token in tokens if token.raw not in lists.filler and not token.separator]
+        names |= dict.fromkeys(_alike(" ".join(content), modality))
     return tuple(names)[:_SUGGESTIONS]
 
 

@@ -53,7 +53,27 @@ class Word:
 
 
 class Words:
-    """The lists of Resources/Vocabulary/words.json, ready for look-up."""
+    """The lists of Resources/Vocabulary/words.json, ready for look-up.
+
+    Attributes:
+        sides: Side ("left", "right", "both") by the words that say it, common misspellings included.
+        forms: Base form by inflected or adjectival form ("renal": "kidney").
+        joins: One word for several that belong together; a hyphen between them does not matter.
+        modalities: Modality by the words that name it inside a sentence.
+        negation: How far a negation reaches ("until the next clause", "until the end") by its word.
+        filler: Words that change nothing about which structure is meant.
+        generic: Filler everywhere but in the names of presets ("regions").
+        soft_adjectives: Adjectives of place that may be left out ("abdominal").
+        region_nouns: Places that may be left out where they only say where the image was taken.
+        prepositions: Words after which a place only says where.
+        sequences: Words about the imaging technique; "T1" and "T2" are among them beside a word for MRI.
+        lookalikes: Proper words that are one typo away from a structure and are therefore never corrected.
+        uncorrected: Words of names that are so common that a typo is not corrected to them.
+        vertebra_words: Words that may stand beside a vertebral level.
+        linking: Words that rule out a list without separators.
+        dotted: Abbreviations whose dot ends no sentence.
+        commands: Verbs of a request whose typos are corrected.
+    """
 
     def __init__(self, lists: dict[str, Any]) -> None:
         self.sides = {word: side for side, many in lists["sides"].items() for word in many.split()}
@@ -197,7 +217,7 @@ def _leveled(tokens: list[Word]) -> list[Word]:
                 previous = joined.pop()
                 word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
         elif (
-            len(joined) > 2
+            len(joined) > 1
             and token.raw.isdigit()
             and joined[-1].raw in _DASHES
             and joined[-2].raw in ("c", "t", "th", "l", "s")
