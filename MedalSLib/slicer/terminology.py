@@ -178,3 +178,7 @@ def _isGeneral(structure: Structure) -> bool:
         [GENERAL_CONTEXT],
     )
     return GENERAL_CONTEXT in tuple(found)
+
+
+if __name__ == "__main__":
+    writeTerminology(Path(__file__).resolve().parents[2] / "Resources" / FILE_NAME)
