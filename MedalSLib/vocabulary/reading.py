@@ -81,7 +81,8 @@ def without_context(tokens: Sequence[Word], modality: str) -> list[Word]:
     kept = []
     for i, token in enumerate(tokens):
         bright = i + 1 < len(tokens) and tokens[i + 1].canon == "hyperintensity"  # "FLAIR hyperintensity" is a finding
-        sequence = token.raw in lists.sequences and (mr or not token.levels) and not bright
+        placed = modality == "MRI" and i > 0 and tokens[i - 1].raw in lists.prepositions  # "prostate on T2"
+        sequence = token.raw in lists.sequences and (mr or placed or not token.levels) and not bright
         place = token.raw in lists.region_nouns and _is_context(tokens, i)
         if not (sequence or place or token.raw in lists.soft_adjectives):
             kept.append(token)
