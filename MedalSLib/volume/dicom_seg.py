@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib import __version__
+import MedalSLib
 from MedalSLib.errors import InputError, MedalSError, OutputError
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
@@ -85,7 +85,7 @@ def write_dicom_seg(
             instance_number=1,
             manufacturer=_MANUFACTURER,
             manufacturer_model_name="Medal S",
-            software_versions=__version__,
+            software_versions=MedalSLib.__version__,
             device_serial_number=secrets.token_hex(4),
             content_label="SEGMENTATION",
         )
@@ -138,7 +138,7 @@ def _description(number: int, name: str, info: SegmentInfo) -> Any:
         segmented_property_type=_concept(terminology.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name="Medal S", version=__version__, family=codes.DCM.ArtificialIntelligence
+            name="Medal S", version=MedalSLib.__version__, family=codes.DCM.ArtificialIntelligence
         ),
         tracking_uid=highdicom.UID(),
         tracking_id=name[:64],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,14 +12,12 @@ _SMALL = np.iinfo(np.uint8).max
 
 def bounds_of(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
     """Return the smallest slices that hold all of a mask (K, J, I), None if it is empty."""
-    found = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        if hit.size == 0:
-            return None
-        found.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return found[0], found[1], found[2]
+    lines = np.asarray(mask.any(axis=2))  # the only pass over all voxels
+    k, j = _range(lines.any(axis=1)), _range(lines.any(axis=0))
+    if k is None or j is None:
+        return None
+    i = _range(mask[k, j].any(axis=(0, 1)))
+    return None if i is None else (k, j, i)
 
 
 def assign_layers(masks: Sequence[np.ndarray]) -> list[int]:
@@ -71,6 +70,11 @@ def labelmap_of(masks: Sequence[np.ndarray], shape_kji: tuple[int, int, int]) ->
         lost += int(np.count_nonzero(labels[mask]))
         labels[mask] = value
     return labels, lost
+
+
+def _range(present: Any) -> slice | None:
+    hit = np.flatnonzero(present)
+    return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else None
 
 
 def _overlap(a: np.ndarray, b: np.ndarray, box_a: tuple[slice, ...] | None, box_b: tuple[slice, ...] | None) -> bool:

@@ -12,9 +12,10 @@ import numpy as np
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.volume.files import check_output, replacing, suffix_of
 from MedalSLib.volume.geometry import Grid, NetworkFrame
+from MedalSLib.volume.layers import bounds_of
 from MedalSLib.volume.modality import guess_modality
 from MedalSLib.volume.terminology import Color, SegmentInfo, completed
-from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window
+from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window, resolved
 
 _BACKGROUND, _TEXT, _FAINT = "#101216", "#e8eaed", "#8b929c"
 _PANEL_HEIGHT, _GAP, _HEADER, _ROW = 5.2, 0.14, 0.62, 0.27
@@ -87,9 +88,8 @@ def save_preview(
             raise InputError(f"The mask '{name}' does not lie on the image's grid.", "Resample it first.")
     shades = window or (SOFT_TISSUE if guess_modality(image_kji).modality == "CT" else PERCENTILE)
     colors = [completed((infos or {}).get(name), index).color for index, name in enumerate(masks)]
-    panels = _panels(
-        frame, apply_window(frame.to_network(image_kji), shades, "uint8"), [frame.to_network(m) for m in masks.values()]
-    )
+    shades = resolved(shades, image_kji)
+    panels = _panels(frame, frame.to_network(image_kji), [frame.to_network(mask) for mask in masks.values()], shades)
     volumes = {name: float(np.count_nonzero(mask)) * grid.voxel_volume_ml for name, mask in masks.items()}
     figure = _draw(panels, volumes, [color for color in colors if color is not None], title, str(shades))
     with replacing(target, overwrite) as temporary:
@@ -98,27 +98,31 @@ def save_preview(
 
 def best_slices(masks: list[np.ndarray], shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the slice along each axis in which most masks are seen, each near its largest extent; else the middle."""
-    chosen = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        score = np.zeros(shape[axis])
-        for mask in masks:
-            area = np.count_nonzero(mask, axis=others).astype(float)
-            if area.max() > 0:
-                score += np.sqrt(area / area.max())  # the root favours slices with many structures over large ones
-        chosen.append(int(score.argmax()) if score.any() else shape[axis] // 2)
-    return chosen[0], chosen[1], chosen[2]
+    scores = [np.zeros(size) for size in shape]
+    for mask in masks:
+        box = bounds_of(mask)
+        if box is None:
+            continue
+        part = mask[box]
+        for axis, score in enumerate(scores):
+            area = part.sum(axis=tuple(other for other in range(3) if other != axis))
+            score[box[axis]] += np.sqrt(area / area.max())  # the root favours many structures over large ones
+    d, h, w = (int(score.argmax()) if score.any() else score.size // 2 for score in scores)
+    return d, h, w
 
 
-def _panels(frame: NetworkFrame, picture: np.ndarray, masks: list[np.ndarray]) -> list[_Panel]:
-    d, h, w = best_slices(masks, picture.shape)
+def _panels(frame: NetworkFrame, image: np.ndarray, masks: list[np.ndarray], window: Window) -> list[_Panel]:
+    d, h, w = best_slices(masks, image.shape)
     z, y, x = frame.spacing_dhw
     cuts: list[tuple[str, Any, tuple[float, float], bool, tuple[str, str, str, str]]] = [
         ("Axial", np.s_[d], (y, x), False, ("A", "L", "P", "R")),
         ("Coronal", np.s_[:, h], (z, x), True, ("S", "L", "I", "R")),
         ("Sagittal", np.s_[:, :, w], (z, y), True, ("S", "P", "I", "A")),
     ]
-    return [_cropped(_Panel(t, picture[c], tuple(m[c] for m in masks), s, u, n)) for t, c, s, u, n in cuts]
+    return [
+        _cropped(_Panel(t, apply_window(image[c], window, "uint8"), tuple(m[c] for m in masks), s, u, n))
+        for t, c, s, u, n in cuts
+    ]
 
 
 def _cropped(panel: _Panel) -> _Panel:

@@ -153,6 +153,14 @@ def percentile_bounds(array: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (float(array.min()), float(array.max()))
 
 
+def resolved(window: Window, array: np.ndarray) -> Window:
+    """Return the window with its numbers, so that a part of the image can be shown as the whole would be."""
+    if window.bounds is not None or window.name == AS_IS.name:
+        return window
+    low, high = percentile_bounds(array)
+    return Window(window.name, (low + high) / 2, high - low)
+
+
 def window_for(structure: Windowed) -> Window:
     """Return the window a structure is looked at in: its own for CT, "percentile" for every other modality."""
     if structure.modality.upper() != "CT":
