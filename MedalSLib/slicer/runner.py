@@ -27,6 +27,7 @@ from MedalSLib.slicer.editing import SegmentEditing
 from MedalSLib.slicer.regions import Region, regionOf
 from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.results import ResultSink
+from MedalSLib.slicer.sequences import frameOf
 from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.watch import SceneWatch
 from MedalSLib.slicer.writer import SegmentWriter, Written
@@ -69,7 +70,7 @@ class Runner:
         self._worker = Worker()
         self._session: Session | None = None
         self._sessionKey: tuple[Any, ...] = ()
-        self._baselines: dict[str, tuple[Any, Baseline]] = {}
+        self._baselines: dict[tuple[str, int], tuple[Any, Baseline]] = {}
         self._last: SegmentWriter | None = None
         self._busy = False
 
@@ -245,8 +246,8 @@ class Runner:
         return self._session
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
-        """Return the baseline of a segmentation; one of another scene that had the same ID does not count."""
-        key = segmentationNode.GetID()
+        """Return the baseline of a segmentation (of its frame); one of a former scene with its ID does not count."""
+        key = (segmentationNode.GetID(), frameOf(segmentationNode))
         node, baseline = self._baselines.get(key, (None, Baseline()))
         if node is None or node.Get() is not segmentationNode:
             node, baseline = vtk.vtkWeakReference(), Baseline()

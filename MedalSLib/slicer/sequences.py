@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import slicer
 
-from MedalSLib.engine.interface import Engine, Progress
 from MedalSLib.errors import InputError
-from MedalSLib.slicer.request import RunOutcome, RunRequest
-from MedalSLib.slicer.runner import Runner
 from MedalSLib.slicer.segmentations import placeBesideVolume, prepareSegmentation
-from MedalSLib.slicer.writer import Written
-
-FrameProgress = Callable[[int, Progress], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +33,8 @@ class VolumeSequence:
 
     @property
     def current(self) -> int:
-        """Index of the frame that is shown."""
-        return int(self.browser.GetSelectedItemNumber())
+        """Index of the frame that is shown; the first while none was chosen."""
+        return max(0, int(self.browser.GetSelectedItemNumber()))
 
     def show(self, frame: int) -> None:
         """Show a frame; the results on its segmentation are stored first.
@@ -107,49 +99,10 @@ def addSegmentationSequence(series: VolumeSequence, name: str = "") -> Any:
     return proxy
 
 
-def runFrames(
-    runner: Runner,
-    engine: Engine,
-    request: RunRequest,
-    series: VolumeSequence,
-    onProgress: FrameProgress | None = None,
-    onWritten: Callable[[Written], None] | None = None,
-    cancel: threading.Event | None = None,
-) -> list[RunOutcome]:
-    """Run a request on every frame; frames that were finished before a fault or a cancel keep their results.
-
-    Args:
-        runner: Runs each frame.
-        engine: The engine.
-        request: The run; without a segmentation, a segmentation sequence is added.
-        series: The volume's sequence.
-        onProgress: Called with the frame's index and the progress of the whole series.
-        onWritten: Called after each structure of each frame.
-        cancel: Set it to stop.
-
-    Raises:
-        InputError: The request's segmentation does not change with the frames, so they would overwrite each other.
-        MedalSError: What `Runner.run` raises.
-    """
-    node = request.segmentationNode
-    if node is None:
-        node = addSegmentationSequence(series)
-    elif series.browser.GetSequenceNode(node) is None:
-        raise InputError(
-            f"{node.GetName()} is the same in all frames, so each frame's result would replace the one before.",
-            "Choose a new segmentation for all frames, or segment this frame only.",
-        )
-    outcomes = []
-    with closing(series.frames()) as frames:
-        for frame in frames:
-
-            def scaled(event: Progress, frame: int = frame) -> None:
-                if onProgress is not None:
-                    fraction = (frame + event.fraction) / series.count
-                    onProgress(frame, replace(event, fraction=fraction, seconds_left=None))
-
-            outcomes.append(runner.run(engine, replace(request, segmentationNode=node), scaled, onWritten, cancel))
-    return outcomes
+def frameOf(node: Any) -> int:
+    """Return the index of the frame that a proxy node shows; 0 for a node that does not change with time."""
+    browser = _logic().GetFirstBrowserNodeForProxyNode(node)
+    return 0 if browser is None else max(0, int(browser.GetSelectedItemNumber()))
 
 
 def _logic() -> Any:

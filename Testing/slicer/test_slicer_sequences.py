@@ -71,7 +71,7 @@ def test_frames_are_shown_one_after_the_other_and_the_first_again_at_the_end(ser
 
 def test_all_frames_get_their_own_segments(series, runner):
     from MedalSLib.slicer.request import RunRequest
-    from MedalSLib.slicer.sequences import runFrames
+    from MedalSLib.slicer.frames import runFrames
 
     progress = []
     request = RunRequest(series.volume, prompts=("Liver",))
@@ -83,11 +83,12 @@ def test_all_frames_get_their_own_segments(series, runner):
     for frame in series.frames():
         segmentID = node.GetSegmentation().GetNthSegmentID(0)
         assert np.array_equal(slicerSays(node, segmentID, series.volume), box(SHAPE, (0, frame + 1), (0, 10), (0, 12)))
+        assert runner.strokes(node, series.volume) is None  # another frame's result is no stroke
 
 
 def test_a_fault_in_one_frame_keeps_the_frames_before_it(series, runner, scene):
     from MedalSLib.slicer.request import RunRequest
-    from MedalSLib.slicer.sequences import runFrames
+    from MedalSLib.slicer.frames import runFrames
 
     engine = FrameEngine({"fail": 2})
     with pytest.raises(ResourceError):
