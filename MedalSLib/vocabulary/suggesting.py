@@ -18,10 +18,10 @@ _SHORTEST_TYPO = 4
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Something that can be typed: its words as compared, and the suggestion it leads to (without a score)."""
+    """Something that can be typed: the name it leads to, its words as compared, and the suggestion without a score."""
 
+    name: str
     folded: str
-    parts: tuple[str, ...]
     weight: float
     suggestion: Suggestion
 
@@ -40,20 +40,22 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[S
     Raises:
         PromptError: `modality` is not one.
     """
-    typed = words().read(prefix)
-    last = max((i for i, token in enumerate(typed) if token.separator == "hard" or token.raw in ("&", "+")), default=-1)
-    parts = _compared(typed[last + 1 :])
+    tokens = words().read(prefix)
+    last = max(
+        (i for i, token in enumerate(tokens) if token.separator == "hard" or token.raw in ("&", "+")), default=-1
+    )
+    parts = _compared(tokens[last + 1 :])
     wanted = (normalize_modality(modality),) if modality else MODALITIES
-    scored: dict[str, Suggestion] = {}
+    typed = " ".join(parts)
+    scored: dict[str, tuple[float, _Candidate]] = {}
     for candidate in (item for one in wanted for item in _candidates(one)):
-        score = _score(candidate, parts) * candidate.weight if parts else candidate.weight
-        _keep(scored, candidate, score)
-    if len(scored) < limit and sum(map(len, parts)) >= _SHORTEST_TYPO:
+        _keep(scored, candidate, _score(candidate, parts, typed) * candidate.weight if parts else candidate.weight)
+    if len(scored) < limit and len(typed) >= _SHORTEST_TYPO:
         for one in wanted:
-            for candidate, similarity in _similar(" ".join(parts), one):
+            for candidate, similarity in _similar(typed, one):
                 _keep(scored, candidate, similarity / 250)
-    ranked = sorted(scored.values(), key=lambda item: -item.score)  # stable: published order among equals
-    return ranked[: max(limit, 0)]
+    ranked = sorted(scored.values(), key=lambda pair: -pair[0])  # stable: published order among equals
+    return [replace(candidate.suggestion, score=round(score, 4)) for score, candidate in ranked[: max(limit, 0)]]
 
 
 def _compared(tokens: Sequence[Word]) -> tuple[str, ...]:
@@ -61,21 +63,23 @@ def _compared(tokens: Sequence[Word]) -> tuple[str, ...]:
     return tuple(token.canon if token.levels else token.raw for token in tokens if not token.separator)
 
 
-def _keep(scored: dict[str, Suggestion], candidate: _Candidate, score: float) -> None:
-    name = candidate.suggestion.text.casefold()
-    if score > 0 and (name not in scored or score > scored[name].score):
-        known = scored.get(name)
-        if known is None or known.modality == candidate.suggestion.modality:
-            scored[name] = replace(candidate.suggestion, score=round(score, 4))
+def _keep(scored: dict[str, tuple[float, _Candidate]], candidate: _Candidate, score: float) -> None:
+    """Note a candidate unless its name has a better score already, or came in an earlier modality."""
+    if score <= 0:
+        return
+    known = scored.get(candidate.name)
+    earlier = known is not None and known[1].suggestion.modality != candidate.suggestion.modality
+    if known is None or (score > known[0] and not earlier):
+        scored[candidate.name] = (score, candidate)
 
 
-def _score(candidate: _Candidate, parts: tuple[str, ...]) -> float:
-    typed = " ".join(parts)
+def _score(candidate: _Candidate, parts: tuple[str, ...], typed: str) -> float:
     if candidate.folded == typed:
         return 1.0
     if candidate.folded.startswith(typed):
         return 0.9 + 0.05 * len(typed) / len(candidate.folded)
-    if all(any(word.startswith(part) for word in candidate.parts) for part in parts):
+    starts = f" {candidate.folded}"
+    if all(f" {part}" in starts for part in parts):
         return 0.7 + 0.05 * len(typed) / len(candidate.folded)
     return 0.0
 
@@ -131,7 +135,7 @@ def _candidate(
         kind=kind,
         score=0.0,
     )
-    return _Candidate(" ".join(parts), parts, weight, suggestion)
+    return _Candidate(text.casefold(), " ".join(parts), weight, suggestion)
 
 
 def _similar(typed: str, modality: str) -> list[tuple[_Candidate, float]]:
