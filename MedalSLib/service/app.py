@@ -64,6 +64,7 @@ class Service:
         )
 
     def _run_ended(self, run: Run, seconds: float, names: tuple[str, ...]) -> None:
+        self.store.close_evicted()  # a session that ended under its run waits for this moment
         self.metrics.runs.labels(run.state).inc()
         self.metrics.run_seconds.observe(seconds)
         fields = {"run": run.id, "session": run.session.id, "outcome": run.state, "seconds": round(seconds, 2)}

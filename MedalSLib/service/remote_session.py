@@ -64,7 +64,7 @@ class RemoteSession:
         image = canonical_image(array_kji)
         if image.nbytes > engine.limits.image_bytes:
             raise InputError(
-                f"The image has {image.nbytes >> 20} MiB, the server takes {engine.limits.image_bytes >> 20} MiB.",
+                f"The image has {image.nbytes / 2**20:.1f} MiB, the server takes {engine.limits.image_bytes / 2**20:.1f} MiB.",
                 "Crop the image, or ask the server's administrator for a larger limit.",
             )
         self._upload = ImageUpload(image, self._transport, self.id, compression)

@@ -106,7 +106,7 @@ class Store:
     def used_bytes(self) -> int:
         """Return the memory granted now."""
         with self._lock:
-            sessions = [*self._sessions.values(), *self._closing]
+            sessions = [*self._sessions.values(), *(one for one in self._closing if one.busy)]
             images = {id(image): image for image in [*self._images.values(), *(one.image for one in sessions)]}
             stored = sum(image.data.nbytes for image in images.values())
             return stored + sum(session.bytes for session in sessions) + self._transient
@@ -158,14 +158,14 @@ class Store:
                         "Try again when other users have finished.",
                         10.0,
                     )
-        self._close_evicted()
+        self.close_evicted()
 
     def relieve(self) -> None:
         """Free everything that no run needs, after the memory ran out in spite of the budget."""
         with self._lock:
             while self._evict_one("", protect=0.0):
                 pass
-        self._close_evicted()
+        self.close_evicted()
 
     def _evict_one(self, owner: str, protect: float | None = None) -> bool:
         now = self._clock()
@@ -409,7 +409,7 @@ class Store:
             session = self._sessions.get((owner, session_id))
             if session is not None:
                 self._drop(session)
-        self._close_evicted()
+        self.close_evicted()
         return session
 
     def sweep(self) -> list[OpenSession]:
@@ -432,7 +432,7 @@ class Store:
             for image in list(self._images.values()):
                 if id(image) not in in_use and now - image.used > settings.lease_seconds:
                     del self._images[image.owner, image.digest]
-        self._close_evicted()
+        self.close_evicted()
         return gone
 
     def close(self) -> None:
@@ -441,7 +441,7 @@ class Store:
             for session in list(self._sessions.values()):
                 self._drop(session)
             self._images.clear()
-        self._close_evicted()
+        self.close_evicted()
 
     def _drop(self, session: OpenSession) -> None:
         """Take a session out of the table; its runs are asked to stop, and it is closed outside of the lock."""
@@ -450,7 +450,7 @@ class Store:
             run.request_cancel()
         self._closing.append(session)
 
-    def _close_evicted(self) -> None:
+    def close_evicted(self) -> None:
         """Close the engine's sessions that were dropped, those with a run once it has ended."""
         with self._lock:
             ready = [session for session in self._closing if not session.busy]
