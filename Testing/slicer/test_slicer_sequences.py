@@ -70,8 +70,8 @@ def test_frames_are_shown_one_after_the_other_and_the_first_again_at_the_end(ser
 
 
 def test_all_frames_get_their_own_segments(series, runner):
-    from MedalSLib.slicer.request import RunRequest
     from MedalSLib.slicer.frames import runFrames
+    from MedalSLib.slicer.request import RunRequest
 
     progress = []
     request = RunRequest(series.volume, prompts=("Liver",))
@@ -87,8 +87,8 @@ def test_all_frames_get_their_own_segments(series, runner):
 
 
 def test_a_fault_in_one_frame_keeps_the_frames_before_it(series, runner, scene):
-    from MedalSLib.slicer.request import RunRequest
     from MedalSLib.slicer.frames import runFrames
+    from MedalSLib.slicer.request import RunRequest
 
     engine = FrameEngine({"fail": 2})
     with pytest.raises(ResourceError):

@@ -171,6 +171,17 @@ class Application:
         self.commandOptions = lambda: SimpleNamespace(noMainWindow=True, testingEnabled=True)
         self.processed = 0
         self.onProcessEvents: Any = None
+        self._connections: dict[str, list[Any]] = {"startupCompleted()": [], "aboutToQuit()": []}
+
+    def connect(self, signal: str, function: Any) -> bool:
+        """Connect a signal; one that the application does not have raises, where Qt prints a warning."""
+        self._connections[signal].append(function)
+        return True
+
+    def emit(self, signal: str) -> None:
+        """Fire a signal (of the stand-in only)."""
+        for function in self._connections[signal]:
+            function()
 
     def applicationLogic(self) -> Any:
         return self._logic

@@ -1,0 +1,235 @@
+"""The extension as the catalog and Slicer's build see it: files, lists, metadata, and what is installed imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from slicer_host.engines import FakeEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def metadata():
+    return dict(re.findall(r'^set\(EXTENSION_(\w+) "(.*)"\)', CMAKE, re.MULTILINE))
+
+
+def s4ext():
+    lines = (ROOT / "MedalS.s4ext").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(" ", 1) for line in lines if line.strip() and not line.startswith("#"))
+
+
+def lister():
+    spec = importlib.util.spec_from_file_location("list_extension_files", ROOT / ".ci" / "list_extension_files.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestLists:
+    @pytest.mark.parametrize("name", ["scripts", "resources"])
+    def test_every_file_is_listed_once_and_every_listed_file_is_there(self, name):
+        """After adding or removing a file: python .ci/list_extension_files.py"""
+        module = lister()
+        folder, suffixes = module.LISTS[name]
+        listed = module.listed(CMAKE, name)
+        assert len(listed) == len(set(listed))
+        assert listed == module.files(folder, suffixes)
+
+    def test_the_modules_folder_has_one_python_file(self):
+        assert [path.name for path in (ROOT / "MedalS").glob("*.py")] == ["MedalS.py"]
+
+    @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+    def test_what_is_installed_imports(self, tmp_path, slicer_session):
+        cmake = ROOT / "Testing" / "support" / "slicer_host" / "cmake"
+        command = ["cmake", "-S", str(ROOT), "-B", str(tmp_path), f"-DSlicer_DIR={cmake}", "-DBUILD_TESTING=ON"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        modules = tmp_path / "lib" / "Slicer-5.12" / "qt-scripted-modules"
+        assert sorted(path.name for path in modules.iterdir()) == ["MedalS.py", "MedalSLib", "Resources"]
+        program = (
+            f"import sys; sys.path[:0] = [{str(ROOT / 'Testing' / 'support')!r}]\n"
+            "from pathlib import Path\n"
+            "from slicer_host import host\n"
+            "from slicer_host.module import loadModule\n"
+            "host()\n"
+            f"module, parent = loadModule(Path({str(modules)!r}, 'MedalS.py'))\n"
+            "import MedalSLib.slicer.runner, MedalSLib.vocabulary, MedalSLib.engine, MedalSLib.service.client\n"
+            "import MedalSLib.panel\n"
+            "from MedalSLib.resources import resource\n"
+            f"assert MedalSLib.__file__.startswith({str(modules)!r}), MedalSLib.__file__\n"
+            f"assert str(resource('Vocabulary', 'concepts.csv')).startswith({str(modules)!r})\n"
+            "assert parent.icon, 'the icon was not found'\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
+class TestMetadata:
+    def test_the_three_descriptions_agree(self):
+        cmake, old = metadata(), s4ext()
+        catalog = json.loads((ROOT / "MedalS.json").read_text(encoding="utf-8"))
+        for key in ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "CATEGORY", "DEPENDS"):
+            assert old[key.lower()] == cmake[key], key
+        assert catalog["build_dependencies"] == cmake["DEPENDS"].split() == old["depends"].split() == ["PyTorch"]
+        assert catalog["category"] == cmake["CATEGORY"]
+        assert catalog["build_subdirectory"] == cmake["BUILD_SUBDIRECTORY"] == old["build_subdirectory"]
+        assert catalog["scm_url"] == old["scmurl"] == cmake["HOMEPAGE"]
+        assert catalog["scm_revision"] == old["scmrevision"]
+        assert str(catalog["tier"]) == old["tier"]
+
+    def test_the_catalog_entry_has_the_keys_of_its_schema_and_no_other(self):
+        raw = (ROOT / "MedalS.json").read_bytes()
+        entry = json.loads(raw)
+        assert set(entry) == {
+            "$schema",
+            "build_dependencies",
+            "build_subdirectory",
+            "category",
+            "scm_revision",
+            "scm_url",
+            "tier",
+        }
+        assert entry["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.1.json#")
+        assert entry["tier"] in range(1, 6)
+        assert b"\r" not in raw
+
+    def test_names_are_as_the_index_wants_them(self):
+        project = re.search(r"^project\((\w+)\)", CMAKE, re.MULTILINE)[1]
+        assert project == "MedalS"
+        assert not project.lower().startswith("slicer")
+        repository = json.loads((ROOT / "MedalS.json").read_text(encoding="utf-8"))["scm_url"]
+        assert repository.startswith("https://")
+        assert repository.rsplit("/", 1)[1].startswith("Slicer")
+        assert (ROOT / "LICENSE.txt").is_file()
+
+    def test_pictures_are_raw_files_of_this_repository(self):
+        base = "https://raw.githubusercontent.com/" + metadata()["HOMEPAGE"].split("github.com/")[1] + "/main/"
+        urls = metadata()["ICONURL"].split() + metadata()["SCREENSHOTURLS"].split()
+        assert urls
+        for url in urls:
+            assert url.startswith(base) and url.endswith((".png", ".jpg", ".gif"))
+        assert (ROOT / metadata()["ICONURL"].removeprefix(base)).is_file()
+
+    def test_the_icon_has_the_size_that_slicer_shows(self):
+        raw = (ROOT / "Resources" / "Icons" / "MedalS.png").read_bytes()
+        assert raw[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", raw[16:24]) == (128, 128)
+
+    def test_pip_never_installs_torch_or_what_slicer_ships(self):
+        from packaging.requirements import Requirement
+
+        from MedalSLib.slicer.packages import PROTECTED, TORCH_REQUIREMENT
+
+        lines = (ROOT / "Resources" / "requirements" / "engine.txt").read_text(encoding="utf-8").splitlines()
+        names = {Requirement(line).name.lower() for line in lines if line and not line.startswith("#")}
+        assert not names & {name.lower() for name in PROTECTED}
+        constraints = (ROOT / "Resources" / "requirements" / "constraints.txt").read_text(encoding="utf-8")
+        torch = next(Requirement(line) for line in constraints.splitlines() if line.startswith("torch"))
+        assert torch.specifier == Requirement("torch" + TORCH_REQUIREMENT).specifier
+
+    def test_constraints_hold_the_installed_versions_and_each_package_once(self, tmp_path, slicer_session):
+        from importlib.metadata import version
+
+        from packaging.requirements import Requirement
+
+        from MedalSLib.slicer.packages import writeConstraints
+
+        lines = writeConstraints(tmp_path / "c.txt").read_text(encoding="utf-8").split()
+        names = [Requirement(line).name.lower() for line in lines]
+        assert len(names) == len(set(names))
+        assert f"numpy=={version('numpy')}" in lines
+
+
+class TestTheModule:
+    @pytest.fixture
+    def loaded(self, slicer_host):
+        from slicer_host.module import loadModule
+
+        return loadModule(ROOT / "MedalS" / "MedalS.py")
+
+    def test_the_file_imports_nothing_heavy(self):
+        tree = ast.parse((ROOT / "MedalS" / "MedalS.py").read_text(encoding="utf-8"))
+        heads = set()
+        for node in tree.body:
+            if isinstance(node, ast.Import):
+                heads |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                heads.add(node.module.split(".")[0])
+        assert heads <= {"__future__", "slicer"} | set(sys.stdlib_module_names)
+
+    def test_loading_it_loads_nothing_heavy(self, slicer_session):
+        program = (
+            f"import sys; sys.path[:0] = [{str(ROOT / 'Testing' / 'support')!r}]\n"
+            "from pathlib import Path\n"
+            "from slicer_host import host\n"
+            "from slicer_host.module import loadModule\n"
+            "host(); before = set(sys.modules)\n"
+            f"module, parent = loadModule(Path({str(ROOT / 'MedalS' / 'MedalS.py')!r}))\n"
+            "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+            "print(sorted(new & {'torch', 'transformers', 'scipy', 'MedalSLib', 'SimpleITK', 'fastapi', 'qt'}))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr[-2000:]
+
+    def test_the_generic_tests_texts_are_there(self, loaded):
+        _module, parent = loaded
+        assert parent.title == "Medal S"
+        assert parent.categories == ["Segmentation"]
+        for text in (*parent.contributors, parent.helpText, parent.acknowledgementText):
+            assert len(text) > 20
+        assert "arXiv 2511.13001" in parent.acknowledgementText
+
+    def test_terminology_and_samples_are_offered_when_slicer_has_started(self, loaded, slicer_host, monkeypatch):
+        import slicer
+
+        from MedalSLib.slicer.samples import SAMPLES
+        from MedalSLib.slicer.terminology import OWN_CONTEXT
+
+        registered = []
+        logic = SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
+        sampleData = ModuleType("SampleData")
+        sampleData.SampleDataLogic = logic
+        monkeypatch.setitem(sys.modules, "SampleData", sampleData)
+        monkeypatch.setattr(slicer.modules, "sampledata", object(), raising=False)
+        loaded[0].onStartupCompleted()
+        assert slicer_host.logics["terminologies"].IsTerminologyContextLoaded(OWN_CONTEXT)
+        assert [source["sampleName"] for source in registered] == [sample.name for sample in SAMPLES]
+        for source in registered:
+            digest = source["checksums"].removeprefix("SHA256:")
+            assert re.fullmatch("[0-9a-f]{64}", digest)
+            assert source["uris"].endswith("/SHA256/" + digest)
+
+    def test_a_script_segments_in_one_call(self, loaded, slicer_host):
+        from slicer_host.phantoms import addVolume, box, slicerSays
+
+        module, _parent = loaded
+        logic = module.MedalSLogic()
+        volume = addVolume(slicer_host.scene)
+        liver = box((24, 40, 48), (4, 16), (5, 25), (6, 30))
+        engine = FakeEngine({"Liver": liver}, pause=0.1)
+        logic.engine = lambda model: engine
+        outcome = logic.segment(volume, "Liver", modality="CT")
+        logic.close()
+        assert (slicerSays(outcome.segmentationNode, outcome.written[0].segmentID, volume) == liver).all()
+        assert slicer_host.app.processed > 0
+
+    def test_the_self_test_passes(self, loaded):
+        import unittest
+
+        module, _parent = loaded
+        result = unittest.TestResult()
+        module.MedalSTest("test_results_are_written_and_undone").run(result)
+        assert result.testsRun == 1 and result.wasSuccessful(), result.failures + result.errors
