@@ -14,7 +14,7 @@ from torch.nn import functional
 from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.position import sinusoidal_code
 from MedalSLib.network.query_decoder import QueryDecoder
-from MedalSLib.network.unet import ConvBlock, ConvStack, UNet
+from MedalSLib.network.unet import ConvStack, UNet
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class MedalS(nn.Module):
             The total so far, [B, C, H, W, D], for `fuse`.
         """
         width = self.config.embedding_dim
-        kernels = torch.einsum("ocxyz,bnc->bonxyz", self._fusion.conv.weight[:, width:], embeddings)
+        kernels = torch.einsum("ocxyz,bnc->bonxyz", self.fusion_conv.first.conv.weight[:, width:], embeddings)
         masks = class_prompts.to(embeddings.dtype)
         parts = [functional.conv3d(mask[None], kernel, padding=1) for mask, kernel in zip(masks, kernels, strict=True)]
         part = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -167,22 +167,16 @@ class MedalS(nn.Module):
         Returns:
             Voxel embedding [B, C, H, W, D] for `project`.
         """
-        conv = self._fusion.conv
+        conv = self.fusion_conv.first.conv
         fused = functional.conv3d(features.embedding, conv.weight[:, : self.config.embedding_dim], conv.bias, padding=1)
         if mixed is not None:
             fused = fused + mixed if torch.is_grad_enabled() else fused.add_(mixed)
-        return self._fusion.finish(fused)
+        return self.fusion_conv.first.finish(fused)
 
     @staticmethod
     def project(voxels: Tensor, embeddings: Tensor) -> Tensor:
         """Return logits [B, N, H, W, D] of voxel embedding [B, C, H, W, D] . mask embeddings [B, N, C]."""
         return torch.bmm(embeddings, voxels.flatten(2)).unflatten(2, voxels.shape[2:])
-
-    @property
-    def _fusion(self) -> ConvBlock:
-        block = self.fusion_conv.convs[0]
-        assert isinstance(block, ConvBlock)
-        return block
 
     def _grid(self, image: Tensor, union_prompt: Tensor) -> tuple[int, int, int]:
         """Check the shapes and return the token grid."""

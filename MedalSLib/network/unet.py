@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 LEAK = 0.01
+_AT_ONCE = 1 << 24  # values
 
 
 class ConvBlock(nn.Module):
@@ -26,8 +28,16 @@ class ConvBlock(nn.Module):
         return self.finish(self.conv(x))
 
     def finish(self, x: Tensor) -> Tensor:
-        """Normalize and activate the convolution's output; the activation overwrites what the norm made."""
-        return functional.leaky_relu(self.norm(x), LEAK, inplace=True)
+        """Normalize and activate the convolution's output, which is overwritten where no gradient is recorded."""
+        if torch.is_grad_enabled():
+            return functional.leaky_relu(self.norm(x), LEAK, inplace=True)
+        # Channels are normalized each on its own, so a few at a time do, without a second volume of all of them.
+        count = max(1, x.shape[1] * _AT_ONCE // x.numel())
+        parts = (x.split(count, dim=1), self.norm.weight.split(count), self.norm.bias.split(count))
+        for part, weight, bias in zip(*parts, strict=True):
+            normal = functional.instance_norm(part, weight=weight, bias=bias, eps=self.norm.eps)
+            part.copy_(functional.leaky_relu_(normal, LEAK))
+        return x
 
 
 class ConvStack(nn.Module):
@@ -41,6 +51,28 @@ class ConvStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, ...] to [B, outputs, ... / stride]."""
         return self.convs(x)
+
+    def joined(self, up: nn.Module, coarse: Tensor, features: list[Tensor]) -> Tensor:
+        """Return `forward` of what `up` makes of `coarse`, joined to the last of `features`, which is removed.
+
+        Where no gradient is recorded the two are convolved one after the other and added: the same, as convolution is
+        linear, but they never lie in memory a second time, side by side.
+        """
+        if torch.is_grad_enabled():
+            return self(torch.cat((up(coarse), features.pop()), dim=1))
+        conv = self.first.conv
+        width = conv.in_channels // 2
+        x = functional.conv3d(features.pop(), conv.weight[:, width:], conv.bias, padding=1)
+        x += functional.conv3d(up(coarse), conv.weight[:, :width], padding=1)
+        x = self.first.finish(x)
+        for index in range(1, len(self.convs)):
+            x = self.convs[index](x)
+        return x
+
+    @property
+    def first(self) -> ConvBlock:
+        """The block that reads the stack's input."""
+        return cast("ConvBlock", self.convs[0])
 
 
 class Encoder(nn.Module):
@@ -93,8 +125,9 @@ class Decoder(nn.Module):
         """
         x = features.pop()
         outputs: list[Tensor] = []
-        for index, (up, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True)):
-            x = stage(torch.cat((up(x), features.pop()), dim=1))
+        stages = cast("Iterable[ConvStack]", self.stages)
+        for index, (up, stage) in enumerate(zip(self.transpconvs, stages, strict=True)):
+            x = stage.joined(up, x, features)
             if index >= len(self.stages) - keep:
                 outputs.insert(0, x)
         return outputs

@@ -56,10 +56,11 @@ def test_figures_are_the_published_ones(network: MedalS, golden: Path, case: int
     queries = torch.from_numpy(noise(prefix + "q", (count, 768)))[None]
     with torch.inference_mode():
         prompted = network(queries, image, union, classes)
+        features = network.encode(image, union)
         found = {
             "infer_zero": network(queries, image, 0 * union, 0 * classes)[0],
             "infer_prompt": prompted[0],
-            "infer_no_mc": network(queries, image, union, None)[0],
+            "infer_no_mc": network.logits(features, network.mask_embeddings(features, queries), None),
         } | {f"train_prompt_{level}": logits for level, logits in enumerate(prompted)}
     with np.load(golden / "forward.npz") as figures:
         for name, logits in found.items():
@@ -158,3 +159,16 @@ def test_configuration_survives_its_dictionary() -> None:
 def test_configurations_that_cannot_be_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ModelError):
         MedalSConfig.from_dict(MedalSConfig.published((64, 64, 64)).to_dict() | change)
+
+
+def test_the_frugal_way_without_gradients_gives_what_training_computes(
+    small: MedalS, patch: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("MedalSLib.network.unet._AT_ONCE", 1 << 15)  # several parts at this size too
+    image = patch["image"].clone()
+    recorded = small(**patch)[0]
+    with torch.inference_mode():
+        frugal = small(**patch)[0]
+    assert recorded.requires_grad
+    assert torch.allclose(recorded, frugal, atol=1e-4)
+    assert torch.equal(patch["image"], image), "nothing of the caller's is overwritten"
