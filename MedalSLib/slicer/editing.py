@@ -8,7 +8,7 @@ from typing import Any
 
 import slicer
 
-from MedalSLib.slicer.lattice import Patch, toOrientedImage
+from MedalSLib.slicer.lattice import Patch, patchOf, toOrientedImage, union
 from MedalSLib.slicer.segments import SURFACE
 
 UNDO_STATES = 10
@@ -93,6 +93,39 @@ class SegmentEditing:
         """Clear the voxels of a patch in a segment; other segments stay as they are."""
         self._modify(segmentationNode, segmentID, patch, self._logic.ModificationModeRemove, bypassMasking)
 
+    def become(
+        self, segmentationNode: Any, segmentID: str, current: Patch, wanted: Patch, bypassMasking: bool = False
+    ) -> None:
+        """Make a segment that has the voxels `current` have those of `wanted`, on a layer of its own.
+
+        Where no mask of the editor limits the change, a segment that loses voxels is cleared and written anew: the
+        editor's logic needs several times longer to take voxels away than to set them.
+
+        Args:
+            segmentationNode: The segmentation.
+            segmentID: The segment.
+            current: Its voxels as they are, on the lattice of `wanted`.
+            wanted: Its voxels as they should be.
+            bypassMasking: Whether the editor's masks do not count.
+        """
+        box = union(current.box, wanted.box)
+        was, willBe = current.on(box), wanted.on(box)
+        removed, added = was & ~willBe, willBe & ~was
+        segmentation = segmentationNode.GetSegmentation()
+        with surfaceLater(segmentationNode, segmentID):
+            segmentation.SeparateSegmentLabelmap(segmentID)
+            if removed.any() and (bypassMasking or not self._isMasked()):
+                segmentation.ClearSegment(segmentID)
+                added = willBe
+            else:
+                self.remove(segmentationNode, segmentID, patchOf(removed, box, wanted.matrix), bypassMasking)
+            self.add(segmentationNode, segmentID, patchOf(added, box, wanted.matrix), bypassMasking)
+
+    def _isMasked(self) -> bool:
+        node = self.node
+        everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        return bool(node.GetSourceVolumeIntensityMask()) or node.GetMaskMode() != everywhere
+
     def _modify(self, segmentationNode: Any, segmentID: str, patch: Patch, mode: int, bypassMasking: bool) -> None:
         cropped = patch.cropped()
         if cropped.isEmpty:
@@ -109,12 +142,11 @@ class SegmentEditing:
         blocked = node.StartModify()
         overwrite, selected = node.GetOverwriteMode(), node.GetSelectedSegmentID()
         intensity = node.GetSourceVolumeIntensityMask()
-        everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
         try:
             node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
             if bypass and intensity:
                 node.SetSourceVolumeIntensityMask(False)  # `bypassMasking` alone does not bypass it
-            elif intensity or node.GetMaskMode() != everywhere:
+            elif self._isMasked():
                 node.SetSelectedSegmentID(segmentID)
                 self._logic.ResetModifierLabelmapToDefault()
             yield

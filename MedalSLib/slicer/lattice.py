@@ -115,6 +115,12 @@ def union(*boxes: Box) -> Box:
     return i, j, k
 
 
+def sameVoxels(a: Patch, b: Patch) -> bool:
+    """Whether two patches of one lattice have the same voxels set."""
+    a, b = a.cropped(), b.cropped()
+    return a.mask.size == b.mask.size == 0 or (a.box == b.box and np.array_equal(a.mask, b.mask))
+
+
 def latticeOffset(matrix: np.ndarray, target: np.ndarray, box: Box) -> tuple[int, int, int] | None:
     """Return the whole-voxel shift that takes indices of one lattice to another, None if the lattices differ.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
-from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, reach, resampled, union
+from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, reach, resampled, sameVoxels, union
 from MedalSLib.slicer.regions import Region
 from MedalSLib.slicer.targets import (
     STRUCTURE_TAG,
@@ -201,17 +201,11 @@ class SegmentWriter:
         return self._overlap is Overlap.KEEP_OTHERS
 
     def _change(self, segmentID: str, current: Patch, wanted: Patch, bypass: bool = False) -> bool:
-        """Write the difference between what is and what is wanted; True if there was one."""
-        box = union(current.box, wanted.box)
-        was, willBe = current.on(box), wanted.on(box)
-        removed, added = was & ~willBe, willBe & ~was
-        if not removed.any() and not added.any():
+        """Make a segment what is wanted; False if it is so already."""
+        if sameVoxels(current, wanted):
             return False
         self._remember(segmentID, current)
-        with surfaceLater(self._node, segmentID):
-            self._node.GetSegmentation().SeparateSegmentLabelmap(segmentID)
-            self._editing.remove(self._node, segmentID, patchOf(removed, box, self._matrix), bypass)
-            self._editing.add(self._node, segmentID, patchOf(added, box, self._matrix), bypass)
+        self._editing.become(self._node, segmentID, current, wanted, bypass)
         return True
 
     def _overwriteOthers(self, segmentID: str, wanted: Patch) -> bool:
@@ -261,7 +255,7 @@ class SegmentWriter:
 
     def _remember(self, segmentID: str, patch: Patch) -> None:
         if segmentID not in self._before:
-            self._before[segmentID] = Before(Patch(patch.mask.copy(), patch.start, patch.matrix))
+            self._before[segmentID] = Before(patch)
 
     def _segment(self, segmentID: str) -> Any:
         return segments.segmentOf(self._node, segmentID)
