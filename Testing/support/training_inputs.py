@@ -61,3 +61,28 @@ def plain_folder(root: Path, cases: int = 3) -> Path:
             stored = np.ascontiguousarray(array[:, ::-1, ::-1].transpose(2, 1, 0))
             nibabel.save(nibabel.Nifti1Image(stored, affine), root / kind / f"case{index}.nii.gz")
     return root
+
+
+def toy_recipe(**changes: object) -> dict[str, object]:
+    """Entries of a recipe small enough to train in seconds."""
+    return {
+        "name": "toy",
+        "stage": "2",
+        "spacing_hwd": [1.5, 1.5, 2.0],
+        "patch_hwd": [32, 32, 16],
+        "network": {
+            "widths": [8, 8, 16, 16],
+            "strides": [1, 2, 2, 2],
+            "query_dim": 32,
+            "heads": 2,
+            "ffn_dim": 48,
+            "layers": 1,
+            "mask_hidden": 16,
+            "deep_hidden": [16, 16],
+        },
+        "schedule": [{"steps": 20, "peak": 5e-3, "warmup": 2}],
+        "sampling": {"batch_size": 2, "max_queries": 4, "foreground_share": 0.5},
+        "text": {"hidden": 32},
+        "log": {"every": 1, "checkpoint_every": 5},
+        "workers": 0,
+    } | changes

@@ -1,0 +1,103 @@
+"""Network, text encoder and queries of a run, new or from a model that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from MedalSLib.errors import InputError, ModelError
+from MedalSLib.network import MedalS
+from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.training.queries import FrozenQueries, PromptedModel
+from MedalSLib.training.recipe import Recipe
+
+Freeze = Literal["nothing", "image_encoder", "backbone"]
+FREEZE_CHOICES: tuple[Freeze, ...] = ("nothing", "image_encoder", "backbone")
+
+
+def new_model(recipe: Recipe) -> PromptedModel:
+    """Return a model with random weights, the same for the same seed.
+
+    Raises:
+        ModelError: The frozen text encoder is missing, or its queries do not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = MedalS(recipe.network_config())
+        if recipe.text.encoder == "compact":
+            config = CompactEncoderConfig(query_dim=network.config.query_dim, hidden=recipe.text.hidden)
+            return PromptedModel(network, CompactTextEncoder(config))
+    return PromptedModel(network, None, FrozenQueries(knowledge_encoder(recipe)))
+
+
+def knowledge_encoder(recipe: Recipe) -> nn.Module:
+    """Open the frozen published encoder of a recipe.
+
+    Raises:
+        InputError: The recipe does not say where it is.
+        ModelError: It is damaged, or its queries do not fit the network.
+    """
+    from MedalSLib.network.text_encoder import KnowledgeTextEncoder
+
+    if not recipe.text.folder:
+        raise InputError(
+            'The recipe uses the published text encoder, but "text.folder" is empty.',
+            "Set it to the folder with text_encoder.pth and BioLORD-2023-C (--text-encoder FOLDER).",
+        )
+    if recipe.network_config().query_dim != 768:
+        raise ModelError("The published text encoder gives queries of 768 numbers.", "Set network.query_dim to 768.")
+    return KnowledgeTextEncoder.from_folder(Path(recipe.text.folder))
+
+
+def model_from(
+    network: MedalS, encoder: Callable[..., torch.Tensor], image_size: tuple[int, int, int]
+) -> PromptedModel:
+    """Return a model to fine-tune: an opened network, with new deep-supervision heads where it has none.
+
+    The text encoder stays as it is: its queries are shared with the model's other stage.
+
+    Args:
+        network: The network to start from.
+        encoder: Its text encoder, `(texts, modalities) -> queries`.
+        image_size: Patch it will be trained on.
+    """
+    config = replace(network.config, deep_supervision=True, image_size=image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trained = MedalS(config)
+    missing, unexpected = trained.load_state_dict(network.state_dict(), strict=False)
+    foreign = [key for key in missing if not key.startswith("mid_mask_embed_proj")] + list(unexpected)
+    if foreign:
+        raise ModelError(
+            f"The network to start from lacks or has too much: {', '.join(foreign[:3])}.", "Choose another."
+        )
+    return PromptedModel(trained, None, FrozenQueries(encoder))
+
+
+def freeze(model: PromptedModel, what: Freeze) -> int:
+    """Stop parts of the network from learning.
+
+    Args:
+        model: The model.
+        what: "nothing"; "image_encoder", the descending half of the U-Net; "backbone", all of the U-Net.
+
+    Returns:
+        Number of parameters that still learn.
+
+    Raises:
+        InputError: There is no such choice.
+    """
+    if what not in FREEZE_CHOICES:
+        raise InputError(f'"{what}" is no choice of what to freeze.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
+    network = model.network
+    assert isinstance(network, MedalS)
+    if what == "backbone":
+        network.backbone.requires_grad_(False)
+    elif what == "image_encoder":
+        network.backbone.encoder.requires_grad_(False)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

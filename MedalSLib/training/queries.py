@@ -1,0 +1,96 @@
+"""Texts to queries in training: a compact encoder that learns along, or a frozen one whose answers are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+_TEXTS_AT_ONCE = 64
+Encode = Callable[[Sequence[str], Sequence[str]], Tensor]
+"""`(texts, modalities) -> queries [N, query_dim]`."""
+
+
+class FrozenQueries:
+    """A frozen text encoder that encodes each text once.
+
+    Args:
+        encoder: The encoder; called without gradients.
+    """
+
+    def __init__(self, encoder: Encode) -> None:
+        self._encoder = encoder
+        self._known: dict[tuple[str, str], Tensor] = {}
+
+    def prepare(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Encode all texts, given by modality."""
+        self(
+            [text for lines in texts.values() for text in lines],
+            [modality for modality, lines in texts.items() for _ in lines],
+        )
+
+    def __call__(self, texts: Sequence[str], modalities: Sequence[str]) -> Tensor:
+        """Return queries [N, query_dim] on the CPU."""
+        keys = list(zip(texts, modalities, strict=True))
+        new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        for start in range(0, len(new), _TEXTS_AT_ONCE):
+            some = new[start : start + _TEXTS_AT_ONCE]
+            with torch.no_grad():
+                queries = self._encoder([text for text, _ in some], [modality for _, modality in some])
+            self._known |= dict(zip(some, queries.float().cpu().clone(), strict=True))
+        return torch.stack([self._known[key] for key in keys])
+
+
+class PromptedModel(nn.Module):
+    """Network and text encoder as one module, so that both are trained, averaged and synchronised together.
+
+    Args:
+        network: The Medal S network.
+        encoder: A text encoder to train, or None if queries come from `frozen`.
+        frozen: Where queries come from without `encoder`.
+    """
+
+    def __init__(self, network: nn.Module, encoder: nn.Module | None, frozen: FrozenQueries | None = None) -> None:
+        super().__init__()
+        if (encoder is None) == (frozen is None):
+            raise ValueError("give either an encoder to train or frozen queries")
+        self.network = network
+        self.encoder = encoder
+        self._frozen = frozen
+
+    def forward(
+        self,
+        texts: Sequence[Sequence[str]],
+        modalities: Sequence[str],
+        image: Tensor,
+        union: Tensor,
+        prompts: Tensor | None,
+    ) -> list[Tensor]:
+        """Return the network's outputs.
+
+        Args:
+            texts: Texts of each sample.
+            modalities: Modality of each sample.
+            image: [B, 1, H, W, D].
+            union: [B, 1, H, W, D].
+            prompts: [B, N, H, W, D], N being the largest number of texts; None to withhold them.
+        """
+        return self.network(self.queries(texts, modalities, image.device), image, union, prompts)
+
+    def queries(self, texts: Sequence[Sequence[str]], modalities: Sequence[str], device: torch.device) -> Tensor:
+        """Return queries [B, N, query_dim], zeros where a sample has fewer texts."""
+        flat = [text for lines in texts for text in lines]
+        kinds = [modality for lines, modality in zip(texts, modalities, strict=True) for _ in lines]
+        if self.encoder is not None:
+            encoded: Tensor = self.encoder(flat, kinds)
+        else:
+            assert self._frozen is not None
+            encoded = self._frozen(flat, kinds).to(device)
+        most = max(len(lines) for lines in texts)
+        rows, start = [], 0
+        for lines in texts:
+            own = encoded[start : start + len(lines)]
+            start += len(lines)
+            rows.append(torch.cat([own, own.new_zeros((most - len(lines), own.shape[1]))]))
+        return torch.stack(rows)

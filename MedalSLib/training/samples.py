@@ -1,0 +1,250 @@
+"""Training samples by number: sample `i` of a run is the same whoever computes it, and whenever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from MedalSLib.errors import InputError
+from MedalSLib.training.augmentation import Augmented, Augmenter
+from MedalSLib.training.case_store import CaseReader, CaseRecord
+from MedalSLib.training.prepare import PreparedFolder
+from MedalSLib.training.prompt_simulation import simulate_prompts
+from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.sampling import CaseSize, case_weights, choose_labels, draw_corner, draw_texts
+from MedalSLib.training.sides import SAGITTAL_AXIS_HWD, mirrored_texts
+from MedalSLib.training.texts import bare_names
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the network sees of one patch.
+
+    Attributes:
+        image: (1, H, W, D) float32, 0..255.
+        target: (N, H, W, D) uint8, 0 or 1.
+        union: (1, H, W, D) uint8: where any class is prompted.
+        prompts: (N, H, W, D) uint8.
+        texts: N texts.
+        modality: Modality.
+        dataset: Data set, for the log.
+    """
+
+    image: Tensor
+    target: Tensor
+    union: Tensor
+    prompts: Tensor
+    texts: tuple[str, ...]
+    modality: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples side by side; those with fewer queries are padded with empty ones.
+
+    Attributes:
+        image: (B, 1, H, W, D) float32.
+        target: (B, N, H, W, D) uint8.
+        union: (B, 1, H, W, D) uint8.
+        prompts: (B, N, H, W, D) uint8.
+        real: (B, N) float32, 1 for a query and 0 for padding.
+        texts: Texts of each sample.
+        modalities: Modality of each sample.
+        datasets: Data set of each sample.
+    """
+
+    image: Tensor
+    target: Tensor
+    union: Tensor
+    prompts: Tensor
+    real: Tensor
+    texts: tuple[tuple[str, ...], ...]
+    modalities: tuple[str, ...]
+    datasets: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("image", "target", "union", "prompts", "real")
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; `DataLoader` calls this."""
+        pinned = {name: getattr(self, name).pin_memory() for name in ("image", "target", "union", "prompts", "real")}
+        return replace(self, **pinned)
+
+
+class SampleStream(Dataset[Any]):
+    """Samples by number, without end.
+
+    Args:
+        prepared: Prepared cases.
+        recipe: How samples are made.
+        cases: Cases to draw from; None for all.
+
+    Raises:
+        InputError: There is no case, or the folder was prepared for another grid.
+    """
+
+    def __init__(self, prepared: PreparedFolder, recipe: Recipe, cases: Sequence[CaseRecord] | None = None) -> None:
+        spec = recipe.stage_spec()
+        if (prepared.spec.spacing_hwd, prepared.spec.patch_hwd) != (spec.spacing_hwd, spec.patch_hwd):
+            raise InputError(
+                f"{prepared.root} was prepared for {prepared.spec.spacing_hwd} mm and patches of "
+                f"{prepared.spec.patch_hwd}, the recipe wants {spec.spacing_hwd} and {spec.patch_hwd}.",
+                "Prepare the data with this recipe.",
+            )
+        self._cases = tuple(prepared.cases if cases is None else cases)
+        if not self._cases:
+            raise InputError(f"{prepared.root} holds no case to train on.", "Prepare more cases.")
+        self._recipe = recipe
+        self._reader = CaseReader(prepared.root)
+        self._augmenter = Augmenter(recipe.patch_hwd, recipe.augmentation)
+        sizes = [CaseSize(case.dataset, len(case.annotated), case.region_hwd) for case in self._cases]
+        self._weights = case_weights(sizes, recipe.patch_hwd, recipe.sampling)
+        texts = {name: info.texts for name, info in prepared.datasets.items()}
+        if not recipe.text.sentences:
+            texts = {name: bare_names(table) for name, table in texts.items()}
+        self._texts = texts
+        self._mirrored = {name: mirrored_texts(table) for name, table in texts.items()}
+
+    def all_texts(self) -> dict[str, list[str]]:
+        """Return every text that may be drawn, by modality."""
+        found: dict[str, dict[str, None]] = {}
+        for case in self._cases:
+            here = found.setdefault(case.modality, {})
+            for table in (self._texts[case.dataset], self._mirrored[case.dataset]):
+                here |= dict.fromkeys(text for lines in table.values() for text in lines)
+        return {modality: list(texts) for modality, texts in found.items()}
+
+    def __getitem__(self, number: int) -> Sample:
+        """Return sample `number`."""
+        rng = np.random.default_rng((self._recipe.seed, 0, number))
+        settings = self._recipe.sampling
+        case = self._cases[int(rng.choice(len(self._cases), p=self._weights))]
+        corner = draw_corner(
+            case.shape_hwd,
+            self._augmenter.window_hwd,
+            self._recipe.patch_hwd,
+            self._reader.locations(case),
+            rng,
+            settings.foreground_share,
+        )
+        window, window_labels = self._reader.window(case, corner, self._augmenter.window_hwd)
+        patch = self._augmenter(torch.from_numpy(window), torch.from_numpy(window_labels), rng)
+        patch, texts = self._named(patch, case)
+        available = [label for label in case.annotated if texts.get(label)]
+        present = [int(value) for value in torch.unique(patch.labels)]
+        labels = choose_labels(available, present, settings, rng)
+        drawn = draw_texts(texts, labels, settings.max_queries, rng)
+        target = torch.stack([patch.labels == label for label, _ in drawn])
+        prompts = simulate_prompts(target, rng, self._recipe.prompts)
+        return Sample(
+            image=patch.image[None],
+            target=target.to(torch.uint8),
+            union=prompts.union.to(torch.uint8),
+            prompts=prompts.classes.to(torch.uint8),
+            texts=tuple(text for _, text in drawn),
+            modality=case.modality,
+            dataset=case.dataset,
+        )
+
+    def _named(self, patch: Augmented, case: CaseRecord) -> tuple[Augmented, dict[int, tuple[str, ...]]]:
+        """Return the patch with its texts; if none of its structures has a mirror image, mirror it back."""
+        texts = self._texts[case.dataset]
+        if not patch.swap_sides:
+            return patch, texts
+        mirrored = self._mirrored[case.dataset]
+        if any(mirrored.get(label) for label in case.annotated):
+            return patch, mirrored
+        axis = [SAGITTAL_AXIS_HWD]
+        return Augmented(patch.image.flip(axis), patch.labels.flip(axis), False), texts
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples side by side, padding those with fewer queries."""
+    most = max(len(sample.texts) for sample in samples)
+
+    def padded(masks: Tensor) -> Tensor:
+        missing = most - masks.shape[0]
+        return torch.cat([masks, masks.new_zeros((missing, *masks.shape[1:]))]) if missing else masks
+
+    real = torch.zeros(len(samples), most)
+    for row, sample in enumerate(samples):
+        real[row, : len(sample.texts)] = 1
+    return Batch(
+        image=torch.stack([sample.image for sample in samples]),
+        target=torch.stack([padded(sample.target) for sample in samples]),
+        union=torch.stack([sample.union for sample in samples]),
+        prompts=torch.stack([padded(sample.prompts) for sample in samples]),
+        real=real,
+        texts=tuple(sample.texts for sample in samples),
+        modalities=tuple(sample.modality for sample in samples),
+        datasets=tuple(sample.dataset for sample in samples),
+    )
+
+
+class _Numbers:
+    """The sample numbers of one process's batches, from a step on.
+
+    A step has `accumulate * processes` batches, dealt to the processes in turn.  So two processes see in one step what
+    one process sees that accumulates twice as many batches.
+    """
+
+    def __init__(self, first_step: int, last_step: int, recipe: Recipe, rank: int, processes: int) -> None:
+        self._steps = range(first_step, last_step + 1)
+        self._recipe, self._rank, self._processes = recipe, rank, processes
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._recipe.optimizer.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        accumulate, size = self._recipe.optimizer.accumulate, self._recipe.sampling.batch_size
+        for step in self._steps:
+            for turn in range(accumulate):
+                batch = (step * accumulate + turn) * self._processes + self._rank
+                yield list(range(batch * size, (batch + 1) * size))
+
+
+def batches(
+    stream: SampleStream,
+    recipe: Recipe,
+    first_step: int,
+    last_step: int,
+    rank: int = 0,
+    processes: int = 1,
+    pin: bool = False,
+) -> DataLoader[Batch]:
+    """Return one process's batches of the steps `first_step` to `last_step`.
+
+    Args:
+        stream: Samples.
+        recipe: The recipe.
+        first_step: First step, from 1.
+        last_step: Last step.
+        rank: Number of this process.
+        processes: Number of processes.
+        pin: Whether batches go through page-locked memory, for a GPU.
+    """
+    return DataLoader(
+        stream,
+        batch_sampler=_Numbers(first_step, last_step, recipe, rank, processes),
+        collate_fn=collate,
+        num_workers=recipe.workers,
+        worker_init_fn=_one_thread if recipe.workers else None,
+        persistent_workers=False,
+        pin_memory=pin,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

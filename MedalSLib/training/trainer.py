@@ -1,0 +1,312 @@
+"""The training loop: the same losses whether it runs in one piece or several, in one process or many.
+
+Every draw depends on the seed and on the number of the sample or step alone, so a checkpoint needs no random state, and
+two processes do in one step what one process does that accumulates twice as many batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from MedalSLib.errors import CancelledError, InputError, ResourceError
+from MedalSLib.training.distributed import World
+from MedalSLib.training.losses import segmentation_loss
+from MedalSLib.training.queries import PromptedModel
+from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.samples import Batch, SampleStream, batches
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One step.
+
+    Attributes:
+        step: Its number, from 1.
+        total_steps: Steps of the whole run.
+        loss: Mean loss of its batches.
+        dice: Mean Dice part.
+        bce: Mean cross-entropy part.
+        learning_rate: Learning rate.
+        gradient_norm: Norm of the gradient before clipping; 0 if it was not clipped.
+        seconds: Seconds it took, loading included.
+    """
+
+    step: int
+    total_steps: int
+    loss: float
+    dice: float
+    bce: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+OnStep = Callable[[StepReport], None]
+
+
+@dataclass
+class Hooks:
+    """What is called while training runs.
+
+    Attributes:
+        on_step: After every step, in the leading process.
+        check: Every `check_every` steps and at the end, in every process: returns True to stop early.
+        check_every: Steps between two checks; 0 for none.
+        cancel: Set it to stop after the step that runs; a checkpoint is written first.
+    """
+
+    on_step: OnStep | None = None
+    check: Callable[[int], bool] | None = None
+    check_every: int = 0
+    cancel: threading.Event | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: Last step done.
+        losses: Loss of every step of this call.
+        seconds: Seconds of this call.
+        stopped_early: Whether a check ended it.
+    """
+
+    step: int
+    losses: tuple[float, ...]
+    seconds: float
+    stopped_early: bool = False
+
+
+@dataclass
+class Trainer:
+    """One run.
+
+    Args:
+        model: What is trained; moved to the world's device.
+        stream: Samples.
+        recipe: The recipe.
+        world: This process among those of the run.
+        folder: Where checkpoints and logs go.
+        hooks: What is called meanwhile.
+    """
+
+    model: PromptedModel
+    stream: SampleStream
+    recipe: Recipe
+    world: World
+    folder: RunFolder
+    hooks: Hooks = field(default_factory=Hooks)
+
+    def __post_init__(self) -> None:
+        settings, device = self.recipe.optimizer, self.world.device
+        self.model.to(device).train()
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            learning, lr=0.0, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        )
+        self._learning = learning
+        self._rate = self.recipe.learning_rate()
+        self._precision = autocast_type(settings.precision, device)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision is torch.float16)
+        self._average: AveragedModel | None = None
+        if settings.ema_decay is not None:
+            self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+        self._parallel: nn.Module = self.model
+        if self.world.size > 1:
+            ids = [device.index] if device.type == "cuda" else None
+            # Class prompts are withheld in some steps, which leaves the mixing block without a gradient.
+            self._parallel = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
+        self.step = 0
+
+    @property
+    def trained(self) -> PromptedModel:
+        """The model to evaluate and export: the averaged one if there is one."""
+        if self._average is None:
+            return self.model
+        assert isinstance(self._average.module, PromptedModel)
+        return self._average.module
+
+    def resume(self) -> bool:
+        """Go on from the folder's last checkpoint; returns whether there is one.
+
+        Raises:
+            InputError: It is damaged, or of another network.
+        """
+        state = self.folder.load()
+        if state is None:
+            return False
+        try:
+            self.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._scaler.load_state_dict(state["scaler"])
+            if self._average is not None:
+                self._average.load_state_dict(state["average"])
+            self.step = int(state["step"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"The checkpoint in {self.folder.root} does not fit the recipe ({str(error).splitlines()[0]}).",
+                "Give the recipe the run was made with, or begin again in another folder.",
+            ) from error
+        if self.world.leads:
+            self.folder.forget_after(self.step)
+        return True
+
+    def run(self, until: int | None = None) -> TrainResult:
+        """Train.
+
+        Args:
+            until: Last step of this call; None for the whole schedule.
+
+        Raises:
+            CancelledError: `hooks.cancel` was set; a checkpoint was written.
+            ResourceError: The device has not enough memory.
+            InputError: The loss is no longer a number.
+        """
+        last = self._rate.total_steps if until is None else min(until, self._rate.total_steps)
+        losses: list[float] = []
+        begun = time.monotonic()
+        stopped = False
+        source = self._batches(self.step + 1, last)
+        while self.step < last and not stopped:
+            report = self._advance(source)
+            losses.append(report.loss)
+            stopped = self._after(report, last)
+        return TrainResult(self.step, tuple(losses), time.monotonic() - begun, stopped)
+
+    def _batches(self, first: int, last: int) -> Iterator[Batch]:
+        pin = self.world.device.type == "cuda"
+        return iter(batches(self.stream, self.recipe, first, last, self.world.rank, self.world.size, pin))
+
+    def _advance(self, source: Iterator[Batch]) -> StepReport:
+        started = time.monotonic()
+        step, accumulate = self.step + 1, self.recipe.optimizer.accumulate
+        rate = self._rate(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        withhold = self._withholds(step)
+        sums = [0.0, 0.0, 0.0]
+        try:
+            for turn in range(accumulate):
+                parts = self._backward(next(source), withhold, last=turn == accumulate - 1)
+                sums = [total + value / accumulate for total, value in zip(sums, parts, strict=True)]
+            norm = self._update()
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"The {self.world.device.type} device has not enough memory for this recipe.",
+                "Make batch_size, max_queries or patch_hwd smaller; --dry-run shows what is needed.",
+            ) from error
+        self.step = step
+        loss, dice, bce = self.world.mean(sums)
+        if not np.isfinite(loss):
+            raise InputError(
+                f"The loss is not a number at step {step}.",
+                "Lower the learning rate or clip_norm, and go on from the last checkpoint with --resume.",
+            )
+        return StepReport(step, self._rate.total_steps, loss, dice, bce, rate, norm, time.monotonic() - started)
+
+    def _withholds(self, step: int) -> bool:
+        """Say whether a step goes without class prompts: the same for all batches and processes of the step."""
+        rng = np.random.default_rng((self.recipe.seed, 1, step))
+        return bool(rng.random() < self.recipe.prompts.withhold_class_prompts)
+
+    def _backward(self, batch: Batch, withhold: bool, last: bool) -> list[float]:
+        batch = batch.to(self.world.device)
+        waits = not last and isinstance(self._parallel, DistributedDataParallel)
+        with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]  # DDP's own
+            with autocast(self.world.device, self._precision):
+                outputs: list[Tensor] = self._parallel(
+                    batch.texts,
+                    batch.modalities,
+                    batch.image,
+                    batch.union.float(),
+                    None if withhold else batch.prompts.float(),
+                )
+            parts = segmentation_loss(outputs, batch.target, batch.real)
+            self._scaler.scale(parts.total / self.recipe.optimizer.accumulate).backward()
+        return [float(parts.total.detach()), float(parts.dice.mean().detach()), float(parts.bce.mean().detach())]
+
+    def _update(self) -> float:
+        norm = 0.0
+        if self.recipe.optimizer.clip_norm is not None:
+            self._scaler.unscale_(self._optimizer)
+            norm = float(nn.utils.clip_grad_norm_(self._learning, self.recipe.optimizer.clip_norm))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update_parameters(self.model)
+        return norm
+
+    def _after(self, report: StepReport, last: int) -> bool:
+        """Log, save and check; returns whether to stop early."""
+        log = self.recipe.log
+        if self.world.leads:
+            if report.step % log.every == 0 or report.step in (1, last):
+                self.folder.log(
+                    {
+                        "step": report.step,
+                        "loss": report.loss,
+                        "dice_loss": report.dice,
+                        "bce_loss": report.bce,
+                        "learning_rate": report.learning_rate,
+                        "gradient_norm": report.gradient_norm,
+                        "seconds": round(report.seconds, 4),
+                    }
+                )
+            if self.hooks.on_step:
+                self.hooks.on_step(report)
+        check_now = bool(self.hooks.check_every) and (report.step % self.hooks.check_every == 0 or report.step == last)
+        stop = False
+        if check_now and self.hooks.check is not None:
+            stop = self.world.agree(self.hooks.check(report.step))
+            self.model.train()
+        cancelled = self.world.agree(self.hooks.cancel is not None and self.hooks.cancel.is_set())
+        if report.step % log.checkpoint_every == 0 or report.step == last or stop or cancelled:
+            self.save()
+        if cancelled:
+            raise CancelledError(
+                f"Training was cancelled after step {report.step}; the checkpoint is written.", "Go on with --resume."
+            )
+        return stop
+
+    def save(self) -> None:
+        """Write a checkpoint of this step (the leading process does)."""
+        if self.world.leads:
+            keep_every = self.recipe.log.keep_every
+            state: dict[str, Any] = {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "recipe": self.recipe.to_dict(),
+            }
+            if self._average is not None:
+                state["average"] = self._average.state_dict()
+            self.folder.save(state, keep=bool(keep_every) and self.step % keep_every == 0)
+        self.world.wait()
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the autocast type of a precision setting on a device, None for float32."""
+    if precision == "auto":
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if native else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Return the autocast context of a type."""
+    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()

@@ -1,0 +1,142 @@
+"""From a folder of labelled cases to a model that opens, and the whole way from preparing to evaluating."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_inputs import plain_folder, toy_recipe
+
+from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.network.bundle import open_model
+from MedalSLib.network.manifest import read_manifest
+from MedalSLib.training.case_store import CaseRecord
+from MedalSLib.training.commands import fine_tune, prepare, train
+from MedalSLib.training.fine_tune import split_cases
+
+Tuning = dict[str, object]
+QUICK: Tuning = {"steps": 6, "check_every": 3, "learning_rate": 5e-3, "modality": "CT", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "toy.json"
+    path.write_text(json.dumps(toy_recipe(augmentation={"rotation_share": 0.0, "scale_share": 0.0})))
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
+    """A model trained for 20 steps on three bodies; its report is beside it."""
+    root = tmp_path_factory.mktemp("base")
+    prepared = prepare(plain_folder(root / "cases"), root / "prepared", recipe, modality="CT")
+    assert prepared["cases"] == 3
+    assert prepared["structures"] == ["CT_Left kidney", "CT_Right kidney"]
+    report = train(root / "prepared", root / "run", recipe, device="cpu")
+    (root / "report.json").write_text(json.dumps(report))
+    return root / "run" / "model"
+
+
+def test_training_ends_with_a_model_that_opens_and_gives_the_trained_networks_logits(base: Path, recipe: Path) -> None:
+    report = json.loads((base.parents[1] / "report.json").read_text())
+    assert report["step"] == report["total_steps"] == 20
+    assert report["last_loss"] < report["first_loss"]
+    model = open_model(base)
+    assert model.manifest.classes == ("CT_Left kidney", "CT_Right kidney")
+    network = model.network("2")
+    assert not network.config.deep_supervision
+    state = torch.load(base.parent / "checkpoints" / "last.pt", weights_only=True)["model"]
+    for key, value in network.state_dict().items():
+        assert torch.equal(state[f"network.{key}"], value)
+    queries = model.encode([("Left kidney", "CT"), ("Right kidney", "CT")])
+    with torch.no_grad():
+        logits = network(queries[None], torch.rand(1, 1, 32, 32, 16) * 255, torch.zeros(1, 1, 32, 32, 16), None)
+    assert logits[0].shape == (1, 2, 32, 32, 16)
+
+
+def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base: Path, tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "mine", cases=4)
+    (source / "names.json").write_text(json.dumps({"1": "odd bright lump", "2": "odd dark lump"}))
+    seen: list[str] = []
+    report = fine_tune(
+        source, tmp_path / "out", base, name="My Lumps", on_progress=lambda what, *_: seen.append(what), **QUICK
+    )
+    assert seen[0] == "preparing stage 2"
+    assert seen[-1] == "training stage 2"
+    assert len(report["held_out_cases"]) == 1
+    model = open_model(report["model"])
+    assert model.manifest.name == "my-lumps"
+    assert model.manifest.classes == ("CT_odd bright lump", "CT_odd dark lump") == tuple(report["classes"])
+    stage = report["stages"]["2"]
+    assert set(stage["held_out_dice"]) == set(report["classes"])
+    assert "held-out" in model.manifest.card
+    before, after = open_model(base), model
+    assert torch.equal(before.encode([("Liver", "CT")]), after.encode([("Liver", "CT")]))
+    if stage["best_step"]:
+        assert np.mean(list(stage["held_out_dice"].values())) > np.mean(list(stage["held_out_dice_before"].values()))
+
+
+def test_an_interrupted_fine_tuning_goes_on(base: Path, tmp_path: Path) -> None:
+    source, stop = plain_folder(tmp_path / "mine", cases=2), threading.Event()
+
+    def watch(what: str, done: int, total: int, details: str) -> None:
+        if what.startswith("training") and done == 4:
+            stop.set()
+
+    with pytest.raises(CancelledError):
+        fine_tune(source, tmp_path / "out", base, on_progress=watch, cancel=stop, **QUICK)
+    report = fine_tune(source, tmp_path / "out", base, resume=True, **QUICK)
+    whole = fine_tune(source, tmp_path / "whole", base, **QUICK)
+    assert report["stages"] == whole["stages"]
+    one, other = (open_model(entry["model"]).network("2").state_dict() for entry in (report, whole))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_stops_early_when_held_out_cases_no_longer_gain(base: Path, tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "mine", cases=2)
+    report = fine_tune(
+        source, tmp_path / "out", base, patience=1, **(QUICK | {"learning_rate": 1e-12, "steps": 40, "check_every": 2})
+    )
+    assert report["stages"]["2"]["steps"] <= 4
+
+
+def test_a_single_case_cannot_be_both_trained_on_and_held_out(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 usable case"):
+        fine_tune(plain_folder(tmp_path / "mine", cases=1), tmp_path / "out", base, **QUICK)
+
+
+@pytest.mark.parametrize("wrong", [{"freeze": "everything"}, {"stages": ("1",)}, {"held_out": 1.5}])
+def test_wrong_choices_are_refused_before_anything_is_done(base: Path, tmp_path: Path, wrong: Tuning) -> None:
+    with pytest.raises(InputError):
+        fine_tune(plain_folder(tmp_path / "mine", cases=2), tmp_path / "out", base, **(QUICK | wrong))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_split_is_the_same_for_the_same_seed_and_leaves_some_on_both_sides() -> None:
+    cases = [
+        CaseRecord(f"c{i}", "d", "CT", f"cases/d/c{i}", (1, 1, 1), (1, 1, 1), (1, 1, 1), {1: 1}, (1,), "", "")
+        for i in range(10)
+    ]
+    training, held_out = split_cases(cases, 0.2, seed=3)
+    assert len(held_out) == 2
+    assert not set(c.identifier for c in held_out) & set(c.identifier for c in training)
+    assert split_cases(list(reversed(cases)), 0.2, seed=3) == (training, held_out)
+    assert len(split_cases(cases[:2], 0.01, seed=0)[1]) == 1
+    assert len(split_cases(cases[:2], 0.99, seed=0)[0]) == 1
+
+
+def test_a_dry_run_measures_without_data(recipe: Path, tmp_path: Path) -> None:
+    report = train(tmp_path / "nothing", tmp_path / "run", recipe, device="cpu", measure_only=True)
+    assert not report["extrapolated"]
+    assert report["total_steps"] == 20
+    assert report["steps_per_second"] > 0
+    assert report["hours"] > 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_manifest_of_an_exported_model_carries_checksums(base: Path) -> None:
+    assert all(read_manifest(base).checksums().values())
