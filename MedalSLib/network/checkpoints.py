@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _TWIN_NAMES = {"0": ".conv.", "1": ".norm."}
 _HEADS = "mid_mask_embed_proj."
 _PATCH = re.compile(r"crop_size_(\d+)_(\d+)_(\d+)")
 _SHOWN = 4
+_LOADING = threading.Lock()  # torch keeps its allow-list for the whole process
 
 
 def load_published(path: str | Path, config: MedalSConfig | None = None, device: str | torch.device = "cpu") -> MedalS:
@@ -64,7 +66,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"The checkpoint {path} does not exist.", "Check the path, or install the model again.")
     try:
-        with torch.serialization.safe_globals(_step_types()):
+        with _LOADING, torch.serialization.safe_globals(_step_types()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a malformed or hostile pickle may raise anything; none of its code has run
         raise ModelError(

@@ -132,7 +132,7 @@ def _is(path: Path, file: RemoteFile) -> bool:
     if file.sha256:
         return file_sha256(path) == file.sha256
     content = path.read_bytes()
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest() == file.identity
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest() == file.identity
 
 
 def _fetch(file: RemoteFile, part: Path, report: Callable[[int], None], cancel: threading.Event | None) -> None:

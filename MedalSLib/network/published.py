@@ -77,7 +77,7 @@ def published_manifest(networks: dict[str, str]) -> Manifest:
         name=NAME,
         version="1.0",
         title="Medal S, published weights (243 classes)",
-        licence="see the model's page",
+        licence="see its page",
         licence_url=_PAGE,
         classes=published_classes(),
         stages=tuple(

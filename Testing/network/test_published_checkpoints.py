@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,7 @@ class Bomb:
         return (Path.touch, (Path("exploded"),))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["torch", "plain pickle", "in the weights"])
 def test_pickle_bombs_do_not_go_off(small: MedalS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -141,3 +144,16 @@ def test_half_precision_checkpoints_become_float32(small: MedalS, tmp_path: Path
     halves = {key: value.half() for key, value in small.state_dict().items()}
     network = load_published(written(tmp_path / "half.pth", halves), small.config)
     assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_a_step_that_any_numpy_wrote_is_read(small: MedalS, tmp_path: Path, core: str) -> None:
+    plain = written(tmp_path / "plain.pth", small.state_dict())
+    path = tmp_path / "other.pth"
+    with zipfile.ZipFile(plain) as read, zipfile.ZipFile(path, "w") as write:
+        for entry in read.infolist():
+            content = read.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                content = re.sub(rb"numpy\._?core\.", f"numpy.{core}.".encode(), content)
+            write.writestr(entry.filename, content)
+    assert load_published(path, small.config).config == small.config
