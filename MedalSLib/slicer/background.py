@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ Result = TypeVar("Result")
 Pump = Callable[[], None]
 
 POLL_SECONDS = 0.03
+_BUDGET_SECONDS = 0.05
 
 
 class Call(Generic[Result]):
@@ -61,13 +63,12 @@ class Call(Generic[Result]):
             What the work returned; what it raised is raised here.
         """
         failure: BaseException | None = None
-        finished = False
-        while not finished:
-            finished = self._done.wait(poll)
+        finished = drained = False
+        while not (finished and (drained or failure is not None)):
+            finished = self._done.wait(poll if drained else 0.0)
             try:
-                if failure is None:
-                    self._deliver(onEvent)
-                if not finished:
+                drained = failure is not None or self._deliver(onEvent)
+                if not (finished and drained):
                     pump()
             except BaseException as error:
                 if failure is None:
@@ -79,13 +80,16 @@ class Call(Generic[Result]):
             raise self._error
         return self._result  # type: ignore[return-value]  # set when there was no error
 
-    def _deliver(self, onEvent: Callable[[Any], None]) -> None:
-        while True:
+    def _deliver(self, onEvent: Callable[[Any], None]) -> bool:
+        """Hand out events for a short while, so that the interface answers between them; True if none is left."""
+        end = time.monotonic() + _BUDGET_SECONDS
+        while time.monotonic() < end:
             try:
                 event = self._events.get_nowait()
             except queue.Empty:
-                return
+                return True
             onEvent(event)
+        return False
 
 
 class Worker:

@@ -33,6 +33,7 @@ class ResultSink:
         baselineOf: Returns the baseline of a segmentation.
         watch: Watches the nodes of the run.
         onWritten: Called after each structure.
+        pump: Lets the application process its events; called between structures.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ResultSink:
         baselineOf: Callable[[Any], Baseline],
         watch: SceneWatch,
         onWritten: Callable[[Written], None] | None,
+        pump: Callable[[], None],
     ) -> None:
         self._request = request
         self._image = image
@@ -54,6 +56,7 @@ class ResultSink:
         self._baselineOf = baselineOf
         self._watch = watch
         self._onWritten = onWritten
+        self._pump = pump
         self._node = request.segmentationNode
         self._added = False
         self._writer: SegmentWriter | None = None
@@ -81,19 +84,21 @@ class ResultSink:
         """Write what is final now, and remember what was left for finding strokes.
 
         Raises:
-            CancelledError: The volume was moved or replaced during the run.
+            CancelledError: The volume was moved or replaced during the run, or a node of it was removed.
         """
-        self._checkVolume()
         self._modality = result.report.modality or self._modality
         masks = dict(result.masks)
         if self._request.overlap is not Overlap.ALLOW:
             masks = disjoint(masks, result.labelmap, result.names)
         written = []
         for name, mask in masks.items():
+            self._checkGround()
             if name in result.instances:
                 written += self._writeInstances(name, result.instances[name])
             else:
                 written.append(self._write(name, mask))
+            self._pump()
+        self._checkGround()
         if self._writer is not None:
             placeBesideVolume(self._node, self._request.volumeNode)
             decided = self._strokes.locked if self._strokes is not None else None
@@ -159,7 +164,9 @@ class ResultSink:
         structure = structureNamed(name, self._modality)
         return structure is not None and structure.kind == "instance"
 
-    def _checkVolume(self) -> None:
+    def _checkGround(self) -> None:
+        if self._watch.lost:
+            raise CancelledError(self._watch.lost, "Nothing was written.")
         node = self._request.volumeNode
         if node.GetImageData() is None or volumes.gridOf(node) != self._image.grid:
             raise CancelledError(f"{self._image.name} was moved or replaced during the run.", "Run it again.")

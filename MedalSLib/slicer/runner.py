@@ -178,7 +178,15 @@ class Runner:
         with self._exclusive(), SceneWatch(request.volumeNode.GetScene(), stop) as watch:
             watch.follow(request.volumeNode, "volume")
             sink = ResultSink(
-                request, inputs.image, inputs.region, strokes, self._editing, self._baselineOf, watch, onWritten
+                request,
+                inputs.image,
+                inputs.region,
+                strokes,
+                self._editing,
+                self._baselineOf,
+                watch,
+                onWritten,
+                self._pump,
             )
 
             def work(send: Callable[[Any], None]) -> SegmentationResult:
