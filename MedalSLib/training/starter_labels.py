@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+
 _VERTEBRAE = tuple(f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)) + (
     "S1",
 )
@@ -52,7 +54,7 @@ _LUNGS = {
     "right": ("lung_right", "lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
 }
 _BRAIN = (
-    "brain", "cerebral_cortex", "third_ventricle", "fourth_ventricle", "brainstem",
+    "brain", "cerebral_cortex", "third_ventricle", "fourth_ventricle", "brainstem", "csf",
     *(
         f"{name}_{side}"
         for name in (
@@ -136,6 +138,10 @@ _MRI_ONLY: dict[str, tuple[str, ...]] = {
 }
 
 
+_LUNG_WINDOW = ("Left lung", "Right lung", "Lung ", "Trachea")
+_BONE_WINDOW = ("Vertebrae", "Sacrum", "humerus", "femur", "hip", "scapula", "clavicula")
+
+
 @dataclass(frozen=True)
 class StarterClass:
     """A structure the starter is taught.
@@ -149,6 +155,17 @@ class StarterClass:
     modality: str
     name: str
     elements: tuple[int, ...]
+
+    @property
+    def window(self) -> str:
+        """Name of the window it is looked at in; as the vocabulary says, which training machines may not have."""
+        if self.modality != "CT":
+            return "percentile"
+        if self.name == "Brain":
+            return "brain"
+        if self.name.startswith(_LUNG_WINDOW):
+            return "lung"
+        return "bone" if self.name.startswith(_BONE_WINDOW) or self.name.endswith(_BONE_WINDOW) else "soft tissue"
 
 
 @cache
@@ -184,3 +201,8 @@ NOT_MIRRORED = frozenset(
      "Left common carotid artery", "Right common carotid artery"}
 )  # fmt: skip
 """Structures whose anatomy differs between the sides: a mirrored volume says nothing true of them."""
+
+HU_CODE = np.concatenate([np.arange(-1024, -200, 16), np.arange(-200, 300, 4), np.arange(300, 1500, 16)]).astype(
+    np.float32
+)
+"""Hounsfield units by stored byte: fine around soft tissue, coarse where windows are wide; noise hides the steps."""

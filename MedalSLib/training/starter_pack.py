@@ -21,14 +21,10 @@ from scipy import ndimage
 
 from MedalSLib.errors import InputError
 from MedalSLib.training.starter_anatomy import body_mask, fill_background, split_lungs
-from MedalSLib.training.starter_labels import ELEMENTS, starter_classes
+from MedalSLib.training.starter_labels import ELEMENTS, HU_CODE, starter_classes
 from MedalSLib.training.starter_sources import SOURCES, Overlay, Source
 from MedalSLib.volume.geometry import NetworkFrame, grid_from_lps
 
-HU_CODE = np.concatenate([np.arange(-1024, -200, 16), np.arange(-200, 300, 4), np.arange(300, 1500, 16)]).astype(
-    np.float32
-)
-"""Hounsfield units by stored byte: fine around soft tissue, coarse where windows are wide; noise hides the steps."""
 _MR_PERCENTILE = 99.7
 
 
