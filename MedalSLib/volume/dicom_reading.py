@@ -18,12 +18,6 @@ Progress = Callable[[float], None]
 _HEADER_SHARE = 0.3
 
 
-def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as DICOM files do, whatever its name."""
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
 def read_dicom(
     path: Path, frame: int | None = None, series: str | None = None, on_progress: Progress | None = None
 ) -> Image:

@@ -14,6 +14,7 @@ from MedalSLib.errors import InputError, MedalSError, OutputError
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
 from MedalSLib.volume.image import Image
+from MedalSLib.volume.layers import bounds_of
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 from MedalSLib.volume.terminology import Color, SegmentInfo, Terminology, tissue
 
@@ -40,7 +41,7 @@ def write_dicom_seg(
 ) -> tuple[str, ...]:
     """Write masks as a binary DICOM Segmentation that refers to its source images.
 
-    DICOM cannot hold an empty segment without frames in every reader, so empty masks are left out and named.
+    Not every reader copes with a segment that has no frames, so empty masks are left out and named.
 
     Args:
         path: File to write.
@@ -65,11 +66,14 @@ def write_dicom_seg(
             f"Every segment for {path} is empty, and DICOM has no empty segmentation.", "Write .seg.nrrd."
         )
     datasets = [pydicom.dcmread(file) for file in source.source.files]
-    stacked = np.stack(list(present.values()), axis=-1).astype(np.uint8)
+    ranges = [box[0] for box in map(bounds_of, present.values()) if box is not None]
+    k0, k1 = min(part.start for part in ranges), max(part.stop for part in ranges)
+    stacked = np.stack([mask[k0:k1].view(np.uint8) for mask in present.values()], axis=-1)
+    cropped = grid.crop((*grid.whole_box[:2], (k0, k1)))
     try:
         volume = highdicom.Volume(
             stacked,
-            swap_ras_lps(grid.affine_ras)[:, _KJI_FROM_IJK],
+            swap_ras_lps(cropped.affine_ras)[:, _KJI_FROM_IJK],
             coordinate_system="PATIENT",
             frame_of_reference_uid=datasets[0].FrameOfReferenceUID,
             channels={"SegmentNumber": list(range(1, len(present) + 1))},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.files import reading
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
 from MedalSLib.volume.image import chosen_frame
 
@@ -58,20 +59,31 @@ class Stack:
     warnings: tuple[str, ...]
 
 
+def is_dicom(path: Path) -> bool:
+    """Say whether a file begins as DICOM files do, whatever its name."""
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
 def headers(paths: Iterable[Path], on_progress: Callable[[float], None] | None = None) -> dict[str, list[Any]]:
-    """Return the headers of the DICOM images among `paths` by series UID; `filename` is kept in each."""
+    """Return the headers of the DICOM images among `paths` by series UID; `filename` is kept in each.
+
+    Raises:
+        InputError: A DICOM file is damaged; it is named.
+    """
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     files = sorted(paths)
     found: dict[str, dict[str, Any]] = defaultdict(dict)
     for number, path in enumerate(files):
         if on_progress is not None:
             on_progress(number / len(files))
-        try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
-        except (InvalidDicomError, EOFError):
+        if not is_dicom(path):
             continue  # folders on a CD hold other files too
+        with reading(path, "DICOM"):
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+        if not header.get("SOPClassUID"):
+            raise InputError(f"The header of {path} is damaged.", "Copy or export the series again.")
         if header.get("Rows") and header.get("Modality", "") not in _NOT_IMAGES:
             uid = str(header.get("SOPInstanceUID", path))  # the same image copied twice counts once
             found[str(header.get("SeriesInstanceUID", ""))].setdefault(uid, header)

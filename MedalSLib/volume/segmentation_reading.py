@@ -12,7 +12,7 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.volume.challenge import read_challenge
-from MedalSLib.volume.dicom_reading import is_dicom
+from MedalSLib.volume.dicom_series import is_dicom
 from MedalSLib.volume.files import existing, reading, suffix_of
 from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.seg_nrrd import read_seg_nrrd

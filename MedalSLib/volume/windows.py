@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -168,9 +168,12 @@ def window_for(structure: Windowed) -> Window:
     return parse_window(structure.window) if structure.window else SOFT_TISSUE
 
 
+AnyWindowed = TypeVar("AnyWindowed", bound=Windowed)
+
+
 def group_by_window(
-    structures: Iterable[Windowed], overrides: Mapping[str, str | Window] | None = None
-) -> dict[Window, tuple[Windowed, ...]]:
+    structures: Iterable[AnyWindowed], overrides: Mapping[str, str | Window] | None = None
+) -> dict[Window, tuple[AnyWindowed, ...]]:
     """Sort structures into groups that share a window, since the network sees one image at a time.
 
     Args:
@@ -186,7 +189,7 @@ def group_by_window(
     chosen = {
         name: value if isinstance(value, Window) else parse_window(value) for name, value in (overrides or {}).items()
     }
-    groups: dict[Window, list[Windowed]] = {}
+    groups: dict[Window, list[AnyWindowed]] = {}
     for structure in structures:
         window = chosen.get(structure.name) or chosen.get("*") or window_for(structure)
         groups.setdefault(window, []).append(structure)

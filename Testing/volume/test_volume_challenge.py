@@ -125,6 +125,20 @@ def test_hostile_and_broken_pickles_are_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x80\x04Nr\x00\x00\x01\x00.", "uses LONG_BINPUT"),  # may claim a memo of any size
+        (b"\x80\x04\x8f.", "uses EMPTY_SET"),
+        (b"\x80\x02cposix\nsystem\n.", "asks for posix.system"),
+        (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "asks for posix.system"),
+    ],
+)
+def test_the_reason_of_a_refusal_is_said(data: bytes, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        plain_values(data, "test")
+
+
+@pytest.mark.parametrize(
     "name", [("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("numpy._core.multiarray", "scalar")]
 )
 def test_a_pickle_cannot_change_the_stand_ins(name: tuple[str, str]) -> None:

@@ -185,6 +185,15 @@ def test_a_truncated_slice_is_named(tmp_path: Path, even_ct: np.ndarray, upright
         read_image(tmp_path)
 
 
+def test_a_damaged_header_is_named(tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write) -> None:
+    files = write_series(tmp_path, even_ct, upright)
+    data = bytearray(files[2].read_bytes())
+    data[132:] = b"\x02\x00\x00\x00UL\x04\x00" + b"\xff" * 30
+    files[2].write_bytes(data)
+    with pytest.raises(InputError, match=files[2].name):
+        read_image(tmp_path)
+
+
 def test_colour_and_foreign_folders_are_refused(
     tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write
 ) -> None:

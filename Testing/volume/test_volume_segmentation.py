@@ -223,6 +223,18 @@ def test_a_dicom_seg_refers_to_its_series_and_keeps_place_names_codes_and_overla
     assert header.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
 
 
+def test_a_dicom_seg_of_a_few_slices_lies_on_them(
+    tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Callable[..., list[Path]]
+) -> None:
+    write_series(tmp_path / "ct", even_ct, upright)
+    image = read_image(tmp_path / "ct")
+    masks = {name: np.zeros(even_ct.shape, bool) for name in ("two ends", "middle")}
+    masks["two ends"][1, 2:5, 3:6] = masks["two ends"][4, 1:3, 2:9] = True
+    masks["middle"][2, 4:6, 1:4] = True
+    write_segmentation(tmp_path / "a.dcm", masks, image.grid, source=image)
+    assert_equal(read_segmentation(tmp_path / "a.dcm").masks_on(image.grid), masks)
+
+
 def test_a_dicom_seg_of_an_enhanced_multi_frame_image(
     tmp_path: Path,
     ct: np.ndarray,
@@ -393,6 +405,14 @@ def test_an_existing_file_is_kept_unless_it_may_be_overwritten(
     assert (tmp_path / name).read_bytes() == b"mine"
     write_segmentation(tmp_path / name, masks, grid, overwrite=True)
     assert read_segmentation(tmp_path / name).segments
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_appears_during_the_run_is_not_lost(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="exists"), volume_files.replacing(tmp_path / "a.npz") as temporary:
+        temporary.write_bytes(b"new")
+        (tmp_path / "a.npz").write_bytes(b"someone else's")
+    assert (tmp_path / "a.npz").read_bytes() == b"someone else's"
     assert len(list(tmp_path.iterdir())) == 1
 
 
