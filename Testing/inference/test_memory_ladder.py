@@ -1,0 +1,92 @@
+"""What happens when memory runs out, and what is estimated before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from MedalSLib.errors import ResourceError
+from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.memory import LADDER, estimate_run, estimate_stage, fitting, out_of_memory, with_ladder
+from MedalSLib.inference.resampling_policy import plan
+
+GPU = Compute(device="cuda", batch_passes=True)
+
+
+def fails(times: int, error: Exception, seen: list[Compute]) -> Callable[[Compute], str]:
+    def run(compute: Compute) -> str:
+        seen.append(compute)
+        if len(seen) <= times:
+            raise error
+        return "done"
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("CUDA out of memory. Tried"), torch.cuda.OutOfMemoryError("x"),
+     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")],
+)  # fmt: skip
+def test_one_step_is_taken_and_named(error: Exception) -> None:
+    seen: list[Compute] = []
+    told: list[str] = []
+    assert with_ladder(fails(1, error, seen), Compute(), 24, on_step=told.append) == ("done", (LADDER[0].name,))
+    assert told == [LADDER[0].name]
+    assert seen == [Compute(), Compute(class_chunk=8)]
+
+
+def test_steps_add_up_in_order_and_end_on_the_cpu() -> None:
+    seen: list[Compute] = []
+    _, steps = with_ladder(fails(5, MemoryError(), seen), GPU, 24)
+    assert steps == tuple(step.name for step in LADDER)
+    assert [compute.device for compute in seen] == ["cuda"] * 5 + ["cpu"]
+    assert seen[2].accumulator_device == "cpu"
+    assert seen[3].autocast is not None
+    assert not seen[4].batch_passes
+    assert seen[5].class_chunk == 8
+
+
+def test_steps_that_gain_nothing_are_skipped() -> None:
+    _, steps = with_ladder(fails(1, MemoryError(), []), Compute(), 3)
+    assert steps == ("half precision",)
+
+
+def test_the_end_of_the_ladder_is_a_clear_error() -> None:
+    with pytest.raises(ResourceError, match="not enough memory"):
+        with_ladder(fails(99, MemoryError(), []), Compute(), 3)
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        with_ladder(fails(1, RuntimeError("shapes do not fit"), []), Compute(), 3)
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_steps_are_taken_beforehand_until_the_estimate_fits() -> None:
+    made = plan((400, 400, 400), (1, 1, 1), ["CT_Liver", "CT_Spleen"], 2)
+
+    def need(compute: Compute) -> float:
+        return sum(estimate_stage(made, 100, compute).values())
+
+    compute, steps = fitting(need, Compute(), 100, need(Compute()) - 1)
+    assert steps == (LADDER[0].name,)
+    assert need(compute) < need(Compute())
+    assert fitting(need, Compute(), 100, 1e9) == (Compute(), ())
+    assert fitting(need, Compute(), 100, 1)[1] == (LADDER[0].name, "half precision")
+
+
+def test_estimates_grow_with_what_is_asked_for(band_model: Callable[..., Any], wanted: Any) -> None:
+    model = band_model()
+    few = [wanted("CT_Liver")]
+    many = [wanted(f"CT_{number}") for number in range(40)]
+    shape, spacing = (40, 60, 60), (1.0, 1.0, 1.0)
+    base = estimate_run(model, shape, spacing, few)
+    assert estimate_run(model, shape, spacing, many).memory_mb > base.memory_mb
+    assert estimate_run(model, (80, 60, 60), spacing, few).patches > base.patches
+    first = estimate_run(model, shape, spacing, few, first_stage_only=True)
+    assert 0 < first.patches < base.patches
+    assert list(base.largest.values()) == sorted(base.largest.values(), reverse=True)
