@@ -55,8 +55,7 @@ _BRAIN = tuple(
     name
     for name in ELEMENTS
     if name.startswith(("cereb", "thalamus", "caudate", "putamen", "pallidum", "hippo", "amygdala", "accumbens"))
-    or name.startswith(("ventral_dc", "brainstem", "brain"))
-    and name != "brachiocephalic_trunk"
+    or (name.startswith(("ventral_dc", "brainstem", "brain")) and name != "brachiocephalic_trunk")
 )
 _FLUID = tuple(name for name in ELEMENTS if "ventricle" in name or name == "csf")
 _LUNGS = tuple(name for name in ELEMENTS if name.startswith("lung"))

@@ -175,7 +175,10 @@ class BatchMaker:
         for axis in range(3):
             size, count = volume.extent[axis] * scale[axis], plan.shape[axis]
             first, begin, end = self._along(
-                size=size, patch=count * spacing[axis], aim=aim.centre[axis] * scale[axis], cut=0.55 if axis == 0 else 0.12
+                size=size,
+                patch=count * spacing[axis],
+                aim=aim.centre[axis] * scale[axis],
+                cut=0.55 if axis == 0 else 0.12,
             )
             if fill and end - begin < count * spacing[axis]:
                 first, begin, end = first + begin, 0.0, end - begin
@@ -194,9 +197,9 @@ class BatchMaker:
         )
         strength = host.uniform(0.2, 1.0)
         waves = ((140.0, 14.0 * strength), (60.0, 5.0 * strength), (25.0, 1.3 * strength))
-        return Warp(plan.shape, _triple(spacing), _triple(centre), _triple(scale), _triple(angles), waves, bumps), tuple(
-            view
-        )
+        return Warp(
+            plan.shape, _triple(spacing), _triple(centre), _triple(scale), _triple(angles), waves, bumps
+        ), tuple(view)
 
     def _along(self, size: float, patch: float, aim: float, cut: float) -> tuple[float, float, float]:
         """Choose along one axis, in mm of the new anatomy: where the patch begins, and what of it the scan covers.
@@ -292,7 +295,9 @@ class BatchMaker:
         """
         modality = "MRI" if window == "percentile" else "CT"
         allowed = [
-            known.modality == modality and known.name in volume.trusted and not (mirrored and known.name in NOT_MIRRORED)
+            known.modality == modality
+            and known.name in volume.trusted
+            and not (mirrored and known.name in NOT_MIRRORED)
             for known in self.classes
         ]
         fitting = torch.tensor([_WINDOW_GAIN * (known.window == window) for known in self.classes], device=self.device)

@@ -45,7 +45,9 @@ def training_data() -> str:
     """Return what the starter was trained on, in words."""
     packages = sorted({(source.package, source.licence) for source in SOURCES})
     listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
-    return f"{len(SOURCES)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
+    return (
+        f"{len(SOURCES)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
+    )
 
 
 def write_model(
@@ -99,7 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     tensors = read_parts(options.parts, "average")
     if not tensors:
-        raise InputError(f"{options.parts} holds no averaged weights.", "Give the folder that training wrote with --out.")
+        raise InputError(
+            f"{options.parts} holds no averaged weights.", "Give the folder that training wrote with --out."
+        )
     taught = [f"{known.modality}_{known.name}" for known in starter_classes()]
     classes = json.loads(options.classes.read_text(encoding="utf-8")) if options.classes else taught
     scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else {}
@@ -111,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _sizes(tensors: dict[str, Tensor]) -> tuple[tuple[int, ...], int]:
     """Read the widths off the weights, so that a run with another recipe can be looked at too."""
-    query_dim = tensors["encoder.perceptron.5.weight"].shape[0]
+    query_dim = tensors["network.transformer_decoder.norm.weight"].shape[0]
     stage = "network.backbone.encoder.stages.{}.0.convs.0.conv.weight"
     widths = tuple(tensors[stage.format(n)].shape[0] for n in range(len(WIDTHS)))
     return widths, query_dim

@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.training.starter_predict import Predictor
-from MedalSLib.volume.geometry import NetworkFrame, axial_grid
-from MedalSLib.volume.windows import AS_IS, Window, window_for
+from MedalSLib.inference.segment import RunOptions, segment_volume
+from MedalSLib.network.bundle import Model, open_model
+from MedalSLib.vocabulary import structures
+from MedalSLib.volume.geometry import Grid, NetworkFrame, axial_grid
+from MedalSLib.volume.windows import AS_IS, apply_window, group_by_window
 
 ABDOMEN = {
     1: "Spleen", 2: "Right kidney", 3: "Left kidney", 4: "Gallbladder", 5: "Esophagus", 6: "Liver", 7: "Stomach",
@@ -68,8 +70,6 @@ def chest_case(folder: Path) -> Case:
     directions = np.asarray(header["space directions"], dtype=float)
     affine = np.eye(4)
     affine[:3, :3] = (directions * np.array([-1.0, -1.0, 1.0])).T  # LPS file, RAS affine
-    from MedalSLib.volume.geometry import Grid
-
     frame = NetworkFrame(Grid(image.shape[::-1], affine))
     truth = {}
     for segment in segmentation["segments"]:
@@ -77,7 +77,9 @@ def chest_case(folder: Path) -> Case:
             if segment["name"].lower() == name.lower():
                 truth[name] = frame.to_network((segmentation["voxels"] == segment["labelValue"]).transpose(2, 1, 0))
     if len(truth) != 2:
-        raise InputError(f"The chest segmentation names {[s['name'] for s in segmentation['segments']]}, not both lungs.")
+        raise InputError(
+            f"The chest segmentation names {[s['name'] for s in segmentation['segments']]}, not both lungs."
+        )
     return Case("CTChest4", frame.to_network(image.transpose(2, 1, 0)), frame.spacing_dhw, truth, windowed=False)
 
 
@@ -97,11 +99,25 @@ def abdomen_case(folder: Path) -> Case:
     return Case("AMOS", frame.to_network(image), frame.spacing_dhw, truth, windowed=True)
 
 
-def score(case: Case, predictor: Predictor) -> dict[str, float]:
+def segment(case: Case, model: Model, options: RunOptions) -> dict[str, np.ndarray]:
+    """Return the mask (D, H, W) of each structure of a case, from text alone, each in the window made for it."""
+    known = {item.name: item for item in structures(modality="CT")}
+    wanted = [known[name] for name in case.truth]
+    groups = {AS_IS: tuple(wanted)} if case.windowed else group_by_window(wanted)
+    masks: dict[str, np.ndarray] = {}
+    for window, members in groups.items():
+        image = apply_window(case.image, window)
+        chosen = [known[member.name] for member in members]
+        queries = model.encode([(item.name, "CT") for item in chosen])
+        result = segment_volume(model, image, case.spacing, chosen, queries, options=options)
+        masks |= {item.name: result.masks[item.key] for item in chosen}
+    return masks
+
+
+def score(case: Case, model: Model, options: RunOptions) -> dict[str, float]:
     """Return the Dice of each structure of a case."""
-    names = list(case.truth)
-    masks = predictor.segment(case.image, case.spacing, names, "CT", AS_IS if case.windowed else None)
-    return {name: dice(masks[name], case.truth[name]) for name in names}
+    masks = segment(case, model, options)
+    return {name: dice(masks[name], truth) for name, truth in case.truth.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,15 +126,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--chest", type=Path, help="data folder of the slicerio package")
     parser.add_argument("--abdomen", type=Path, help="folder with the challenge case")
+    parser.add_argument("--stages", choices=("both", "first"), default="both")
     options = parser.parse_args(arguments)
-    predictor = Predictor(options.model)
+    model = open_model(options.model)
+    run = RunOptions(stages=options.stages)
     results: dict[str, object] = {}
     for read, folder in ((chest_case, options.chest), (abdomen_case, options.abdomen)):
         if folder is None:
             continue
         case, start = read(folder), time.perf_counter()
-        scores = score(case, predictor)
-        results[case.name] = {"dice": scores, "seconds": round(time.perf_counter() - start, 1)}
+        scores = score(case, model, run)
+        large = [scores[name] for name in LARGE if name in scores]
+        results[case.name] = {
+            "dice": {name: round(value, 3) for name, value in scores.items()},
+            "mean of large organs": round(float(np.mean(large)), 3) if large else None,
+            "seconds": round(time.perf_counter() - start, 1),
+        }
     sys.stdout.write(json.dumps(results, indent=1) + "\n")
     return 0
 

@@ -10,22 +10,99 @@ from dataclasses import dataclass, field
 
 from MedalSLib.training.starter_labels import ELEMENTS
 
-_TOTAL = (
-    "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left "
-    "lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right lung_middle_lobe_right lung_lower_lobe_right "
-    "esophagus trachea thyroid_gland small_bowel duodenum colon urinary_bladder prostate kidney_cyst_left "
-    "kidney_cyst_right sacrum vertebrae_S1 vertebrae_L5 vertebrae_L4 vertebrae_L3 vertebrae_L2 vertebrae_L1 "
-    "vertebrae_T12 vertebrae_T11 vertebrae_T10 vertebrae_T9 vertebrae_T8 vertebrae_T7 vertebrae_T6 vertebrae_T5 "
-    "vertebrae_T4 vertebrae_T3 vertebrae_T2 vertebrae_T1 vertebrae_C7 vertebrae_C6 vertebrae_C5 vertebrae_C4 "
-    "vertebrae_C3 vertebrae_C2 vertebrae_C1 heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right "
-    "subclavian_artery_left common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left "
-    "brachiocephalic_vein_right atrial_appendage_left superior_vena_cava inferior_vena_cava "
-    "portal_vein_and_splenic_vein iliac_artery_left iliac_artery_right iliac_vena_left iliac_vena_right humerus_left "
-    "humerus_right scapula_left scapula_right clavicula_left clavicula_right femur_left femur_right hip_left hip_right "
-    "spinal_cord gluteus_maximus_left gluteus_maximus_right gluteus_medius_left gluteus_medius_right "
-    "gluteus_minimus_left gluteus_minimus_right autochthon_left autochthon_right iliopsoas_left iliopsoas_right brain "
-    "skull"
-).split()
+_TOTAL = [
+    "spleen",
+    "kidney_right",
+    "kidney_left",
+    "gallbladder",
+    "liver",
+    "stomach",
+    "pancreas",
+    "adrenal_gland_right",
+    "adrenal_gland_left",
+    "lung_upper_lobe_left",
+    "lung_lower_lobe_left",
+    "lung_upper_lobe_right",
+    "lung_middle_lobe_right",
+    "lung_lower_lobe_right",
+    "esophagus",
+    "trachea",
+    "thyroid_gland",
+    "small_bowel",
+    "duodenum",
+    "colon",
+    "urinary_bladder",
+    "prostate",
+    "kidney_cyst_left",
+    "kidney_cyst_right",
+    "sacrum",
+    "vertebrae_S1",
+    "vertebrae_L5",
+    "vertebrae_L4",
+    "vertebrae_L3",
+    "vertebrae_L2",
+    "vertebrae_L1",
+    "vertebrae_T12",
+    "vertebrae_T11",
+    "vertebrae_T10",
+    "vertebrae_T9",
+    "vertebrae_T8",
+    "vertebrae_T7",
+    "vertebrae_T6",
+    "vertebrae_T5",
+    "vertebrae_T4",
+    "vertebrae_T3",
+    "vertebrae_T2",
+    "vertebrae_T1",
+    "vertebrae_C7",
+    "vertebrae_C6",
+    "vertebrae_C5",
+    "vertebrae_C4",
+    "vertebrae_C3",
+    "vertebrae_C2",
+    "vertebrae_C1",
+    "heart",
+    "aorta",
+    "pulmonary_vein",
+    "brachiocephalic_trunk",
+    "subclavian_artery_right",
+    "subclavian_artery_left",
+    "common_carotid_artery_right",
+    "common_carotid_artery_left",
+    "brachiocephalic_vein_left",
+    "brachiocephalic_vein_right",
+    "atrial_appendage_left",
+    "superior_vena_cava",
+    "inferior_vena_cava",
+    "portal_vein_and_splenic_vein",
+    "iliac_artery_left",
+    "iliac_artery_right",
+    "iliac_vena_left",
+    "iliac_vena_right",
+    "humerus_left",
+    "humerus_right",
+    "scapula_left",
+    "scapula_right",
+    "clavicula_left",
+    "clavicula_right",
+    "femur_left",
+    "femur_right",
+    "hip_left",
+    "hip_right",
+    "spinal_cord",
+    "gluteus_maximus_left",
+    "gluteus_maximus_right",
+    "gluteus_medius_left",
+    "gluteus_medius_right",
+    "gluteus_minimus_left",
+    "gluteus_minimus_right",
+    "autochthon_left",
+    "autochthon_right",
+    "iliopsoas_left",
+    "iliopsoas_right",
+    "brain",
+    "skull",
+]
 _TOTAL_MR = {
     1: "spleen", 2: "kidney_right", 3: "kidney_left", 4: "gallbladder", 5: "liver", 6: "stomach", 7: "pancreas",
     8: "adrenal_gland_right", 9: "adrenal_gland_left", 10: "lung_left", 11: "lung_right", 12: "esophagus",
@@ -37,14 +114,39 @@ _TOTAL_MR = {
     42: "gluteus_medius_left", 43: "gluteus_medius_right", 44: "gluteus_minimus_left", 45: "gluteus_minimus_right",
     46: "autochthon_left", 47: "autochthon_right", 48: "iliopsoas_left", 49: "iliopsoas_right", 50: "brain",
 }  # fmt: skip
-_BRAIN_NAMES = (
-    "cerebral_cortex cerebral_white_matter_left lateral_ventricle_left inferior_lateral_ventricle_left "
-    "cerebellum_white_matter_left cerebellum_cortex_left thalamus_left caudate_left putamen_left pallidum_left "
-    "third_ventricle fourth_ventricle brainstem hippocampus_left amygdala_left csf accumbens_left ventral_dc_left "
-    "cerebral_white_matter_right lateral_ventricle_right inferior_lateral_ventricle_right "
-    "cerebellum_white_matter_right cerebellum_cortex_right thalamus_right caudate_right putamen_right pallidum_right "
-    "hippocampus_right amygdala_right accumbens_right ventral_dc_right"
-).split()
+_BRAIN_NAMES = [
+    "cerebral_cortex",
+    "cerebral_white_matter_left",
+    "lateral_ventricle_left",
+    "inferior_lateral_ventricle_left",
+    "cerebellum_white_matter_left",
+    "cerebellum_cortex_left",
+    "thalamus_left",
+    "caudate_left",
+    "putamen_left",
+    "pallidum_left",
+    "third_ventricle",
+    "fourth_ventricle",
+    "brainstem",
+    "hippocampus_left",
+    "amygdala_left",
+    "csf",
+    "accumbens_left",
+    "ventral_dc_left",
+    "cerebral_white_matter_right",
+    "lateral_ventricle_right",
+    "inferior_lateral_ventricle_right",
+    "cerebellum_white_matter_right",
+    "cerebellum_cortex_right",
+    "thalamus_right",
+    "caudate_right",
+    "putamen_right",
+    "pallidum_right",
+    "hippocampus_right",
+    "amygdala_right",
+    "accumbens_right",
+    "ventral_dc_right",
+]
 
 
 def _total_ids() -> dict[int, str]:
