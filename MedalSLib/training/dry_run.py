@@ -101,7 +101,7 @@ def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
     sizes = list(recipe.patch_hwd)
     while prod(sizes) > _CPU_VOXELS:
         longest = sizes.index(max(sizes))
-        smaller = max(stride, sizes[longest] // 2 // stride * stride)
+        smaller = -(-sizes[longest] // 2 // stride) * stride  # the next multiple of the stride
         if smaller == sizes[longest]:
             break
         sizes[longest] = smaller

@@ -9,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_inputs import plain_folder, toy_recipe
+from training_inputs import SPACING_DHW, body, plain_folder, toy_recipe
 
 from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.evaluation.commands import evaluate
+from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.stage import run_stage
 from MedalSLib.network.bundle import open_model
 from MedalSLib.network.manifest import read_manifest
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.commands import fine_tune, prepare, train
 from MedalSLib.training.fine_tune import split_cases
+from MedalSLib.volume import apply_window, parse_window, write_challenge_result
 
 Tuning = dict[str, object]
 QUICK: Tuning = {"steps": 6, "check_every": 3, "learning_rate": 5e-3, "modality": "CT", "device": "cpu"}
@@ -56,6 +60,30 @@ def test_training_ends_with_a_model_that_opens_and_gives_the_trained_networks_lo
     with torch.no_grad():
         logits = network(queries[None], torch.rand(1, 1, 32, 32, 16) * 255, torch.zeros(1, 1, 32, 32, 16), None)
     assert logits[0].shape == (1, 2, 32, 32, 16)
+
+
+def test_the_trained_model_segments_cases_whose_results_can_be_evaluated(base: Path, tmp_path: Path) -> None:
+    """Prepare, train, segment, evaluate: the whole way on bodies the model has not seen."""
+    model, stage = open_model(base), open_model(base).stage("2")
+    spec = StageSpec(2, stage.spacing_hwd, stage.patch_hwd)
+    classes = model.manifest.classes
+    queries = model.encode([("Left kidney", "CT"), ("Right kidney", "CT")])
+    for name in ("gts", "segs"):
+        (tmp_path / name).mkdir()
+    for index in (50, 51):
+        image, labels = body(index)
+        spacing_hwd = (SPACING_DHW[1], SPACING_DHW[2], SPACING_DHW[0])
+        shown = apply_window(image.astype(np.float32) - 100, parse_window("soft tissue"))
+        volume = np.ascontiguousarray(shown.transpose(1, 2, 0))
+        there = plan(volume.shape, spacing_hwd, classes, spec)
+        found = run_stage(model.network("2"), queries, volume, there).labelmap.transpose(2, 0, 1)
+        np.savez(tmp_path / "gts" / f"CT_Toy_{index}.npz", gts=labels, spacing=SPACING_DHW[::-1])
+        write_challenge_result(tmp_path / "segs" / f"CT_Toy_{index}.npz", found, SPACING_DHW[::-1])
+    report = evaluate(tmp_path / "gts", tmp_path / "segs", out=tmp_path / "scores")
+    assert len(report["cases"]) == 4
+    assert not report["failed"]
+    assert report["mean"]["dsc"] > 0.05
+    assert (tmp_path / "scores" / "figure.png").is_file()
 
 
 def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base: Path, tmp_path: Path) -> None:
@@ -123,7 +151,7 @@ def test_the_split_is_the_same_for_the_same_seed_and_leaves_some_on_both_sides()
     ]
     training, held_out = split_cases(cases, 0.2, seed=3)
     assert len(held_out) == 2
-    assert not set(c.identifier for c in held_out) & set(c.identifier for c in training)
+    assert not {case.identifier for case in held_out} & {case.identifier for case in training}
     assert split_cases(list(reversed(cases)), 0.2, seed=3) == (training, held_out)
     assert len(split_cases(cases[:2], 0.01, seed=0)[1]) == 1
     assert len(split_cases(cases[:2], 0.99, seed=0)[0]) == 1

@@ -1,0 +1,216 @@
+"""Pairs of true and found segmentations from files: challenge npz, NIfTI, NRRD and `.seg.nrrd`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from MedalSLib import vocabulary
+from MedalSLib.errors import InputError, PromptError
+from MedalSLib.volume import Segmentation, read_challenge, read_image, read_segmentation, same_grid
+
+_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".npz", ".dcm")
+_ENDINGS = ("_seg", "-seg", "_label", "-label", "_labels", "_gt", "_pred", "_segmentation")
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """Files of one case.
+
+    Attributes:
+        name: The case.
+        truth: File of the truth.
+        found: File of the result; None if there is none.
+        image: File of the image, None if it was not given or not found.
+    """
+
+    name: str
+    truth: Path
+    found: Path | None
+    image: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class StructurePair:
+    """One structure of a case.
+
+    Attributes:
+        name: Published name, or the name in the files.
+        truth: Boolean (D, H, W), or the labels of true instances.
+        found: Boolean (D, H, W), or the labels of found instances, on the same grid.
+        instances: Whether these are instances.
+    """
+
+    name: str
+    truth: np.ndarray
+    found: np.ndarray
+    instances: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CasePair:
+    """One case, ready to be scored.
+
+    Attributes:
+        name: The case.
+        modality: Modality, "" if nothing says it.
+        spacing: Spacing along the arrays' axes in mm.
+        structures: What to score, read one at a time.
+        notes: What the user should know.
+    """
+
+    name: str
+    modality: str
+    spacing: tuple[float, float, float]
+    structures: Iterator[StructurePair]
+    notes: tuple[str, ...] = ()
+
+
+def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[FilePair]:
+    """Return the cases of a folder of truths (or of one file) with the results of the same names.
+
+    Raises:
+        InputError: There is no such folder or file, or no segmentation in it.
+    """
+    for path in (truth, found, *([images] if images else [])):
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}.", "Check the spelling of its path.")
+    if truth.is_file() != found.is_file():
+        raise InputError("One of truth and result is a file, the other a folder.", "Give two files or two folders.")
+    if truth.is_file():
+        return [FilePair(_stem(truth) or truth.stem, truth, found, images if images and images.is_file() else None)]
+    truths, results = _by_stem(truth), _by_stem(found)
+    pictures = _by_stem(images) if images else {}
+    if not truths:
+        raise InputError(f"There is no segmentation in {truth}.", f"Known are: {', '.join(_SUFFIXES)}.")
+    if not truths.keys() & results.keys():
+        raise InputError(
+            f"No file in {found} is called like one in {truth} ({next(iter(truths))}).", "Give both the same names."
+        )
+    return [FilePair(name, path, results.get(name), pictures.get(name)) for name, path in sorted(truths.items())]
+
+
+def open_pair(pair: FilePair) -> CasePair:
+    """Read a case.
+
+    Raises:
+        InputError: A file is damaged, or truth and result lie on grids that cannot be matched.
+    """
+    if pair.truth.suffix == ".npz":
+        return _challenge_pair(pair)
+    return _named_pair(pair)
+
+
+def _challenge_pair(pair: FilePair) -> CasePair:
+    truth = read_challenge(pair.truth)
+    if truth.segs is None:
+        raise InputError(f"{pair.truth.name} holds no labels.", "A truth has gts or segs.")
+    described = read_challenge(pair.image) if pair.image else truth
+    prompts, instances = described.text_prompts or truth.text_prompts, described.instance_label == 1
+    modality = _modality(pair)
+    found = np.zeros_like(truth.segs)
+    if pair.found is not None:
+        result = read_challenge(pair.found).segs
+        if result is None or result.shape != truth.segs.shape:
+            raise InputError(
+                f"{pair.found.name} has the shape {None if result is None else result.shape}, the truth "
+                f"{truth.segs.shape}.",
+                "Evaluate results of the same images.",
+            )
+        found = result
+    labels = sorted(prompts) if prompts else [int(value) for value in np.unique(truth.segs) if value]
+    return CasePair(
+        pair.name,
+        modality,
+        truth.spacing_dhw,
+        _challenge_structures(truth.segs, found, labels, prompts, instances, modality),
+    )
+
+
+def _challenge_structures(
+    truth: np.ndarray,
+    found: np.ndarray,
+    labels: list[int],
+    prompts: Mapping[int, str],
+    instances: bool,
+    modality: str,
+) -> Iterator[StructurePair]:
+    if instances:
+        name = published_name(prompts[labels[0]], modality) if labels and labels[0] in prompts else "instances"
+        yield StructurePair(name, truth, found, instances=True)
+        return
+    for label in labels:
+        name = published_name(prompts[label], modality) if label in prompts else f"Label {label}"
+        yield StructurePair(name, truth == label, found == label)
+
+
+def _named_pair(pair: FilePair) -> CasePair:
+    truth = read_segmentation(pair.truth)
+    modality = _modality(pair)
+    notes: list[str] = list(truth.warnings)
+    found: Segmentation | None = None
+    if pair.found is not None:
+        try:
+            found = read_segmentation(pair.found)
+        except InputError as error:
+            if "no segment" not in error.cause and "no label" not in error.cause:
+                raise
+            notes.append("The result is empty.")
+    if found is not None and not same_grid(found.grid, truth.grid):
+        notes.append("The result lies on another grid and was resampled to the truth's.")
+    structures = _named_structures(truth, found, modality)
+    return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes))
+
+
+def _named_structures(truth: Segmentation, found: Segmentation | None, modality: str) -> Iterator[StructurePair]:
+    masks = found.masks_on(truth.grid) if found is not None else {}
+    by_name = {published_name(name, modality).casefold(): mask for name, mask in masks.items()}
+    by_value = {segment.value: masks[segment.name] for segment in (found.segments if found is not None else ())}
+    both_named = not any(_is_position(segment.name) for segment in truth.segments) and not any(
+        _is_position(name) for name in masks
+    )
+    for segment in truth.segments:
+        name = published_name(segment.name, modality)
+        other = by_name.get(name.casefold()) if both_named else by_value.get(segment.value)
+        mask = segment.mask
+        yield StructurePair(name, mask, np.zeros_like(mask) if other is None else other)
+
+
+def published_name(text: str, modality: str) -> str:
+    """Return the published name of a structure, or the text itself if the vocabulary does not know it."""
+    resolutions = vocabulary.resolve(" ".join(text.replace("_", " ").split()), modality or None)
+    if len(resolutions) == 1 and len(resolutions[0].classes) == 1:
+        return resolutions[0].classes[0]
+    return text
+
+
+def _modality(pair: FilePair) -> str:
+    head = pair.name.split("_")[0]
+    if "_" in pair.name:
+        try:
+            return vocabulary.normalize_modality("US" if head.upper() == "US3D" else head)
+        except PromptError:
+            pass  # the name of the case does not begin with a modality
+    if pair.image is not None and pair.image.suffix != ".npz":
+        return read_image(pair.image).modality.modality
+    return ""
+
+
+def _is_position(name: str) -> bool:
+    return name.startswith("Label ") and name[6:].isdecimal()
+
+
+def _stem(path: Path) -> str | None:
+    lower = path.name.lower()
+    suffix = next((suffix for suffix in _SUFFIXES if lower.endswith(suffix)), None)
+    if suffix is None or lower.startswith("."):
+        return None
+    stem = path.name[: -len(suffix)].removesuffix("_0000")
+    return next((stem[: -len(end)] for end in _ENDINGS if stem.lower().endswith(end) and stem.lower() != end), stem)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {stem: path for path in sorted(folder.iterdir()) if (stem := _stem(path)) is not None}

@@ -1,0 +1,292 @@
+"""Score a folder of results: a table by case, a summary by modality and structure, and a figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError
+from MedalSLib.evaluation.cases import CasePair, FilePair, StructurePair, find_pairs, open_pair
+from MedalSLib.evaluation.figure import draw_scores
+from MedalSLib.evaluation.metrics import (
+    NOT_A_NUMBER,
+    SpacingOrder,
+    dice,
+    instance_scores,
+    mean,
+    surface_dice,
+)
+from MedalSLib.volume.files import replacing
+
+OnCase = Callable[[int, int, str], None]
+"""Called as `(cases done, cases in all, name of the last one)`."""
+_FILES = ("cases.csv", "summary.csv", "summary.json", "figure.png")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one structure in one case; NaN where a score does not apply.
+
+    Attributes:
+        case: The case.
+        modality: Modality, "" if unknown.
+        structure: Structure.
+        kind: "semantic" or "instance".
+        dsc: Dice; of instances the mean over matched pairs.
+        nsd: Surface Dice.
+        f1: F1 of the detection of instances.
+        tp: Instances found.
+        fp: Instances that are none.
+        fn: Instances missed.
+        truth_voxels: Voxels of the truth; 0 means that the scores are left out of all means.
+        found_voxels: Voxels of the result.
+        note: What the user should know.
+    """
+
+    case: str
+    modality: str
+    structure: str
+    kind: str
+    dsc: float
+    nsd: float
+    f1: float
+    tp: float
+    fp: float
+    fn: float
+    truth_voxels: int
+    found_voxels: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """Means over the cases that contain a structure.
+
+    Attributes:
+        modality: Modality.
+        structure: Structure; "all" for the mean over cases of each case's mean (the challenge's figure).
+        kind: "semantic" or "instance".
+        cases: Cases with the structure.
+        dsc: Mean Dice.
+        nsd: Mean surface Dice.
+        f1: Mean F1.
+        dsc_deviation: Standard deviation of the Dice.
+    """
+
+    modality: str
+    structure: str
+    kind: str
+    cases: int
+    dsc: float
+    nsd: float
+    f1: float
+    dsc_deviation: float
+
+
+def evaluate_folder(
+    gt_dir: str | Path,
+    seg_dir: str | Path,
+    images_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    tolerance_mm: float = 2.0,
+    spacing_order: SpacingOrder = "correct",
+    iou: float = 0.5,
+    overwrite: bool = False,
+    on_case: OnCase | None = None,
+    cancel: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Score results against truths of the same names.
+
+    Args:
+        gt_dir: Folder of true segmentations (npz, NIfTI, NRRD, .seg.nrrd), or one file.
+        seg_dir: Folder of results, or one file; a missing result counts as empty.
+        images_dir: Folder of images: of challenge cases, their prompts say which labels were asked for.
+        out: Folder for `cases.csv`, `summary.csv`, `summary.json` and `figure.png`; None to write nothing.
+        tolerance_mm: Tolerance of the surface Dice.
+        spacing_order: "published" reproduces the challenge's own figures, with the spacing's axes reversed.
+        iou: Intersection over union from which an instance counts as found.
+        overwrite: Replace the files of an earlier evaluation.
+        on_case: Progress.
+        cancel: Set it to stop.
+
+    Returns:
+        JSON-ready: "cases" (one entry for each structure of each case), "summary", "mean", "missing", "failed",
+        "files".
+
+    Raises:
+        InputError: There is nothing to compare, or no case could be read.
+        OutputError: The files exist already or cannot be written.
+        CancelledError: `cancel` was set.
+    """
+    pairs = find_pairs(Path(gt_dir), Path(seg_dir), Path(images_dir) if images_dir else None)
+    target = _output(Path(out), overwrite) if out else None
+    rows: list[Row] = []
+    failed: list[dict[str, str]] = []
+    for done, pair in enumerate(pairs, 1):
+        if cancel is not None and cancel.is_set():
+            raise CancelledError("The evaluation was cancelled.")
+        try:
+            rows += _score_case(pair, open_pair(pair), tolerance_mm, spacing_order, iou)
+        except InputError as error:
+            failed.append({"case": pair.name, "reason": str(error)})
+        if on_case:
+            on_case(done, len(pairs), pair.name)
+    if not rows:
+        reason = f": {failed[0]['reason']}" if failed else ""
+        raise InputError(f"None of {len(pairs)} cases could be scored{reason}", "Check the files.")
+    summary = summarise(rows)
+    report = {
+        "cases": [_json_ready(asdict(row)) for row in rows],
+        "summary": [_json_ready(asdict(row)) for row in summary],
+        "mean": _json_ready(_overall(rows)),
+        "missing": [pair.name for pair in pairs if pair.found is None],
+        "failed": failed,
+        "tolerance_mm": tolerance_mm,
+        "spacing_order": spacing_order,
+    }
+    report["files"] = _write(target, rows, summary, report, overwrite) if target else []
+    return report
+
+
+def summarise(rows: Sequence[Row]) -> list[SummaryRow]:
+    """Return the means by modality and structure, best Dice first, and each modality's mean over its cases."""
+    summary = []
+    for modality in sorted({row.modality for row in rows}):
+        here = [row for row in rows if row.modality == modality and row.truth_voxels]
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in here:
+            groups.setdefault((row.structure, row.kind), []).append(row)
+        entries = [_summary(modality, structure, kind, group) for (structure, kind), group in groups.items()]
+        summary += sorted(entries, key=lambda entry: (-_number(entry.dsc), entry.structure))
+        for kind in ("semantic", "instance"):
+            cases = _case_means([row for row in here if row.kind == kind])
+            if cases:
+                summary.append(_summary(modality, "all", kind, cases))
+    return summary
+
+
+def _score_case(
+    pair: FilePair, case: CasePair, tolerance_mm: float, spacing_order: SpacingOrder, iou: float
+) -> list[Row]:
+    spacing = case.spacing[::-1] if spacing_order == "published" else case.spacing
+    notes = list(case.notes) + (["There is no result of this name."] if pair.found is None else [])
+    rows = []
+    for item in case.structures:
+        scores = _score(item, spacing, tolerance_mm, iou)
+        rows.append(
+            Row(
+                case=case.name,
+                modality=case.modality,
+                structure=item.name,
+                kind="instance" if item.instances else "semantic",
+                truth_voxels=int(np.count_nonzero(item.truth)),
+                found_voxels=int(np.count_nonzero(item.found)),
+                note=" ".join(notes),
+                **scores,
+            )
+        )
+    return rows
+
+
+def _score(item: StructurePair, spacing: Sequence[float], tolerance_mm: float, iou: float) -> dict[str, float]:
+    nothing = dict.fromkeys(("dsc", "nsd", "f1", "tp", "fp", "fn"), NOT_A_NUMBER)
+    if item.instances:
+        found = instance_scores(item.truth, item.found, iou)
+        return nothing | {key: found[key] for key in ("f1", "tp", "fp", "fn")} | {"dsc": found["dsc_tp"]}
+    if not item.truth.any():
+        return nothing
+    return nothing | {
+        "dsc": dice(item.truth, item.found),
+        "nsd": surface_dice(item.truth, item.found, spacing, tolerance_mm),
+    }
+
+
+def _case_means(rows: Sequence[Row]) -> list[Row]:
+    """Return one row a case with the means over its structures."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.case, []).append(row)
+    return [replace(group[0], structure="all", **_means(group)) for group in groups.values()]
+
+
+def _means(rows: Sequence[Row]) -> dict[str, float]:
+    return {key: mean([getattr(row, key) for row in rows]) for key in ("dsc", "nsd", "f1")}
+
+
+def _summary(modality: str, structure: str, kind: str, rows: Sequence[Row]) -> SummaryRow:
+    values = [row.dsc for row in rows if not math.isnan(row.dsc)]
+    deviation = float(np.std(values)) if values else NOT_A_NUMBER
+    cases = len({row.case for row in rows})
+    return SummaryRow(modality, structure, kind, cases, dsc_deviation=deviation, **_means(rows))
+
+
+def _overall(rows: Sequence[Row]) -> dict[str, float]:
+    semantic = _case_means([row for row in rows if row.kind == "semantic" and row.truth_voxels])
+    instance = _case_means([row for row in rows if row.kind == "instance" and row.truth_voxels])
+    return {
+        "dsc": mean([row.dsc for row in semantic]),
+        "nsd": mean([row.nsd for row in semantic]),
+        "f1": mean([row.f1 for row in instance]),
+        "dsc_tp": mean([row.dsc for row in instance]),
+    }
+
+
+def _number(value: float) -> float:
+    return -1.0 if math.isnan(value) else value
+
+
+def _json_ready(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON does not have, by null."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+
+
+def _output(folder: Path, overwrite: bool) -> Path:
+    existing = [name for name in _FILES if (folder / name).exists()]
+    if existing and not overwrite:
+        raise OutputError(
+            f"{folder / existing[0]} exists already.", "Choose another folder, or allow it to be overwritten."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).", "Choose another one.") from error
+    return folder
+
+
+def _write(
+    folder: Path, rows: Sequence[Row], summary: Sequence[SummaryRow], report: dict[str, Any], overwrite: bool
+) -> list[str]:
+    tables: tuple[tuple[str, type[Any], Sequence[Any]], ...] = (
+        ("cases.csv", Row, rows),
+        ("summary.csv", SummaryRow, summary),
+    )
+    for name, kind, entries in tables:
+        with replacing(folder / name, overwrite) as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(kind)])
+            writer.writeheader()
+            writer.writerows({key: _cell(value) for key, value in asdict(entry).items()} for entry in entries)
+    with replacing(folder / "summary.json", overwrite) as path:
+        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files = list(_FILES[:3])
+    try:
+        with replacing(folder / "figure.png", overwrite) as path:
+            draw_scores([(row.modality, row.structure, row.dsc, row.nsd) for row in rows if row.truth_voxels], path)
+        files.append("figure.png")
+    except MedalSError as error:
+        report["failed"].append({"case": "figure.png", "reason": str(error)})
+    return [str(folder / name) for name in files]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6f}"
+    return value

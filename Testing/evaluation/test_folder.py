@@ -1,0 +1,149 @@
+"""Evaluating folders: challenge npz, labelmaps and named segments, what is missing, and the files that are written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from MedalSLib.errors import InputError, OutputError
+from MedalSLib.evaluation.commands import evaluate, summary_table
+from MedalSLib.evaluation.metrics import instance_scores, semantic_scores
+
+SPACING_XYZ = (0.8, 0.9, 2.5)
+
+
+def organs(shift: int = 0) -> np.ndarray:
+    labels = np.zeros((16, 24, 24), np.uint8)
+    labels[3:12, 4 + shift : 14 + shift, 3:10] = 1
+    labels[4:13, 6:16, 13 + shift : 20 + shift] = 2
+    return labels
+
+
+def challenge(root: Path, cases: int = 2) -> tuple[Path, Path, Path]:
+    folders = tuple(root / name for name in ("images", "gts", "segs"))
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for index in range(cases):
+        name = f"CT_Toy_{index}.npz"
+        image = (organs() * 80 + 20).astype(np.uint8)
+        prompts = {"1": "Liver in abdominal CT", "2": "The spleen", "instance_label": 0}
+        np.savez(folders[0] / name, imgs=image, spacing=SPACING_XYZ, text_prompts=np.array(prompts, dtype=object))
+        np.savez(folders[1] / name, gts=organs(), spacing=SPACING_XYZ)
+        np.savez(folders[2] / name, segs=organs(shift=index + 1))
+    return folders  # type: ignore[return-value]  # three folders go in
+
+
+@pytest.mark.parametrize("order", ["correct", "published"])
+def test_challenge_cases_get_the_scores_of_the_metrics_under_published_names(tmp_path: Path, order: str) -> None:
+    images, gts, segs = challenge(tmp_path)
+    report = evaluate(gts, segs, images, spacing_order=order)
+    expected = semantic_scores(organs(), organs(1), [1, 2], SPACING_XYZ[::-1], spacing_order=order)
+    rows = {row["structure"]: row for row in report["cases"] if row["case"] == "CT_Toy_0"}
+    assert set(rows) == {"Liver", "Spleen"}
+    for name, label in (("Liver", 1), ("Spleen", 2)):
+        assert rows[name]["dsc"] == pytest.approx(expected[label]["dsc"])
+        assert rows[name]["nsd"] == pytest.approx(expected[label]["nsd"])
+        assert rows[name]["modality"] == "CT"
+    second = semantic_scores(organs(), organs(2), [1, 2], SPACING_XYZ[::-1], spacing_order=order)
+    means = [(expected["mean"][key] + second["mean"][key]) / 2 for key in ("dsc", "nsd")]
+    assert [report["mean"]["dsc"], report["mean"]["nsd"]] == pytest.approx(means)
+    overall = [row for row in report["summary"] if row["structure"] == "all"]
+    assert overall[0]["dsc"] == pytest.approx(means[0])
+
+
+def test_only_labels_that_were_asked_for_count(tmp_path: Path) -> None:
+    images, gts, segs = challenge(tmp_path, cases=1)
+    np.savez(
+        images / "CT_Toy_0.npz", imgs=organs(), spacing=SPACING_XYZ, text_prompts=np.array({"1": "Liver"}, dtype=object)
+    )
+    assert [row["structure"] for row in evaluate(gts, segs, images)["cases"]] == ["Liver"]
+
+
+def test_instances_are_scored_as_instances(tmp_path: Path) -> None:
+    images, gts, segs = challenge(tmp_path, cases=1)
+    prompts = {"1": "Liver tumor", "instance_label": 1}
+    np.savez(images / "CT_Toy_0.npz", imgs=organs(), spacing=SPACING_XYZ, text_prompts=np.array(prompts, dtype=object))
+    row = evaluate(gts, segs, images)["cases"][0]
+    expected = instance_scores(organs(), organs(1))
+    assert (row["kind"], row["f1"], row["dsc"]) == ("instance", expected["f1"], pytest.approx(expected["dsc_tp"]))
+    assert row["nsd"] is None
+
+
+def test_tables_and_a_figure_are_written_and_never_overwritten_unasked(tmp_path: Path) -> None:
+    images, gts, segs = challenge(tmp_path)
+    report = evaluate(gts, segs, images, tmp_path / "out")
+    assert sorted(Path(file).name for file in report["files"]) == [
+        "cases.csv",
+        "figure.png",
+        "summary.csv",
+        "summary.json",
+    ]
+    with (tmp_path / "out" / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert float(rows[0]["dsc"]) == pytest.approx(report["cases"][0]["dsc"], abs=1e-6)
+    assert rows[0]["f1"] == ""
+    assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["mean"] == report["mean"]
+    assert "Liver" in summary_table(report)
+    with pytest.raises(OutputError, match="exists already"):
+        evaluate(gts, segs, images, tmp_path / "out")
+    evaluate(gts, segs, images, tmp_path / "out", overwrite=True)
+
+
+def test_a_missing_result_counts_as_empty_and_a_damaged_one_is_reported(tmp_path: Path) -> None:
+    images, gts, segs = challenge(tmp_path, cases=3)
+    (segs / "CT_Toy_1.npz").unlink()
+    (segs / "CT_Toy_2.npz").write_bytes(b"nothing")
+    report = evaluate(gts, segs, images)
+    assert report["missing"] == ["CT_Toy_1"]
+    assert [entry["case"] for entry in report["failed"]] == ["CT_Toy_2"]
+    assert all(row["dsc"] == 0 for row in report["cases"] if row["case"] == "CT_Toy_1")
+
+
+def write_nifti(path: Path, labels_dhw: np.ndarray, flip: bool = False) -> None:
+    import nibabel
+
+    affine = np.diag([0.8, 0.9, 2.5, 1.0])
+    array = labels_dhw.transpose(2, 1, 0)
+    if flip:
+        array, affine = array[::-1], affine.copy()
+        affine[0, 0], affine[0, 3] = -0.8, 0.8 * (array.shape[0] - 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), path)
+
+
+def test_labelmaps_are_compared_by_value_whatever_way_they_are_stored(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "gt" / "one.nii.gz", organs())
+    write_nifti(tmp_path / "seg" / "one_seg.nii.gz", organs(), flip=True)
+    report = evaluate(tmp_path / "gt", tmp_path / "seg")
+    assert [row["structure"] for row in report["cases"]] == ["Label 1", "Label 2"]
+    assert all(row["dsc"] == 1.0 and row["nsd"] == pytest.approx(1.0) for row in report["cases"])
+
+
+def test_two_files_can_be_compared_and_a_folder_with_a_file_cannot(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", organs())
+    write_nifti(tmp_path / "b.nii.gz", organs(1))
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")["mean"]["dsc"] < 1
+    with pytest.raises(InputError):
+        evaluate(tmp_path, tmp_path / "b.nii.gz")
+    with pytest.raises(InputError):
+        evaluate(tmp_path / "gone", tmp_path / "b.nii.gz")
+
+
+def test_named_segments_are_matched_by_what_they_mean(tmp_path: Path) -> None:
+    from MedalSLib.volume import axial_grid, write_segmentation
+
+    grid = axial_grid(organs().shape, SPACING_XYZ[::-1])
+    masks = {"liver": organs() == 1, "spleen": organs() == 2}
+    for folder in ("gt", "seg"):
+        (tmp_path / folder).mkdir()
+    write_segmentation(tmp_path / "gt" / "CT_case.seg.nrrd", masks, grid)
+    turned = {"Spleen": masks["spleen"], "Liver": masks["liver"]}
+    write_segmentation(tmp_path / "seg" / "CT_case.seg.nrrd", turned, grid)
+    report = evaluate(tmp_path / "gt", tmp_path / "seg")
+    assert {row["structure"]: row["dsc"] for row in report["cases"]} == {"Liver": 1.0, "Spleen": 1.0}
