@@ -27,8 +27,6 @@ def matrixBetween(source: Any, target: Any) -> np.ndarray | None:
 
     Two nodes under the same transform have the same coordinates, whatever that transform does.
     """
-    if source.GetParentTransformNode() is target.GetParentTransformNode():
-        return np.eye(4)
     general = generalBetween(source, target)
     if not slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(general):
         return None

@@ -111,6 +111,7 @@ class TestWhatIsWritten:
         assert writer(given={"Liver": mine}).write("Liver", LIVER).segmentID == mine
         assert np.array_equal(slicerSays(segmentation, mine, ct), LIVER)
         assert segmentation.GetSegmentation().GetSegment(mine).GetName() == "my liver"
+        assert writer().write("Liver", SPLEEN).segmentID == mine  # it is known as the liver from now on
 
 
 class TestRunningAgain:
@@ -172,6 +173,14 @@ class TestOverlap:
         result = writer(overlap=Overlap.KEEP_OTHERS).write("Liver", LIVER).segmentID
         assert np.array_equal(slicerSays(segmentation, mine, ct), SPLEEN)
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER & ~SPLEEN)
+
+    def test_keep_others_leaves_an_overlap_that_was_there_before(self, segmentation, ct, writer):
+        from MedalSLib.slicer.writer import Overlap
+
+        result = writer().write("Liver", LIVER).segmentID
+        draw(segmentation, ct, "mine", SPLEEN)
+        writer(overlap=Overlap.KEEP_OTHERS).write("Liver", LIVER | SPLEEN)
+        assert np.array_equal(slicerSays(segmentation, result, ct), LIVER)
 
     def test_overwrite_takes_the_voxels_from_the_others(self, segmentation, ct, writer):
         from MedalSLib.slicer.writer import Overlap
@@ -239,6 +248,14 @@ class TestMasksOfTheEditor:
         editing.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments)
         result = writer().write("Liver", LIVER).segmentID
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER & ~SPLEEN)
+
+    def test_outside_all_segments_means_the_other_ones(self, segmentation, ct, writer, editing):
+        import slicer
+
+        first = writer().write("Liver", LIVER).segmentID
+        editing.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedOutsideAllSegments)
+        writer().write("Liver", SPLEEN)
+        assert np.array_equal(slicerSays(segmentation, first, ct), SPLEEN)
 
     def test_intensity_range(self, segmentation, ct, writer, editing):
         import slicer

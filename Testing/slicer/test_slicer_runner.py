@@ -356,6 +356,21 @@ class TestFaults:
         if which == "volume":
             assert segmentNames(mine) == ["mine"]
 
+    def test_nothing_more_is_written_once_the_segmentation_is_gone(self, runner, request_, mine, scene):
+        from MedalSLib.slicer.writer import Overlap
+
+        engine = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}, pause=0.02)
+        seen = []
+
+        def remove(written):
+            seen.append(written.structure)
+            if len(seen) == 3:  # both were streamed; this is the first of the final round
+                scene.RemoveNode(mine)
+
+        with pytest.raises(CancelledError, match="segmentation .* was removed"):
+            runner.run(engine, replace(request_, segmentationNode=mine, overlap=Overlap.KEEP_OTHERS), onWritten=remove)
+        assert seen == ["Liver", "Spleen", "Liver"]
+
     def test_the_volume_is_moved_in_mid_run(self, runner, request_, mine, ct, slicer_host):
         slicer_host.app.onProcessEvents = lambda: ct.SetOrigin(50, 0, 0)
         with pytest.raises(CancelledError, match="moved"):
