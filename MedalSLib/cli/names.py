@@ -48,7 +48,7 @@ def run_names(arguments: argparse.Namespace) -> int:
     if arguments.prefix:
         suggestions = suggest(arguments.prefix, modality, limit=arguments.limit or 10)
         if arguments.json:
-            print_json([vars(item) if hasattr(item, "__dict__") else _fields(item) for item in suggestions])
+            print_json([_fields(item) for item in suggestions])
         else:
             for item in suggestions:
                 meaning = "" if item.classes == (item.text,) else f"  = {', '.join(item.classes)}"
@@ -58,11 +58,14 @@ def run_names(arguments: argparse.Namespace) -> int:
     listed = listed[: arguments.limit] if arguments.limit else listed
     if arguments.json:
         print_json(
-            [{"name": s.name, "modality": s.modality, "kind": s.kind, "synonyms": list(s.synonyms)} for s in listed]
+            [
+                {"name": s.name, "modality": s.modality, "kinds": list(s.kinds), "synonyms": list(s.synonyms)}
+                for s in listed
+            ]
         )
     else:
-        for item in listed:
-            print(f"{item.modality:<11}{item.name}")
+        for known in listed:
+            print(f"{known.modality:<11}{known.name}")
     return 0
 
 

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
                 reports.append({"case": path.name, "skipped": True})
                 continue
             try:
-                check_output(target, overwrite=arguments.overwrite)
+                check_output(target, arguments.overwrite)
                 case = read_challenge(path)
                 labels, report = engine.predict(case, seed=arguments.seed, cancel=cancel)
                 write_challenge_result(target, labels, spacing=case.spacing, overwrite=arguments.overwrite)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from MedalSLib.engine.interface import Box, EngineInfo, SegmentationResult
-    from MedalSLib.volume import Grid
+    from MedalSLib.volume import Grid, SegmentInfo
 
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
@@ -65,14 +65,16 @@ def add_commands(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment one image; nothing is written unless everything worked."""
     from MedalSLib.engine import Options, open_engine
-    from MedalSLib.volume import check_output, read_image, write_segmentation
+    from MedalSLib.volume import check_output, check_segmentation_output, read_image, save_preview, write_segmentation
+    from MedalSLib.volume.windows import AS_IS
 
     for path in filter(None, (arguments.output, arguments.preview)):
-        check_output(path, overwrite=arguments.overwrite)
+        check_output(path, arguments.overwrite)
     if not arguments.text.strip() and arguments.masks is None:
         raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen", or give --masks.')
     begun = time.perf_counter()
     image = read_image(arguments.image, frame=arguments.frame)
+    check_segmentation_output(arguments.output, image, arguments.overwrite)
     note(f"{arguments.image.name}: {_describe(image.grid)}", arguments.quiet)
     for warning in image.warnings:
         note(f"note: {warning}", arguments.quiet)
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         policy=arguments.policy,
         seed=arguments.seed,
         instances=("*",) if arguments.instances else (),
-        windows=_parse_windows(arguments.window),
+        windows=_parse_windows(arguments.window) | ({"*": AS_IS.name} if image.windowed else {}),
     )
     engine_options = {}
     if arguments.api_key_file:
@@ -94,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         info = engine.info()
         note(f"model: {info.title} ({info.licence}) on {info.device}: {info.device_reason}", arguments.quiet)
-        modality = arguments.modality or image.modality
+        if not arguments.modality:
+            note(f"modality: {image.modality.modality}. {image.modality.reason}", arguments.quiet)
+        modality = arguments.modality or image.modality.modality
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
             for warning in session.warnings:
                 note(f"note: {warning}", arguments.quiet)
@@ -110,28 +114,26 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             finally:
                 bar.close()
-    written = _masks_to_write(result)
-    write_segmentation(arguments.output, written, image.grid, modality=result.report.modality, source=arguments.image,
-                       overwrite=arguments.overwrite)  # fmt: skip
+    written, infos = _to_write(result)
+    losses = write_segmentation(arguments.output, written, image.grid, infos, image, arguments.overwrite)
     if arguments.preview:
-        _draw(arguments, image, written, result)
+        save_preview(
+            arguments.preview, image.array_kji, image.grid, written, infos,
+            title=f"{arguments.image.name}: {info.title}", overwrite=arguments.overwrite,
+        )  # fmt: skip
+    for loss in losses:
+        note(f"note: {loss}", arguments.quiet)
     _tell(arguments, result, info, time.perf_counter() - begun)
     return 0
 
 
 def _read_masks(path: Path, grid: Grid) -> dict[str, np.ndarray]:
-    """Read the prompt masks onto the image's grid, by segment name."""
-    from MedalSLib.volume import read_segmentation, resample_mask, same_grid
+    """Read the prompt masks onto the image's grid, by segment name; empty segments say nothing."""
+    from MedalSLib.volume import read_segmentation
 
-    segmentation = read_segmentation(path)
-    if not segmentation.segments:
-        raise InputError(f"{path.name} has no segments.", "Give a segmentation with at least one segment.")
-    masks: dict[str, np.ndarray] = {}
-    for segment in segmentation.segments:
-        mask = segment.mask_kji
-        if not same_grid(segmentation.grid, grid):
-            mask = resample_mask(mask, segmentation.grid, grid)
-        masks[segment.name] = mask
+    masks = {name: mask for name, mask in read_segmentation(path).masks_on(grid).items() if mask.any()}
+    if not masks:
+        raise InputError(f"{path.name} has no segment with a voxel in it.", "Give a segmentation that is not empty.")
     return masks
 
 
@@ -140,13 +142,17 @@ def _parse_windows(entries: list[str]) -> dict[str, str]:
     for entry in entries:
         name, separator, window = entry.rpartition("=")
         if not separator:
-            raise InputError(f"--window {entry} is not understood.", "Write it as NAME=LEVEL/WIDTH, such as Liver=60/150.")
+            raise InputError(
+                f"--window {entry} is not understood.", "Write it as NAME=LEVEL/WIDTH, such as Liver=60/150."
+            )
         windows[name.strip()] = window.strip()
     return windows
 
 
 def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box | None:
     """Read a region of interest as index bounds."""
+    import numpy as np
+
     if indices and millimetres:
         raise InputError("Both --roi and --roi-mm were given.", "Give one of them.")
     text = indices or millimetres
@@ -159,35 +165,35 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box 
         raise InputError(f"The region '{text}' is not understood.", "Write it as 0:100,20:80,5:40.") from error
     if indices:
         return (int(a0), int(a1)), (int(b0), int(b1)), (int(c0), int(c1))
-    return grid.box_from_ras(((a0, a1), (b0, b1), (c0, c1)))
+    corners = np.array([(r, a, s) for r in (a0, a1) for a in (b0, b1) for s in (c0, c1)])
+    index = grid.ras_to_index(corners)
+    low, high = np.floor(index.min(axis=0)).astype(int), np.ceil(index.max(axis=0)).astype(int) + 1
+    i, j, k = zip(low.tolist(), high.tolist(), strict=True)
+    return i, j, k
 
 
-def _masks_to_write(result: SegmentationResult) -> dict[str, np.ndarray]:
-    """The masks of the result, with a structure's instances in place of it where they were asked for."""
+def _to_write(result: SegmentationResult) -> tuple[dict[str, np.ndarray], dict[str, SegmentInfo]]:
+    """The masks to write with colours and codes; instances in place of their structure where they were asked for."""
+    from MedalSLib.vocabulary import structure
+    from MedalSLib.volume import SegmentInfo
+
     written: dict[str, np.ndarray] = {}
+    infos: dict[str, SegmentInfo] = {}
     for name, mask in result.masks.items():
+        info = SegmentInfo.of(structure(f"{result.report.modality}_{name}"))
         instances = result.instances.get(name)
-        if instances is None or not instances.any():
-            written[name] = mask
-            continue
-        for label in range(1, int(instances.max()) + 1):
-            written[f"{name} {label}"] = instances == label
-    return written
+        parts = {name: mask}
+        if instances is not None and instances.any():
+            parts = {f"{name} {label}": instances == label for label in range(1, int(instances.max()) + 1)}
+        written |= parts
+        infos |= dict.fromkeys(parts, info)
+    return written, infos
 
 
 def _describe(grid: Grid) -> str:
     sizes = " x ".join(str(size) for size in reversed(grid.shape_kji))
     spacing = " x ".join(f"{value:.2f}" for value in reversed(grid.spacing_kji))
     return f"{sizes} voxels of {spacing} mm"
-
-
-def _draw(arguments: argparse.Namespace, image, written, result: SegmentationResult) -> None:  # type: ignore[no-untyped-def]
-    from MedalSLib.volume import save_preview
-
-    save_preview(
-        arguments.preview, image.array_kji, image.grid, written, modality=result.report.modality,
-        overwrite=arguments.overwrite,
-    )  # fmt: skip
 
 
 def _tell(arguments: argparse.Namespace, result: SegmentationResult, info: EngineInfo, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The challenge's cases with the published policy: sizes, stages and labels as the published implementation has them."""
+"""The challenge's cases with the published policy: sizes, stages and labels as the published implementation's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from MedalSLib.engine.device import choose_device
-from MedalSLib.engine.stages import ModelStages
-from MedalSLib.errors import InputError, ModelError, PromptError
+from MedalSLib.errors import InputError, PromptError
 from MedalSLib.vocabulary import MODALITIES, resolve, structure, text_for
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class ChallengeEngine:
 
         self._device = choose_device(device)
         self._model: Model = open_model(model, device=self._device.name)
-        self._stages = ModelStages(self._model)
 
     def predict(
         self, case: ChallengeCase, seed: int = 0, cancel: threading.Event | None = None
@@ -71,6 +69,7 @@ class ChallengeEngine:
             PromptError: No text names anything this model knows.
             CancelledError: `cancel` was set.
         """
+        from MedalSLib.inference.models import stage_specs
         from MedalSLib.inference.postprocessing import filter_applies, split_instances
         from MedalSLib.inference.regions import challenge_spacing
         from MedalSLib.inference.two_stage import segment_published
@@ -95,7 +94,7 @@ class ChallengeEngine:
             run,
             instance=instance,
             filtered=filtered,
-            specs=self._specs(),
+            specs=stage_specs(self._model),
         )
         labelmap = split_instances(result.labelmap > 0)[0] if instance else result.labelmap
         return labelmap.astype(np.uint16), {
@@ -136,14 +135,6 @@ class ChallengeEngine:
             )
         return sorted(targets, key=lambda target: target.key), unknown
 
-    def _specs(self) -> tuple[Any, Any]:
-        first, second = self._stages.stage_spec(1), self._stages.stage_spec(2)
-        if first is None or second is None:
-            raise ModelError(
-                f"The model '{self._model.manifest.name}' does not have both stages.", "Use a model with two stages."
-            )
-        return first, second
-
     def _run(
         self,
         call: StageCall,
@@ -161,7 +152,7 @@ class ChallengeEngine:
         image_hwd = np.ascontiguousarray(call.image_dhw.transpose(1, 2, 0), dtype=np.float32)
         keys = [target.key for target in targets]
         outcome = run_stage(
-            self._stages.network(call.spec.stage),
+            self._model.network(str(call.spec.stage)),
             queries,
             image_hwd,
             plan(image_hwd.shape, call.spacing_hwd, keys, call.spec),

@@ -18,15 +18,11 @@ def check_image(array_kji: np.ndarray) -> np.ndarray:
     """
     array = np.asarray(array_kji)
     if array.ndim != 3:
-        remedy = (
-            "Choose one frame of it (--frame N on the command line)." if array.ndim == 4 else "Open a 3-D image."
-        )
+        remedy = "Choose one frame of it (--frame N on the command line)." if array.ndim == 4 else "Open a 3-D image."
         raise InputError(f"The image has {array.ndim} dimensions instead of 3.", remedy)
     if array.size == 0:
         raise InputError("The image has no voxels.", "Open another image.")
-    if array.dtype == bool or not (
-        np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
-    ):
+    if array.dtype == bool or not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise InputError(
             f"The image's voxels are of the type {array.dtype}, not scalar intensities.",
             "Open the image itself, not a mask or a colour picture.",

@@ -135,9 +135,9 @@ class Report:
 class Masks(dict[str, np.ndarray]):
     """Boolean masks (K, J, I) by canonical published name; a name as the user typed it finds its mask too."""
 
-    def __init__(self, masks: Mapping[str, np.ndarray] = {}, typed: Mapping[str, str] = {}) -> None:  # noqa: B006
-        super().__init__(masks)
-        self._typed = {phrase.casefold(): name for phrase, name in typed.items()}
+    def __init__(self, masks: Mapping[str, np.ndarray] | None = None, typed: Mapping[str, str] | None = None) -> None:
+        super().__init__(masks or {})
+        self._typed = {phrase.casefold(): name for phrase, name in (typed or {}).items()}
 
     def __missing__(self, key: str) -> np.ndarray:
         name = self._typed.get(key.casefold())

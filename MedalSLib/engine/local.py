@@ -12,7 +12,7 @@ from MedalSLib.engine.checks import check_image
 from MedalSLib.engine.device import Device, choose_device
 from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.engine.session import LocalSession
-from MedalSLib.errors import InputError
+from MedalSLib.vocabulary import normalize_modality
 from MedalSLib.volume import Grid, guess_modality
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class LocalEngine:
 
         self.model: Model = open_model(model, device=self.device.name)
         self.memory_limit_mb = memory_limit_mb
+        self.seconds_per_run: float | None = None
         self._sessions: list[LocalSession] = []
 
     def info(self) -> EngineInfo:
@@ -73,11 +74,17 @@ class LocalEngine:
         self._sessions.append(session)
         return session
 
+    def learn_speed(self, seconds: float, runs: int) -> None:
+        """Remember how long a run of a network takes on this device, for estimates."""
+        if runs:
+            self.seconds_per_run = seconds / runs
+
     def close(self) -> None:
         """Close the sessions and free the model."""
         for session in self._sessions:
             session.close()
         self._sessions.clear()
+        self.model.close()
         if self.device.name.startswith("cuda"):
             import torch
 
@@ -94,14 +101,7 @@ class LocalEngine:
 
 def _modality(array: np.ndarray, wanted: str | None) -> tuple[str, tuple[str, ...]]:
     """The modality to use, and the sentence that says so if it was guessed."""
-    from MedalSLib.vocabulary import normalize_modality
-
     if wanted:
-        known = normalize_modality(wanted)
-        if known is None:
-            raise InputError(f"'{wanted}' is no modality.", "Use CT, MRI, US, PET or Microscopy.")
-        return known, ()
+        return normalize_modality(wanted), ()
     guess = guess_modality(array)
-    if guess.modality is None:
-        raise InputError(f"The modality is not known: {guess.reason}", "Say it: CT, MRI, US, PET or Microscopy.")
-    return guess.modality, (f"Taken for {guess.modality}: {guess.reason} Correct it if that is wrong.",)
+    return guess.modality, (f"Taken for {guess.modality}: {guess.reason} Say it if that is wrong.",)

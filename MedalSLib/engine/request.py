@@ -9,7 +9,7 @@ import numpy as np
 
 from MedalSLib.engine.interface import Box
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.vocabulary import Structure, resolve, structure
+from MedalSLib.vocabulary import Resolution, Structure, resolve, structure
 from MedalSLib.volume import Grid
 
 
@@ -97,10 +97,10 @@ def understand(
     )
 
 
-def _resolve(text: str, modality: str) -> list:  # type: ignore[type-arg]
+def _resolve(text: str, modality: str) -> list[Resolution]:
     resolutions = resolve(text, modality)
     if not resolutions:
-        raise PromptError("An empty text names nothing.", 'Type at least one name, such as "liver".')
+        raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     unknown = [item for item in resolutions if not item.classes]
     if unknown:
         parts = []

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from MedalSLib.inference.segment import VolumeResult
     from MedalSLib.vocabulary import Structure
 
-_LABELMAP_LIMIT = 255
-
 
 class LocalSession:
     """One image on a `LocalEngine` (see `Session` for the contract).
@@ -103,7 +101,7 @@ class LocalSession:
         memory = max(cost.memory_mb for cost in costs)
         free = self._engine.memory_limit_mb or free_memory_mb(self._engine.device.name)
         patches = sum(cost.patches for cost in costs)
-        speed = self._engine.seconds_per_patch
+        speed = self._engine.seconds_per_run
         return Estimate(
             seconds=None if speed is None else patches * speed,
             memory_mb=memory,
@@ -181,18 +179,18 @@ class LocalSession:
             if cancel is not None and cancel.is_set():
                 raise CancelledError
             results[window] = self._run_group(number, window, members, request, options, meter, cancel)
-            self._engine.learn_speed(results[window])
+            spent = sum(value for stage, value in results[window].seconds.items() if stage.startswith("stage"))
+            self._engine.learn_speed(spent, results[window].runs)
             if on_structure is not None:
                 for item in members:
                     on_structure(item.name, self._to_kji(results[window].masks[item.key]))
         merged = merge_results(list(results.values()), request.structures)
         seconds = {name: round(value, 3) for name, value in merged.seconds.items()}
         masks = {item.name: self._to_kji(merged.masks[item.key]) for item in request.structures}
-        dtype = np.uint8 if len(request.structures) <= _LABELMAP_LIMIT else np.uint16
         windows = {item.key: window for window, members in groups.items() for item in members}
         result = SegmentationResult(
             masks=Masks(masks, request.typed),
-            labelmap=self._to_kji(merged.labelmap.astype(dtype, copy=False)),
+            labelmap=self._to_kji(merged.labelmap),
             names=request.names,
             report=Report(
                 model=f"{self._engine.model.manifest.name} {self._engine.model.manifest.version}",
@@ -234,7 +232,7 @@ class LocalSession:
         model = self._engine.model
         wanted = set(options.instances)
         every = "*" in wanted
-        box = None if request.box is None else self._frame.box_to_network(request.box)
+        locked = self._to_dhw(request.locked, members)
         return segment_volume(
             model,
             self._image(window),
@@ -242,8 +240,9 @@ class LocalSession:
             members,
             model.encode([(text_for(item), item.modality) for item in members]),
             masks_dhw=self._to_dhw(request.masks, members),
-            locked_dhw=self._to_dhw(request.locked, members),
-            roi_dhw=box,
+            locked_dhw=locked,
+            roi_dhw=None if request.box is None else _bounds(self._frame.box_to_network(request.box)),
+            region_dhw=_edited(locked) if options.mode == "refine" else None,
             options=RunOptions(
                 mode=options.mode,
                 policy=options.policy,
@@ -253,6 +252,7 @@ class LocalSession:
                 instances=tuple(
                     item.key for item in members if item.name in wanted or (every and item.kind == "instance")
                 ),
+                memory_limit_mb=self._engine.memory_limit_mb,
             ),
             compute=Compute(device=self._engine.device.name),
             hooks=Hooks(
@@ -291,6 +291,22 @@ class LocalSession:
         return reports
 
 
+def _bounds(slices_dhw: Sequence[slice]) -> Box:
+    d, h, w = ((part.start, part.stop) for part in slices_dhw)
+    return d, h, w
+
+
+def _edited(locked_dhw: Mapping[str, np.ndarray]) -> Box | None:
+    """Bounds (D, H, W) of everything the user painted or erased, None if that is nothing."""
+    from MedalSLib.inference.regions import bounding_box
+
+    boxes = [box for mask in locked_dhw.values() if (box := bounding_box(mask)) is not None]
+    if not boxes:
+        return None
+    d, h, w = ((min(box[axis][0] for box in boxes), max(box[axis][1] for box in boxes)) for axis in range(3))
+    return d, h, w
+
+
 def _stage_words(group: int, stage: str) -> str:
     return stage if group == 0 else f"{stage}, window {group + 1}"
 
@@ -300,6 +316,6 @@ def _shares(groups: Sequence[Window], options: Options) -> dict[str, float]:
     stages = {"stage 1": 1.0} if options.stages == "first" else {"stage 1": 1.0, "stage 2": 2.5}
     if options.mode == "refine":
         stages = {"stage 2": 1.0}
-    return {
-        _stage_words(number, stage): share for number in range(len(groups)) for stage, share in stages.items()
-    } | {"finishing": 0.05}
+    return {_stage_words(number, stage): share for number in range(len(groups)) for stage, share in stages.items()} | {
+        "finishing": 0.05
+    }

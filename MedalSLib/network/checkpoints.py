@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 from torch import Tensor
 
 from MedalSLib.errors import ModelError
@@ -22,6 +23,8 @@ _TWIN_NAMES = {"0": ".conv.", "1": ".norm."}
 _HEADS = "mid_mask_embed_proj."
 _PATCH = re.compile(r"crop_size_(\d+)_(\d+)_(\d+)")
 _SHOWN = 4
+_SAFE_LOADER = (2, 6)
+"""First PyTorch whose `weights_only` has no known way around it (CVE-2025-32434)."""
 _LOADING = threading.Lock()  # torch keeps its allow-list for the whole process
 
 
@@ -65,6 +68,11 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError(f"The checkpoint {path} does not exist.", "Check the path, or install the model again.")
+    if Version(torch.__version__).release < _SAFE_LOADER:
+        raise ModelError(
+            f"The checkpoint {path.name} cannot be read safely with PyTorch {torch.__version__}.",
+            "Install PyTorch 2.6 or newer; models in the safetensors format work with older ones.",
+        )
     try:
         with _LOADING, torch.serialization.safe_globals(_step_types()):
             content = torch.load(path, map_location="cpu", weights_only=True)

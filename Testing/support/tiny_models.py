@@ -17,14 +17,27 @@ CLASSES = ("CT_Liver", "CT_Left kidney", "MRI_Liver")
 
 
 def write_tiny_model(
-    folder: Path, name: str = "tiny", classes: tuple[str, ...] = CLASSES, patch: tuple[int, int, int] = (32, 32, 64)
+    folder: Path,
+    name: str = "tiny",
+    classes: tuple[str, ...] = CLASSES,
+    patch: tuple[int, int, int] = (32, 32, 64),
+    contrast: float = 1.0,
 ) -> Manifest:
-    """Write a two-stage model with a compact text encoder and random (seeded) weights of a few hundred kilobytes."""
+    """Write a two-stage model with a compact text encoder and random (seeded) weights of a few hundred kilobytes.
+
+    Random weights are never sure of anything, so at a `contrast` of 1 every structure is absent.  Another contrast
+    scales the mask embeddings and shifts the voxel embeddings, so that about half of the voxels are in.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stages = []
     for stage, spacing in (("1", (1.5, 1.5, 3.0)), ("2", (1.0, 1.0, 1.0))):
         torch.manual_seed(int(stage))
         network = MedalS(MedalSConfig.small(patch, widths=(4, 4, 8, 8, 8, 8), query_dim=16, layers=1))
+        if contrast != 1.0:
+            with torch.no_grad():
+                network.mask_embed_proj[-2].weight *= contrast
+                norms = [part for part in network.fusion_conv.modules() if isinstance(part, torch.nn.InstanceNorm3d)]
+                norms[-1].bias -= 1.0
         file = f"stage{stage}.safetensors"
         checksum = save_weights(folder / file, network, classes, "nothing: random weights", "CC0-1.0")
         stages.append(StageManifest(stage, spacing, patch, file, checksum, network.config.to_dict()))
