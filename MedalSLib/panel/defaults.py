@@ -1,0 +1,44 @@
+"""Which volume and segmentation a user most likely means, from what is shown and edited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from MedalSLib.slicer.volumes import whyUnusable
+
+
+def likelyVolume(scene: Any) -> Any:
+    """Return the volume that is shown in the slice views, else the first one that can be segmented; None if none."""
+    for node in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+        for identifier in (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID()):
+            volume = scene.GetNodeByID(identifier) if identifier else None
+            if volume is not None and not whyUnusable(volume)[0]:
+                return volume
+    usable = (node for node in _nodes(scene, "vtkMRMLScalarVolumeNode") if not whyUnusable(node)[0])
+    return next(usable, None)
+
+
+def likelySegmentation(scene: Any, volume: Any) -> Any:
+    """Return the segmentation of a volume that is in the Segment Editor, else one drawn on it; None for a new one."""
+    if volume is None:
+        return None
+    for editor in _nodes(scene, "vtkMRMLSegmentEditorNode"):
+        node = editor.GetSegmentationNode()
+        if node is not None and belongsTo(node, volume):
+            return node
+    drawn = (node for node in _nodes(scene, "vtkMRMLSegmentationNode") if _referenceOf(node) is volume)
+    return next(drawn, None)
+
+
+def belongsTo(segmentation: Any, volume: Any) -> bool:
+    """Whether a segmentation was drawn on a volume, or on none yet."""
+    reference = _referenceOf(segmentation)
+    return reference is None or reference is volume
+
+
+def _referenceOf(segmentation: Any) -> Any:
+    return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
+
+
+def _nodes(scene: Any, kind: str) -> list[Any]:
+    return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]

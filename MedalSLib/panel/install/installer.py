@@ -1,0 +1,160 @@
+"""Puts what the local engine needs into 3D Slicer's Python: torch through the PyTorch extension, then the rest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from MedalSLib.errors import MedalSError, ResourceError
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.install import packages
+from MedalSLib.panel.install.failures import explain
+
+EXTENSION = "PyTorch"
+Need = Literal["", "restart"]
+
+
+class Host(Protocol):
+    """What the installer asks of 3D Slicer; `install.slicer_host.SlicerHost` does it."""
+
+    def extensionInstalled(self, name: str) -> bool:
+        """Whether an extension is installed (it is usable after a restart)."""
+        ...
+
+    def installExtension(self, name: str) -> bool:
+        """Install an extension from the server; whether that worked."""
+        ...
+
+    def extensionUsable(self) -> bool:
+        """Whether the PyTorch extension can be imported now."""
+        ...
+
+    def installTorch(self, requirement: str) -> None:
+        """Install torch through the PyTorch extension; raises if that fails."""
+        ...
+
+    def installPackages(self, requirements: Sequence[str], constraints: Path, log: Callable[[str], None]) -> None:
+        """Install packages under constraints, wheels only; raises if that fails."""
+        ...
+
+    def version(self, name: str) -> str:
+        """Return the version of an installed package, empty if it is not installed."""
+        ...
+
+    def torchVersion(self) -> str:
+        """Return torch's version, "?" for a broken one, empty if it is not installed."""
+        ...
+
+    def loaded(self, name: str) -> bool:
+        """Whether a package is imported already, so that another version of it needs a restart."""
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the installation.
+
+    Attributes:
+        text: What is done, for the progress line.
+        share: Share of the whole that is done when it begins, 0..1.
+    """
+
+    text: str
+    share: float
+
+
+class Installer:
+    """Does the installation in steps; each can be repeated, and what is there already is left alone.
+
+    Args:
+        host: 3D Slicer.
+        onStep: Told before each step.
+        onLog: Gets the installers' output.
+    """
+
+    def __init__(self, host: Host, onStep: Callable[[Step], None], onLog: Callable[[str], None]) -> None:
+        self._host = host
+        self._onStep = onStep
+        self._onLog = onLog
+        self._log: list[str] = []
+
+    def install(self) -> Need:
+        """Install everything that is missing.
+
+        Returns:
+            "restart" if 3D Slicer has to be restarted to go on or to use what was installed, else "".
+
+        Raises:
+            MedalSError: A step failed; says why and what to do.  Steps that were done stay done.
+        """
+        before = packages.ownVersions(self._host.version)
+        if self._host.torchVersion() in ("", "?"):
+            if not self._host.extensionUsable():
+                return self._extension()
+            self._step(Step(_("Installing PyTorch (the longest step, several minutes) …"), 0.1))
+            self._do(lambda: self._host.installTorch(packages.TORCH))
+            if self._host.torchVersion() in ("", "?"):
+                raise ResourceError(
+                    _("PyTorch is still not there after its installation."),
+                    _("Open the PyTorch Utils module, uninstall PyTorch, restart 3D Slicer and try again."),
+                )
+        wanted = packages.missing(packages.requirements(), self._host.version)
+        if wanted:
+            self._step(Step(_("Installing {count} packages …").format(count=len(wanted)), 0.7))
+            self._packages(wanted)
+        self._step(Step(_("Checking what was installed …"), 0.95))
+        self._check(before)
+        return "restart" if any(self._host.loaded(name) for name in packages.names(wanted)) else ""
+
+    def _extension(self) -> Need:
+        if not self._host.extensionInstalled(EXTENSION):
+            self._step(Step(_("Installing the PyTorch extension …"), 0.05))
+            if not self._host.installExtension(EXTENSION):
+                raise ResourceError(
+                    _("The PyTorch extension could not be installed."),
+                    _("Install “PyTorch” with the Extensions Manager, restart 3D Slicer and press Install again."),
+                )
+        return "restart"
+
+    def _packages(self, wanted: Sequence[str]) -> None:
+        own = packages.ownVersions(self._host.version)
+        with tempfile.TemporaryDirectory(prefix="medals-") as folder:
+            path = Path(folder) / "constraints.txt"
+            path.write_text("\n".join(packages.constraints(own)) + "\n", encoding="utf-8")
+            self._do(lambda: self._host.installPackages(wanted, path, self._logged))
+
+    def _check(self, before: dict[str, str]) -> None:
+        left = packages.missing(packages.requirements(), self._host.version)
+        if left:
+            raise ResourceError(
+                _("These packages are still missing: {names}.").format(names=", ".join(packages.names(left))),
+                _("Restart 3D Slicer and press Install again."),
+            )
+        after = packages.ownVersions(self._host.version)
+        changed = [f"{name} {was} → {after.get(name) or '-'}" for name, was in before.items() if after.get(name) != was]
+        changed = [text for text in changed if not text.startswith(("torch ", "torchvision "))]
+        if changed:
+            raise ResourceError(
+                _("The installation changed packages of 3D Slicer: {changes}.").format(changes="; ".join(changed)),
+                _("Restart 3D Slicer; if another module fails then, install 3D Slicer again and tell us."),
+            )
+
+    def _do(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except MedalSError:
+            raise
+        except Exception as error:
+            said = "\n".join([*self._log[-40:], str(error), str(getattr(error, "stderr", "") or "")])
+            raise explain(said) from error
+
+    def _logged(self, line: str) -> None:
+        self._log.append(line)
+        self._onLog(line)
+
+    def _step(self, step: Step) -> None:
+        self._logged(step.text)
+        self._onStep(step)

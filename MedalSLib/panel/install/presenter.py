@@ -1,0 +1,182 @@
+"""The Install page's presenter: checks, one button, restart and resume, diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from MedalSLib.errors import MedalSError
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.install import packages
+from MedalSLib.panel.install.diagnostics import diagnostics
+from MedalSLib.panel.install.installer import Host, Installer, Step
+from MedalSLib.panel.install.preflight import Check, canInstall, preflight
+from MedalSLib.panel.install.system import SystemFacts
+from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.messages import Message, messageOf
+from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.signal import Signal
+
+
+class InstallHost(Host, Protocol):
+    """3D Slicer, with the button for a restart."""
+
+    def restart(self) -> None:
+        """Restart the application; the user is asked about unsaved data by it."""
+        ...
+
+
+class InstallPresenter:
+    """Nothing is looked at before `check`, and nothing is installed before `install`.
+
+    Args:
+        host: 3D Slicer.
+        settings: Keeps what goes on after a restart.
+        gatherFacts: Gathers the facts about this computer; may take seconds.
+        jobs: Gathers them beside the interface.
+        pump: Lets the application show each step: pip has to run on the main thread.
+        engineWords: Returns the engine in words, for the diagnostics.
+
+    Attributes:
+        changed: Emitted when anything below changed.
+        checks: The checks, empty before the first `check`.
+        busy: Whether checks or an installation are going on.
+        fraction: Share of the installation that is done, 0..1.
+        message: What was said last.
+        log: What the installers said.
+        needsRestart: Whether a restart is due.
+    """
+
+    def __init__(
+        self,
+        host: InstallHost,
+        settings: Settings,
+        gatherFacts: Callable[[], SystemFacts],
+        jobs: Jobs,
+        pump: Callable[[], None] = lambda: None,
+        engineWords: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._gather = gatherFacts
+        self._jobs = jobs
+        self._pump = pump
+        self._engineWords = engineWords
+        self._facts: SystemFacts | None = None
+        self.changed = Signal()
+        self.checks: tuple[Check, ...] = ()
+        self.busy = False
+        self.fraction = 0.0
+        self.message = Message()
+        self.log: list[str] = []
+        self.needsRestart = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether an installation waits to go on after the restart that it asked for."""
+        return bool(self._settings.pendingInstall) and not self.needsRestart
+
+    @property
+    def isInstalled(self) -> bool:
+        """Whether everything that the local engine needs is there."""
+        torch = self._host.torchVersion()
+        return torch not in ("", "?") and not packages.missing(packages.requirements(), self._host.version)
+
+    @property
+    def status(self) -> str:
+        """What is installed, in one sentence."""
+        if self.needsRestart:
+            return _("Restart 3D Slicer to go on.")
+        if self.isInstalled:
+            return _("Everything for running on this computer is installed.")
+        if self.pending:
+            return _("The installation is not finished: press Continue.")
+        return _("Running on this computer needs an installation. Using a server needs none.")
+
+    @property
+    def canInstall(self) -> bool:
+        """Whether the button may be pressed."""
+        return not self.busy and not self.needsRestart and not self.isInstalled and canInstall(self.checks)
+
+    def check(self) -> None:
+        """Look at this computer."""
+        if self.busy:
+            return
+        self._begin(_("Looking at this computer …"))
+        try:
+            self._look()
+            self.message = Message()
+        except Exception as error:
+            self.message = messageOf(error)
+        finally:
+            self._end()
+
+    def install(self) -> None:
+        """Check, then install everything that is missing; called by the button only."""
+        if self.busy or self.needsRestart:
+            return
+        self._begin(_("Looking at this computer …"))
+        try:
+            self._look()
+            failed = [check for check in self.checks if check.state == "failed"]
+            if failed:
+                self.message = Message(f"{failed[0].name}: {failed[0].text}", "error")
+                return
+            self._settings.pendingInstall = "local"
+            need = Installer(self._host, self._stepped, self._logged).install()
+            self.needsRestart = need == "restart"
+            if self.isInstalled:
+                self._settings.pendingInstall = ""
+                self.message = Message(_("Medal S is ready to run on this computer."), "success")
+            if self.needsRestart:
+                self.message = Message(_("Restart 3D Slicer; the installation goes on from here."), "warning")
+                if self.isInstalled:
+                    self.message = Message(_("Installed. Restart 3D Slicer to use it."), "success")
+            self._look()
+        except MedalSError as error:
+            self._logged(str(error))
+            self.message = messageOf(error)
+        except Exception as error:
+            self.message = messageOf(error)
+        finally:
+            self._end()
+
+    def restart(self) -> None:
+        """Restart the application."""
+        self._host.restart()
+
+    def dismiss(self) -> None:
+        """Do not go on with an installation that was begun."""
+        self._settings.pendingInstall = ""
+        self.changed.emit()
+
+    def diagnostics(self) -> str:
+        """Return the text for the clipboard."""
+        if self._facts is None:
+            self.check()
+        if self._facts is None:
+            return self.message.text
+        return diagnostics(self._facts, self.checks, self._engineWords(), self.log)
+
+    def _look(self) -> None:
+        self._facts = self._jobs.run(lambda _send: self._gather())
+        self.checks = preflight(self._facts)
+
+    def _stepped(self, step: Step) -> None:
+        self.fraction = step.share
+        self.message = Message(step.text)
+        self.changed.emit()
+        self._pump()
+
+    def _logged(self, line: str) -> None:
+        self.log.append(line)
+        self._pump()
+
+    def _begin(self, text: str) -> None:
+        self.busy, self.fraction = True, 0.0
+        self.message = Message(text)
+        self.changed.emit()
+
+    def _end(self) -> None:
+        self.busy, self.fraction = False, 0.0
+        self.changed.emit()

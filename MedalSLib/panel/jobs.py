@@ -1,0 +1,49 @@
+"""Work that takes longer than a blink, done beside the interface: opening an engine, fetching a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
+
+Result = TypeVar("Result")
+Send = Callable[[Any], None]
+
+
+class Jobs(Protocol):
+    """Runs a piece of work and returns its result, while the application goes on."""
+
+    def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = ...) -> Result:
+        """Do the work; what it sends comes to `onEvent` on the main thread; what it raises is raised here."""
+        ...
+
+
+class BackgroundJobs:
+    """Work on a thread of its own, waited for in a way that lets both sides run (see `slicer.background`).
+
+    Args:
+        pump: Lets the application process its events.
+        poll: Seconds between two rounds.
+    """
+
+    def __init__(self, pump: Pump, poll: float = POLL_SECONDS) -> None:
+        self._pump = pump
+        self._poll = poll
+        self._worker = Worker()
+
+    def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = lambda _event: None) -> Result:
+        """Do the work; see `Jobs.run`."""
+        return self._worker.submit(work).drive(self._pump, onEvent, poll=self._poll)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._worker.close()
+
+
+class DirectJobs:
+    """Does the work at once, on this thread: for tests and for scripts."""
+
+    def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = lambda _event: None) -> Result:
+        """Do the work; see `Jobs.run`."""
+        return work(onEvent)

@@ -1,0 +1,92 @@
+"""All presenters of the panel, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from MedalSLib.panel.chips import Model
+from MedalSLib.panel.consent import ConsentPresenter
+from MedalSLib.panel.engines import EnginePresenter, Factory
+from MedalSLib.panel.install.presenter import InstallHost, InstallPresenter
+from MedalSLib.panel.install.system import SystemFacts
+from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.models import ModelsPresenter, Registry
+from MedalSLib.panel.prompt import PromptPresenter
+from MedalSLib.panel.run import RunPresenter
+from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.signal import Signal
+from MedalSLib.panel.spatial import SpatialPresenter
+from MedalSLib.panel.workspace import VolumeFacts, Workspace
+
+
+class PanelModel:
+    """Builds the presenters and lets them hear of each other.
+
+    Args:
+        workspace: The application.
+        settings: What belongs to this computer.
+        jobs: Work beside the interface.
+        pump: Lets the application process its events.
+        registry: The registry of models.
+        factories: How engines are opened.
+        installHost: Where packages are installed.
+        gatherFacts: Gathers facts about this computer.
+
+    Attributes:
+        volumeChanged: Emitted with the chosen volume's facts when they were read again.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: Settings,
+        jobs: Jobs,
+        pump: Callable[[], None],
+        registry: Callable[[], Registry],
+        factories: Mapping[str, Factory],
+        installHost: InstallHost,
+        gatherFacts: Callable[[], SystemFacts],
+    ) -> None:
+        self.workspace = workspace
+        self.volumeChanged = Signal()
+        self.volume: VolumeFacts | None = None
+        self.prompt = PromptPresenter(workspace.state)
+        self.spatial = SpatialPresenter(workspace)
+        self.consent = ConsentPresenter(settings)
+        self.engines = EnginePresenter(workspace.state, settings, factories, jobs, workspace.forget)
+        self.models = ModelsPresenter(registry, lambda: self.engines.model, self._chooseModel, jobs)
+        self.run = RunPresenter(workspace, self.prompt, self.spatial, self.engines, self.consent)
+        self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self.engines.changed.connect(self._useModel)
+        self.models.changed.connect(self._useModel)
+
+    def refresh(self) -> None:
+        """Read volume and segments again: another one was chosen, or the scene changed."""
+        self.volume = self.workspace.volume()
+        usable = self.volume is not None and not self.volume.problem
+        self.prompt.detect(self.volume.modality if usable and self.volume is not None else "")
+        self.spatial.refresh(self.prompt.modality)
+        self.volumeChanged.emit(self.volume)
+
+    def close(self) -> None:
+        """Stop and close the engine."""
+        self.run.forget()
+        self.engines.stopOpening()
+        self.models.cancel()
+        self.engines.close()
+
+    def _chooseModel(self, name: str) -> None:
+        self.engines.model = name
+
+    def _useModel(self) -> None:
+        info = self.engines.info
+        if info is not None:
+            self.prompt.useModel(Model(info.title, frozenset(info.classes)))
+        elif self.engines.isRemote:
+            self.prompt.useModel(Model())  # what a server knows is known once it is connected
+        else:
+            self.prompt.useModel(self.models.current)
+
+    def _engineWords(self) -> str:
+        badge = self.engines.badge
+        return f"{self.engines.kind}, {badge.text} ({badge.detail})"

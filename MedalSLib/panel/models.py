@@ -1,0 +1,278 @@
+"""The model chooser: what each model knows, its licence and size; install, verify, remove, from the hub or a folder."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from MedalSLib.panel.chips import Model
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.messages import Message, messageOf
+from MedalSLib.panel.progress import bytesText
+from MedalSLib.panel.signal import Signal
+
+
+class ModelEntry(Protocol):
+    """A model of the registry; `network.registry.ModelEntry` is one."""
+
+    name: str
+    title: str
+    version: str
+    state: str
+    licence: str
+    licence_url: str
+    size_bytes: int
+    folder: str
+    classes: tuple[str, ...]
+    card: str
+
+
+class Registry(Protocol):
+    """The functions of `MedalSLib.network.registry`."""
+
+    def list_models(self) -> list[Any]: ...  # noqa: D102
+    def licence_notice(self, name: str, source: str | Path | None = None) -> str: ...  # noqa: D102
+    def install(self, name: Any, source: Any = None, **options: Any) -> Any: ...  # noqa: D102
+    def verify(self, name: str) -> Any: ...  # noqa: D102
+    def remove(self, name: str) -> None: ...  # noqa: D102
+    def home(self) -> Path: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model.
+
+    Attributes:
+        name: Its short name.
+        title: The model in words.
+        status: Where it is, in words.
+        knows: How many structures it knows, by modality.
+        licence: Licence of the weights.
+        licenceUrl: Where it can be read.
+        size: Size of its files.
+        usable: Whether it can run now.
+        installable: Whether it can be fetched.
+        removable: Whether its files can be deleted.
+        chosen: Whether the next run uses it.
+        card: The model card, Markdown.
+    """
+
+    name: str
+    title: str
+    status: str
+    knows: str
+    licence: str
+    licenceUrl: str
+    size: str
+    usable: bool
+    installable: bool
+    removable: bool
+    chosen: bool
+    card: str
+
+
+@dataclass(frozen=True)
+class LicenceQuestion:
+    """A licence that waits to be accepted.
+
+    Attributes:
+        name: Model, folder or zip to install.
+        notice: What the user must read.
+    """
+
+    name: str
+    notice: str
+
+
+class ModelsPresenter:
+    """Lists the models and changes what is installed.
+
+    Args:
+        registry: The registry of models; called for when first needed, as its module may lack a package.
+        chosen: Returns the name of the model that the next run uses.
+        choose: Chooses another.
+        jobs: Installs beside the interface.
+
+    Attributes:
+        changed: Emitted when the list, the question, the progress or the message changed.
+        question: A licence to accept, None if there is none.
+        fraction: Share of the work that is done, 0..1; None while nothing is being done.
+        message: What the last step said.
+    """
+
+    def __init__(
+        self, registry: Callable[[], Registry], chosen: Callable[[], str], choose: Callable[[str], None], jobs: Jobs
+    ) -> None:
+        self._registry = registry
+        self._chosen = chosen
+        self._choose = choose
+        self._jobs = jobs
+        self._entries: list[ModelEntry] = []
+        self._cancel = threading.Event()
+        self.changed = Signal()
+        self.question: LicenceQuestion | None = None
+        self.fraction: float | None = None
+        self.message = Message()
+
+    def refresh(self) -> None:
+        """Read the list again."""
+        try:
+            self._entries = self._registry().list_models()
+        except ImportError as error:
+            self._entries = []
+            self.message = _missing(error)
+        except Exception as error:
+            self._entries = []
+            self.message = messageOf(error)
+        self.changed.emit()
+
+    @property
+    def rows(self) -> tuple[ModelRow, ...]:
+        """The models, the bundled one first."""
+        return tuple(_row(entry, self._chosen()) for entry in self._entries)
+
+    @property
+    def current(self) -> Model:
+        """What the chosen model knows, as far as its manifest says it."""
+        for entry in self._entries:
+            if entry.name == self._chosen():
+                return Model(entry.title, frozenset(entry.classes))
+        return Model()
+
+    @property
+    def folder(self) -> str:
+        """Where installed models lie; empty if that cannot be said."""
+        try:
+            return str(self._registry().home())
+        except ImportError:
+            return ""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being installed or verified."""
+        return self.fraction is not None
+
+    def choose(self, name: str) -> None:
+        """Use a model for the next run."""
+        self._choose(name)
+        self.changed.emit()
+
+    def askLicence(self, name: str) -> None:
+        """Show the licence of a model, a folder or a zip; `install` follows when it is accepted."""
+        if not name.strip():
+            self.message = Message(_("Choose the folder or the zip file of a model first."), "warning")
+        else:
+            try:
+                self.question = LicenceQuestion(name.strip(), self._registry().licence_notice(name.strip()))
+                self.message = Message()
+            except ImportError as error:
+                self.message = _missing(error)
+            except Exception as error:
+                self.message = messageOf(error)
+        self.changed.emit()
+
+    def declineLicence(self) -> None:
+        """Install nothing."""
+        self.question = None
+        self.changed.emit()
+
+    def acceptLicence(self) -> None:
+        """Install what was asked about, and use it."""
+        question, self.question = self.question, None
+        if question is None or self.busy:
+            return
+        entry = self._do(
+            lambda report, cancel: self._registry().install(
+                question.name, accept_licence=True, on_progress=report, cancel=cancel
+            )
+        )
+        if entry is not None:
+            self._choose(entry.name)
+            self.message = Message(_("{title} is installed.").format(title=entry.title), "success")
+            self.refresh()
+
+    def verify(self, name: str) -> None:
+        """Check a model's files against their checksums."""
+        entry = self._do(lambda _report, _cancel: self._registry().verify(name))
+        if entry is not None:
+            text = _("All files of {title} are as they should be.").format(title=entry.title)
+            self.message = Message(text, "success")
+            self.changed.emit()
+
+    def remove(self, name: str) -> None:
+        """Delete an installed model's files; the bundled model takes its place if it was the chosen one."""
+        if self._do(lambda _report, _cancel: self._registry().remove(name) or True):  # type: ignore[func-returns-value]
+            self.message = Message(_("The files of {name} were deleted.").format(name=name), "success")
+            self.refresh()
+            usable = [row.name for row in self.rows if row.usable]
+            if self._chosen() == name and usable:
+                self._choose(usable[0])
+                self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop what is being done; a download goes on there the next time."""
+        self._cancel.set()
+
+    def _do(self, work: Callable[[Callable[[int, int], None], threading.Event], Any]) -> Any:
+        """Do something beside the interface; returns None if it failed, with the reason in `message`."""
+        if self.busy:
+            return None
+        self._cancel = threading.Event()
+        self.fraction, self.message = 0.0, Message()
+        self.changed.emit()
+        try:
+            return self._jobs.run(
+                lambda send: work(lambda done, total: send((done, total)), self._cancel), self._progressed
+            )
+        except Exception as error:
+            self.message = messageOf(error)
+            return None
+        finally:
+            self.fraction = None
+            self.changed.emit()
+
+    def _progressed(self, event: tuple[int, int]) -> None:
+        done, total = event
+        self.fraction = done / total if total else 0.0
+        self.message = Message(_("{done} of {total}").format(done=bytesText(done), total=bytesText(total)))
+        self.changed.emit()
+
+
+def _missing(error: ImportError) -> Message:
+    text = _("Models on this computer need packages that are not installed ({name}). See the Install page.")
+    return Message(text.format(name=error.name or error), "warning")
+
+
+def _row(entry: ModelEntry, chosen: str) -> ModelRow:
+    status = {
+        "bundled": _("ready, part of Medal S"),
+        "installed": _("ready, installed"),
+        "available": _("can be downloaded"),
+        "damaged": _("damaged: remove and install it again"),
+    }.get(entry.state, entry.state)
+    usable = entry.state in ("bundled", "installed")
+    size = bytesText(entry.size_bytes) if entry.size_bytes else ""
+    return ModelRow(
+        name=entry.name,
+        title=entry.title,
+        status=status,
+        knows=_knows(entry.classes),
+        licence=entry.licence,
+        licenceUrl=entry.licence_url,
+        size=size,
+        usable=usable,
+        installable=entry.state == "available",
+        removable=entry.state in ("installed", "damaged"),
+        chosen=entry.name == chosen,
+        card=entry.card,
+    )
+
+
+def _knows(classes: tuple[str, ...]) -> str:
+    counts = Counter(key.partition("_")[0] for key in classes)
+    return ", ".join(_("{count} in {modality}").format(count=count, modality=name) for name, count in counts.items())

@@ -1,0 +1,150 @@
+"""The prompt field's presenter: text, chips, completions, presets."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from MedalSLib.panel import completion
+from MedalSLib.panel.chips import Chip, Model, readPrompt, suggestionParts
+from MedalSLib.panel.completion import Completion
+from MedalSLib.panel.signal import Signal
+from MedalSLib.vocabulary import presets, resolve
+
+
+class PromptState(Protocol):
+    """What the prompt keeps in the scene."""
+
+    prompt: str
+    modality: str
+
+
+class PromptPresenter:
+    """Knows what is typed and what it means in the modality at hand, for the model at hand.
+
+    Args:
+        state: Where text and chosen modality are kept.
+
+    Attributes:
+        changed: Emitted when text, modality, model or chips changed.
+    """
+
+    def __init__(self, state: PromptState) -> None:
+        self._state = state
+        self._detected = ""
+        self._model = Model()
+        self._chips: tuple[Chip, ...] = ()
+        self._key: tuple[object, ...] | None = None
+        self.changed = Signal()
+
+    @property
+    def text(self) -> str:
+        """What was typed, as it was typed."""
+        return self._state.prompt
+
+    @text.setter
+    def text(self, text: str) -> None:
+        if text != self._state.prompt:
+            self._state.prompt = text
+            self.changed.emit()
+
+    @property
+    def detected(self) -> str:
+        """The modality the image seems to have; empty without an image."""
+        return self._detected
+
+    @property
+    def chosen(self) -> str:
+        """The modality the user chose; empty for the detected one."""
+        return self._state.modality
+
+    @property
+    def modality(self) -> str:
+        """The modality in use; empty if there is none to go by."""
+        return self._state.modality or self._detected
+
+    def detect(self, modality: str) -> None:
+        """Take note of the modality that the image seems to have."""
+        if modality != self._detected:
+            self._detected = modality
+            self.changed.emit()
+
+    def choose(self, modality: str) -> None:
+        """Use a modality; the empty one for the detected one."""
+        if modality != self._state.modality:
+            self._state.modality = modality
+            self.changed.emit()
+
+    def useModel(self, model: Model) -> None:
+        """Take note of the model that will run."""
+        if model != self._model:
+            self._model = model
+            self.changed.emit()
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """A chip for each name."""
+        key = (self.text, self.modality, self._model)
+        if key != self._key:
+            self._chips = readPrompt(self.text, self.modality or None, self._model)
+            self._key = key
+        return self._chips
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Published names to segment, each once, in the order typed."""
+        return tuple(dict.fromkeys(name for chip in self.chips for name in chip.classes))
+
+    @property
+    def problems(self) -> tuple[Chip, ...]:
+        """Names that will not be segmented."""
+        return tuple(chip for chip in self.chips if not chip.runs)
+
+    @property
+    def presets(self) -> dict[str, tuple[str, ...]]:
+        """Published names by preset that the model knows at least one of."""
+        modality = self.modality or "CT"
+        found = presets(modality)
+        if not self._model.classes:
+            return found
+        known = self._model.classes
+        return {
+            name: some for name, all_ in found.items() if (some := tuple(n for n in all_ if f"{modality}_{n}" in known))
+        }
+
+    def complete(self, text: str, cursor: int) -> tuple[Completion, ...]:
+        """Return completions of the name at the cursor."""
+        return completion.complete(text, cursor, self.modality or None, self._model)
+
+    def addPreset(self, name: str) -> None:
+        """Add a preset to the prompt, unless it is there."""
+        if name.casefold() not in (chip.phrase.casefold() for chip in self.chips):
+            text = self.text.rstrip().rstrip(",;")
+            self.text = f"{text}, {name}" if text else name
+
+    def remove(self, index: int) -> None:
+        """Take a name out of the prompt."""
+        self._replace(index, "")
+
+    def accept(self, index: int, suggestion: str) -> None:
+        """Put a suggestion in the place of a name; one of another modality chooses that modality."""
+        name, modality = suggestionParts(suggestion)
+        self._replace(index, name)
+        if modality:
+            self.choose(modality)
+
+    def clear(self) -> None:
+        """Empty the field."""
+        self.text = ""
+
+    def _replace(self, index: int, replacement: str) -> None:
+        kept = [self._alone(chip) for chip in self.chips]
+        kept[index] = replacement
+        self.text = ", ".join(item for item in kept if item)
+
+    def _alone(self, chip: Chip) -> str:
+        """Return words that mean the same without their neighbours ("left and right kidney" share a word)."""
+        names = (*chip.classes, *chip.lost)
+        again = resolve(chip.phrase, modality=self.modality or None)
+        if not names or {name for item in again for name in item.classes} == set(names):
+            return chip.phrase
+        return ", ".join(names)

@@ -1,0 +1,290 @@
+"""Run, cancel, refine, and what becomes of the result: the presenter behind the large button."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from MedalSLib.engine.interface import Engine, Options, Progress
+from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.panel.consent import ConsentPresenter
+from MedalSLib.panel.engines import EnginePresenter
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.messages import Message, messageOf
+from MedalSLib.panel.progress import estimateText, progressText
+from MedalSLib.panel.prompt import PromptPresenter
+from MedalSLib.panel.results import ResultRow, finishedRows, remarks, summary, waitingRows, withWritten
+from MedalSLib.panel.signal import Signal
+from MedalSLib.panel.spatial import SpatialPresenter
+from MedalSLib.panel.workspace import Outcome, Wishes, Workspace, WrittenFacts
+
+RunState = Literal["idle", "estimating", "opening", "running", "cancelling"]
+Work = Callable[[Engine, Wishes], Sequence[Outcome]]
+
+
+class RunPresenter:
+    """Runs what the other presenters describe.
+
+    Nothing here waits on its own: the workspace and the engine presenter let the application process its events while
+    they work, so buttons are pressed in the middle of `run`.
+
+    Args:
+        workspace: The application.
+        prompt: What to segment.
+        spatial: Which segments are prompts.
+        engines: Where to compute.
+        consent: Whether images may be sent there.
+
+    Attributes:
+        changed: Emitted when anything below changed.
+        state: What is going on.
+        fraction: Share of the run that is done, 0..1.
+        progress: The run in one line.
+        estimate: Cost of the next run in one line, empty if it is not known.
+        message: What the last run said.
+        remarks: What the user should read about it.
+        rows: The table of results.
+        comparing: Whether the segments are shown as they were before the run.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        prompt: PromptPresenter,
+        spatial: SpatialPresenter,
+        engines: EnginePresenter,
+        consent: ConsentPresenter,
+    ) -> None:
+        self._workspace = workspace
+        self._prompt = prompt
+        self._spatial = spatial
+        self._engines = engines
+        self._consent = consent
+        self._cancel = threading.Event()
+        self._waiting: Callable[[], None] | None = None
+        self.changed = Signal()
+        self.state: RunState = "idle"
+        self.fraction = 0.0
+        self.progress = ""
+        self.estimate = ""
+        self.message = Message()
+        self.remarks: tuple[str, ...] = ()
+        self.rows: tuple[ResultRow, ...] = ()
+        self.comparing = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is going on, or about to."""
+        return self.state not in ("idle", "estimating")
+
+    @property
+    def blocker(self) -> str:
+        """Why nothing can be run now, as a sentence; empty if something can."""
+        if self.busy:
+            return _("A run is going on.")
+        volume = self._workspace.volume()
+        if volume is None:
+            return _("Load an image and choose it as the volume.")
+        if volume.problem:
+            return volume.problem
+        if self._spatial.problems:
+            return self._spatial.problems[0]
+        if not self._prompt.structures and not self._spatial.prompts:
+            if self._prompt.chips:
+                return self._prompt.chips[0].explanation
+            return _("Type the name of a structure, for example liver.")
+        return ""
+
+    @property
+    def canReview(self) -> bool:
+        """Whether there is a result to accept, compare or revert."""
+        return not self.busy and self._workspace.canRevert
+
+    def wishes(self) -> Wishes:
+        """Return the run that the panel describes now; names that were not understood are left out."""
+        state = self._workspace.state
+        names = self._prompt.structures
+        volume = self._workspace.volume()
+        window = state.windows.get("*", "")
+        every = dict.fromkeys((*names, *self._spatial.prompts.values()), window) if window else {}
+        options = Options(
+            seed=state.seed,
+            stages="first" if state.firstStageOnly else "both",
+            instances=("*",) if state.separateInstances else (),
+            windows=every,
+        )
+        return Wishes(
+            prompts=names,
+            modality=self._prompt.modality or None,
+            spatialPrompts=self._spatial.prompts,
+            excluded=self._spatial.excluded,
+            overlap=state.overlap,
+            allFrames=state.allFrames and volume is not None and volume.frames > 1,
+            options=options,
+        )
+
+    def run(self) -> None:
+        """Segment what the panel describes; says why if nothing can be run."""
+        if self.blocker:
+            if not self.busy:
+                self._say(Message(self.blocker, "warning"))
+            return
+        self._go(self._segment, self._prompt.structures)
+
+    def refine(self) -> None:
+        """Refine the last result around the user's strokes."""
+        if not self.busy:
+            self._go(self._refine, ())
+
+    def cancel(self) -> None:
+        """Stop the run; the segments stay as they were before it."""
+        if self.state in ("opening", "running"):
+            self._cancel.set()
+            self._set("cancelling", _("Stopping …"))
+
+    def answerConsent(self, allowed: bool) -> None:
+        """Answer the question before the first upload; a yes starts the run that waited for it."""
+        waiting, self._waiting = self._waiting, None
+        self._consent.answer(allowed)
+        if allowed and waiting is not None:
+            waiting()
+        elif not allowed:
+            self._say(
+                Message(_("Nothing was sent. Choose this computer on the Engine page, or another server."), "info")
+            )
+
+    def updateEstimate(self) -> None:
+        """Work out the cost of the next run, if that sends nothing and loads nothing."""
+        if self.state != "idle":
+            return
+        if self.blocker or not self._engines.isOpen:
+            self._showEstimate("")
+            return
+        wishes, info = self.wishes(), self._engines.info
+        assert info is not None
+        text = ""
+        try:
+            engine = self._engines.open()
+            if self._mayUse(engine, wishes):
+                self.state = "estimating"
+                text = estimateText(self._workspace.estimate(engine, wishes), info.device)
+        except MedalSError:
+            text = ""  # what is wrong is said when the run is asked for
+        finally:
+            self.state = "idle"
+        self._showEstimate(text)
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def accept(self) -> None:
+        """Keep the last result."""
+        self.compare(False)
+        self._workspace.accept()
+        self._say(Message(_("The result is kept."), "success"))
+
+    def revert(self) -> None:
+        """Take the last result back."""
+        self.compare(False)
+        try:
+            self._workspace.revert()
+        except MedalSError as error:
+            self._say(messageOf(error))
+            return
+        self.rows, self.remarks = (), ()
+        self._refreshSegments()
+        self._say(Message(_("The segments are as they were before the run."), "info"))
+
+    def compare(self, before: bool) -> None:
+        """Show the segments as they were before the last run, or as they are."""
+        if before != self.comparing:
+            self._workspace.compare(before)
+            self.comparing = before
+            self.changed.emit()
+
+    def show(self, row: int) -> None:
+        """Bring the structure of a row into view."""
+        if 0 <= row < len(self.rows) and self.rows[row].segmentID:
+            self._workspace.show(self.rows[row].segmentID)
+
+    def forget(self) -> None:
+        """Stop, and forget the last result: the scene was closed."""
+        self._cancel.set()
+        self._waiting = None
+        self.rows, self.remarks, self.comparing = (), (), False
+        self.estimate, self.message = "", Message()
+        self.changed.emit()
+
+    def _go(self, work: Work, structures: Sequence[str]) -> None:
+        if self.state == "estimating":
+            self._waiting = lambda: self._go(work, structures)
+            return
+        self.compare(False)
+        self._cancel = threading.Event()
+        self.message, self.remarks = Message(), ()
+        self.fraction = 0.0
+        self._set("opening", _("Loading the model …"))
+        try:
+            wishes = self.wishes()
+            engine = self._engines.open(self._cancel)
+            if not self._mayUse(engine, wishes):
+                self._waiting = lambda: self._go(work, structures)
+                self._consent.ask(self._workspace.describeUpload(engine, wishes))
+                return
+            if self._cancel.is_set():
+                raise CancelledError
+            self.rows = waitingRows(structures)
+            self._set("running", _("Preparing …"))
+            self._finished(work(engine, wishes))
+        except Exception as error:
+            self.rows = ()
+            self.message = messageOf(error)
+        finally:
+            self.fraction = 0.0
+            self._set("idle", "")
+            self._refreshSegments()
+
+    def _segment(self, engine: Engine, wishes: Wishes) -> Sequence[Outcome]:
+        return self._workspace.run(engine, wishes, self._progressed, self._written, self._cancel)
+
+    def _refine(self, engine: Engine, wishes: Wishes) -> Sequence[Outcome]:
+        return self._workspace.refine(engine, wishes, self._progressed, self._written, self._cancel)
+
+    def _mayUse(self, engine: Engine, wishes: Wishes) -> bool:
+        if not self._engines.isRemote:
+            return True
+        return self._consent.given(self._workspace.describeUpload(engine, wishes))
+
+    def _finished(self, outcomes: Sequence[Outcome]) -> None:
+        last = outcomes[-1]
+        self.rows = finishedRows(last)
+        self.remarks = tuple(dict.fromkeys(text for outcome in outcomes for text in remarks(outcome.report)))
+        found = any(item.found for outcome in outcomes for item in outcome.report.structures.values())
+        self.message = Message(summary(last, len(outcomes)), "success" if found else "warning")
+
+    def _progressed(self, event: Progress) -> None:
+        self.fraction = max(self.fraction, min(event.fraction, 1.0))
+        if self.state == "running":
+            self.progress = progressText(event)
+        self.changed.emit()
+
+    def _written(self, written: WrittenFacts) -> None:
+        self.rows = withWritten(self.rows, written)
+        self.changed.emit()
+
+    def _refreshSegments(self) -> None:
+        self._spatial.refresh(self._prompt.modality)
+
+    def _showEstimate(self, text: str) -> None:
+        if text != self.estimate:
+            self.estimate = text
+            self.changed.emit()
+
+    def _set(self, state: RunState, progress: str) -> None:
+        self.state, self.progress = state, progress
+        self.changed.emit()
+
+    def _say(self, message: Message) -> None:
+        self.message = message
+        self.changed.emit()

@@ -1,0 +1,134 @@
+"""Segments as spatial prompts, and as places that no result may enter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.signal import Signal
+from MedalSLib.panel.workspace import SegmentFacts, Workspace
+from MedalSLib.vocabulary import resolve
+
+Use = Literal["", "prompt", "exclude"]
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """One segment of the chosen segmentation.
+
+    Attributes:
+        segmentID: ID of the segment.
+        name: Its name.
+        use: "" not used, "prompt" its mask is a prompt, "exclude" no result may enter it.
+        structure: Published name it stands for as a prompt; empty if that has to be said.
+        how: What told the structure, in words.
+        locked: Whether no run changes it.
+        empty: Whether it has no voxels, so that it can be no prompt.
+    """
+
+    segmentID: str
+    name: str
+    use: Use
+    structure: str
+    how: str
+    locked: bool
+    empty: bool
+
+    @property
+    def problem(self) -> str:
+        """Why the row cannot be used as it is, empty if it can."""
+        if self.use == "prompt" and self.empty:
+            return _("{name} is empty: draw it first, or do not use it.").format(name=self.name)
+        if self.use == "prompt" and not self.structure:
+            return _("Say which structure {name} stands for.").format(name=self.name)
+        return ""
+
+
+class SpatialPresenter:
+    """The table of segments below the editor.
+
+    Args:
+        workspace: The application.
+
+    Attributes:
+        changed: Emitted when a row changed.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._unnamed: set[str] = set()
+        self._modality = ""
+        self.changed = Signal()
+        self.rows: tuple[SegmentRow, ...] = ()
+
+    def refresh(self, modality: str) -> None:
+        """Read the segments again: the segmentation changed, or another one was chosen."""
+        self._modality = modality or "CT"
+        rows = tuple(self._row(item) for item in self._workspace.segments(self._modality))
+        if rows != self.rows:
+            self.rows = rows
+            self.changed.emit()
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Published name by ID of each segment that is a prompt."""
+        return {row.segmentID: row.structure for row in self.rows if row.use == "prompt" and row.structure}
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """IDs of the segments that no result may enter."""
+        return tuple(row.segmentID for row in self.rows if row.use == "exclude")
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What has to be settled before a run."""
+        return tuple(row.problem for row in self.rows if row.problem)
+
+    def use(self, segmentID: str, use: Use) -> None:
+        """Choose what a segment is used for."""
+        state = self._workspace.state
+        prompts = {key: name for key, name in state.spatialPrompts.items() if key != segmentID}
+        self._unnamed.discard(segmentID)
+        if use == "prompt":
+            name = next((row.structure for row in self.rows if row.segmentID == segmentID), "")
+            if name:
+                prompts[segmentID] = name
+            else:
+                self._unnamed.add(segmentID)
+        state.spatialPrompts = prompts
+        excluded = [key for key in state.excluded if key != segmentID]
+        state.excluded = (*excluded, segmentID) if use == "exclude" else tuple(excluded)
+        self.refresh(self._modality)
+
+    def name(self, segmentID: str, typed: str) -> bool:
+        """Say which structure a segment stands for, in the user's words; False if they name not exactly one."""
+        names = [name for item in resolve(typed, modality=self._modality) for name in item.classes]
+        if len(names) != 1:
+            self.changed.emit()  # the table shows the former name again
+            return False
+        state = self._workspace.state
+        state.spatialPrompts = {**state.spatialPrompts, segmentID: names[0]}
+        self._unnamed.discard(segmentID)
+        state.excluded = tuple(key for key in state.excluded if key != segmentID)
+        self.refresh(self._modality)
+        return True
+
+    def lock(self, segmentID: str, locked: bool) -> None:
+        """Lock or unlock a segment."""
+        self._workspace.lock(segmentID, locked)
+        self.refresh(self._modality)
+
+    def _row(self, item: SegmentFacts) -> SegmentRow:
+        state = self._workspace.state
+        chosen = state.spatialPrompts.get(item.segmentID, "")
+        use: Use = "prompt" if chosen or item.segmentID in self._unnamed else ""
+        if item.segmentID in state.excluded:
+            use = "exclude"
+        told = {
+            "result": _("written by Medal S"),
+            "terminology": _("from its terminology"),
+            "name": _("from its name"),
+        }.get(item.how, "")
+        how = _("chosen by you") if chosen and chosen != item.structure else told
+        return SegmentRow(item.segmentID, item.name, use, chosen or item.structure, how, item.locked, item.empty)

@@ -1,0 +1,1 @@
+"""Thin Qt widgets: each shows one presenter.  Only here is Qt imported."""
