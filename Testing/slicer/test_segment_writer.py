@@ -158,6 +158,31 @@ class TestRunningAgain:
         surface = segmentation.GetSegmentation().GetSegment(spleen).GetRepresentation("Closed surface")
         assert surface.GetNumberOfPoints() > 100
 
+    def test_results_and_locks_are_known_again_after_saving_and_loading(
+        self, scene, segmentation, ct, editing, tmp_path
+    ):
+        from MedalSLib.slicer.targets import setLocked
+        from MedalSLib.slicer.writer import SegmentWriter
+
+        run = SegmentWriter(segmentation, ct, editing)
+        liver, spleen = run.write("Liver", LIVER).segmentID, run.write("Spleen", SPLEEN).segmentID
+        setLocked(segmentation, spleen, True)
+        segmentation.GetSegmentation().GetSegment(liver).SetName("Leber")
+        assert scene.WriteToMRB(str(tmp_path / "s.mrb"))
+        scene.Clear(True)
+        scene.SetURL(str(tmp_path / "s.mrb"))
+        assert scene.ReadFromMRB(str(tmp_path / "s.mrb"), True)
+        loaded = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+        volume = scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        again = SegmentWriter(loaded, volume, editing)
+        assert again.write("Spleen", LIVER).reason == "locked"
+        assert again.write("Liver", SPLEEN & ~LIVER).changed
+        names = [value[0] for value in state(loaded, volume).values()]
+        assert sorted(names) == ["Leber", "Spleen"]
+        byName = {name: segmentID for segmentID, (name, *_rest) in state(loaded, volume).items()}
+        assert np.array_equal(slicerSays(loaded, byName["Spleen"], volume), SPLEEN)
+        assert np.array_equal(slicerSays(loaded, byName["Leber"], volume), SPLEEN & ~LIVER)
+
 
 class TestOverlap:
     def test_allow_leaves_the_others_whole(self, segmentation, ct, writer):

@@ -367,7 +367,7 @@ class TestFaults:
             if len(seen) == 3:  # both were streamed; this is the first of the final round
                 scene.RemoveNode(mine)
 
-        with pytest.raises(CancelledError, match="segmentation .* was removed"):
+        with pytest.raises(CancelledError, match=r"segmentation .* was removed"):
             runner.run(engine, replace(request_, segmentationNode=mine, overlap=Overlap.KEEP_OTHERS), onWritten=remove)
         assert seen == ["Liver", "Spleen", "Liver"]
 
