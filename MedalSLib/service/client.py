@@ -28,7 +28,7 @@ from MedalSLib.service.remote_session import RemoteSession, silent
 from MedalSLib.service.transport import Transport, TransportOptions
 
 LOG = logging.getLogger("medals.client")
-FIRST_ANSWER_SECONDS = 5.0
+FIRST_ANSWER_SECONDS = 3.0
 """How long a server may be unreachable when it is opened: a wrong address should be said at once."""
 
 

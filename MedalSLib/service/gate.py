@@ -51,6 +51,7 @@ class _Exchange:
     status: int = 0
     received: int = 0
     sent: int = 0
+    body_pending: bool = False
 
 
 def error_response(refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -95,6 +96,7 @@ class Gate:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         offered = headers.get(protocol.REQUEST_ID_HEADER.lower(), "")
         exchange = _Exchange(offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex)
+        exchange.body_pending = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         begun = time.monotonic()
 
         async def noted_send(message: Message) -> None:
@@ -102,6 +104,8 @@ class Gate:
                 exchange.status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
+                    # What was refused unread is not read afterwards either.
+                    *([(b"connection", b"close")] if exchange.body_pending else []),
                     (protocol.REQUEST_ID_HEADER.lower().encode(), exchange.request_id.encode()),
                     (b"cache-control", b"no-store"),
                     (b"x-content-type-options", b"nosniff"),
@@ -205,6 +209,7 @@ class Gate:
             if digest is not None:
                 digest.update(body)
             complete = not message.get("more_body", False)
+            exchange.body_pending = not complete
             if complete and digest is not None:
                 actual = f"sha-256=:{base64.b64encode(digest.digest()).decode('ascii')}:"
                 if not hmac.compare_digest(actual.encode(), expected.encode("latin-1")):

@@ -63,8 +63,9 @@ class RemoteSession:
         self.id = uuid.uuid4().hex
         image = canonical_image(array_kji)
         if image.nbytes > engine.limits.image_bytes:
+            size, most = image.nbytes / 2**20, engine.limits.image_bytes / 2**20
             raise InputError(
-                f"The image has {image.nbytes / 2**20:.1f} MiB, the server takes {engine.limits.image_bytes / 2**20:.1f} MiB.",
+                f"The image has {size:.1f} MiB, the server takes {most:.1f} MiB.",
                 "Crop the image, or ask the server's administrator for a larger limit.",
             )
         self._upload = ImageUpload(image, self._transport, self.id, compression)

@@ -84,14 +84,17 @@ class Transport:
         """Return what to raise when the patience is over."""
         return error
 
+    @property
+    def _verify(self) -> bool | str | None:
+        """What was asked for, given with each request: on a session, requests lets the environment override it."""
+        return None if self.options.verify is True else self.options.verify
+
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
             session.trust_env = self.options.use_environment
             session.auth = _Bearer(self.options.api_key)
-            if not (self.options.verify is True and self.options.use_environment):
-                session.verify = self.options.verify
             if self.options.proxies is not None:
                 session.proxies.update(self.options.proxies)
             self._local.session = session
@@ -180,6 +183,7 @@ class Transport:
                 timeout=timeout,
                 allow_redirects=False,
                 auth=auth,
+                verify=self._verify,
             )
         except NETWORK_ERRORS as error:
             raise explain_failure(self.url, error, self.options.connect_seconds) from error
@@ -207,7 +211,12 @@ class Transport:
         timeout = (self.options.connect_seconds, read_seconds)
         try:
             with self._session().get(
-                self.locate() + path, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+                self.locate() + path,
+                headers=headers,
+                timeout=timeout,
+                stream=True,
+                allow_redirects=False,
+                verify=self._verify,
             ) as response:
                 if response.status_code != 200 or "text/event-stream" not in response.headers.get("content-type", ""):
                     raise explain_answer(self.url, response, response.content)
