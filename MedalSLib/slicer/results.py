@@ -34,6 +34,9 @@ class ResultSink:
         watch: Watches the nodes of the run.
         onWritten: Called after each structure.
         pump: Lets the application process its events; called between structures.
+
+    Attributes:
+        modality: What the image is taken for: decides codes and colours of new segments.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class ResultSink:
         self._node = request.segmentationNode
         self._added = False
         self._writer: SegmentWriter | None = None
-        self._modality = request.modality or "CT"
+        self.modality = request.modality or "CT"
         if self._node is not None:
             prepareSegmentation(self._node, request.volumeNode)
             watch.follow(self._node, "segmentation")
@@ -86,7 +89,7 @@ class ResultSink:
         Raises:
             CancelledError: The volume was moved or replaced during the run, or a node of it was removed.
         """
-        self._modality = result.report.modality or self._modality
+        self.modality = result.report.modality or self.modality
         masks = dict(result.masks)
         if self._request.overlap is not Overlap.ALLOW:
             masks = disjoint(masks, result.labelmap, result.names)
@@ -154,14 +157,14 @@ class ResultSink:
             self._region,
             given,
             request.excludedIDs,
-            self._modality,
+            self.modality,
             keepAbsent=self._strokes is None,
         )
 
     def _isInstance(self, name: str) -> bool:
         if "*" not in self._request.options.instances:
             return False
-        structure = structureNamed(name, self._modality)
+        structure = structureNamed(name, self.modality)
         return structure is not None and structure.kind == "instance"
 
     def _checkGround(self) -> None:

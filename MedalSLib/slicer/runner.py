@@ -52,6 +52,13 @@ class _Inputs:
     options: Options
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """The image is open in the engine, which reads it as of this modality."""
+
+    modality: str
+
+
 class Runner:
     """Runs requests one at a time, and remembers what they left, so that strokes can be found.
 
@@ -191,6 +198,7 @@ class Runner:
 
             def work(send: Callable[[Any], None]) -> SegmentationResult:
                 session = self._open(engine, inputs)
+                send(_Opened(session.modality))
                 return session.segment(
                     inputs.prompts,
                     inputs.masks,
@@ -206,6 +214,8 @@ class Runner:
                 if isinstance(event, Progress):
                     if onProgress is not None:
                         onProgress(event)
+                elif isinstance(event, _Opened):
+                    sink.modality = event.modality
                 elif not stop.is_set():
                     sink.stream(*event)
 

@@ -135,6 +135,18 @@ class TestARun:
         assert segmentNames(node) == ["Liver", "Spleen"]
         assert np.array_equal(slicerSays(node, "Liver", ct), LIVER & ~SPLEEN)
 
+    def test_codes_are_those_of_the_modality_that_the_engine_guessed(self, runner, request_, monkeypatch):
+        import MedalSLib.slicer.writer as writer
+
+        class Guessing(FakeEngine):
+            def open_session(self, array_kji, affine_ras, modality=None):
+                return super().open_session(array_kji, affine_ras, modality or "MRI")
+
+        described = []
+        monkeypatch.setattr(writer, "describe", lambda _segment, name, modality: described.append((name, modality)))
+        runner.run(Guessing({"Liver": LIVER}), replace(request_, prompts=("Liver",), modality=None))
+        assert described == [("Liver", "MRI")]
+
     def test_one_undo_takes_back_the_run(self, runner, engine, request_, editing):
         node = runner.run(engine, request_).segmentationNode
         editing.undo()
