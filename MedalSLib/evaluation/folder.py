@@ -215,7 +215,11 @@ def _case_means(rows: Sequence[Row]) -> list[Row]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.case, []).append(row)
-    return [replace(group[0], structure="all", **_means(group)) for group in groups.values()]
+    rows_of_means = []
+    for group in groups.values():
+        means = _means(group)
+        rows_of_means.append(replace(group[0], structure="all", dsc=means["dsc"], nsd=means["nsd"], f1=means["f1"]))
+    return rows_of_means
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:

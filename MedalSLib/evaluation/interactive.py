@@ -151,10 +151,11 @@ def interactive_scores(
             added.append(correction.add)
         dsc.append(dice(truth, mask))
         nsd.append(surface_dice(truth, mask, spacing_dhw, tolerance_mm))
-    return InteractiveScores(tuple(dsc), tuple(nsd), _area(dsc), _area(nsd), tuple(added))
+    return InteractiveScores(tuple(dsc), tuple(nsd), area(dsc), area(nsd), tuple(added))
 
 
-def _area(values: Sequence[float]) -> float:
+def area(values: Sequence[float]) -> float:
+    """Return the area under a curve of at least two rounds, by trapezoids, divided by its length."""
     array = np.asarray(values)
     return float(((array[1:] + array[:-1]) / 2).mean())
 

@@ -98,6 +98,7 @@ def plan(
     stage: str | int | StageSpec,
     *,
     magnify_single: bool = True,
+    training: bool = False,
 ) -> ResamplingPlan:
     """Decide how a volume is resampled, padded and tiled for a stage.
 
@@ -108,6 +109,8 @@ def plan(
         stage: 1 or 2 for the published networks, or the spec of another model's stage.
         magnify_single: Whether a class asked for alone is magnified, as published; False gives it the resampling it
             has in a list, so that the answer does not depend on what else was asked for.
+        training: Leave out what is done for inference alone, as when the published training data were prepared:
+            magnified single classes, enlarged ones, and the shrinking of large volumes.
 
     Raises:
         InputError: An axis has no voxels, or a spacing is not a positive number.
@@ -116,7 +119,7 @@ def plan(
     shape = _checked(shape_hwd, spacing_hwd)
     keys = frozenset(classes)
     rules = rules_of(keys)
-    alone = magnify_single and len(keys) == 1
+    alone = magnify_single and not training and len(keys) == 1
     spacing = np.array(spacing_hwd, dtype=_F)
     target: list[float | np.float32] = [float(value) for value in spec.spacing_hwd]
     for axis in range(3):
@@ -125,10 +128,10 @@ def plan(
             value = _F(spec.spacing_hwd[axis])
         else:
             target[axis] = _filling_spacing(value, shape[axis], spec.patch_hwd[axis], spec.spacing_hwd[axis])
-        if spec.stage != 1 and rules.enlarged:
+        if spec.stage != 1 and rules.enlarged and not training:
             value = _F(value * _F(1.1))
         spacing[axis] = value
-    if not alone:
+    if not alone and not training:
         spacing = _shrunk(spacing, target, shape, spec.patch_hwd)
     resampled = _new_shape(spacing, target, shape)
     padding = tuple(max(0, patch - size) for patch, size in zip(spec.patch_hwd, resampled, strict=True))

@@ -24,8 +24,11 @@ def new_model(recipe: Recipe) -> PromptedModel:
     """Return a model with random weights, the same for the same seed.
 
     Raises:
+        InputError: The recipe is one of a fine-tuning.
         ModelError: The frozen text encoder is missing, or its queries do not fit the network.
     """
+    if recipe.text.encoder == "base":
+        raise InputError('The text encoder "base" needs a model to start from.', "Use medals fine-tune.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = MedalS(recipe.network_config())

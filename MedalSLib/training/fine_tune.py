@@ -159,7 +159,7 @@ def recipe_for(stage: StageManifest, options: FineTuneOptions, name: str) -> Rec
         patch_hwd=stage.patch_hwd,
         schedule=(Cycle(options.steps, options.learning_rate, min(50, options.steps // 10)),),
         network={key: value for key, value in stage.config.items() if key not in ("image_size", "deep_supervision")},
-        text=TextSettings(sentences=True),
+        text=TextSettings(encoder="base"),
         # Few cases, of which only the labelled part matters: more patches around it than in training from scratch.
         sampling=SamplingSettings(batch_size=options.batch_size, foreground_share=0.5),
         optimizer=OptimizerSettings(),

@@ -277,11 +277,11 @@ def classes_of(dataset: DatasetInfo) -> tuple[str, ...]:
 def to_training_grid(
     loaded: LoadedCase, classes: Sequence[str], spec: StageSpec
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """Bring a case to the network's spacing: the resampling policy of inference, then the crop to non-zero voxels.
+    """Bring a case to the network's spacing: the resampling policy, and the crop to non-zero voxels.
 
     Args:
         loaded: The case.
-        classes: Its structures; the magnification of single classes is left to inference.
+        classes: Its structures.
         spec: Stage, spacing and patch.
 
     Returns:
@@ -290,7 +290,7 @@ def to_training_grid(
     Raises:
         InputError: The image is zero everywhere.
     """
-    policy = plan(loaded.image_hwd.shape, loaded.spacing_hwd, classes, spec, magnify_single=False)
+    policy = plan(loaded.image_hwd.shape, loaded.spacing_hwd, classes, spec, training=True)
     box = _non_zero(loaded.image_hwd)
     image, labels = loaded.image_hwd[box], loaded.labels_hwd[box]
     cropped = _for_shape(policy, image.shape)

@@ -26,13 +26,14 @@ class TextSettings:
     """Which text encoder turns names into queries.
 
     Attributes:
-        encoder: "compact" is trained jointly with the network; "knowledge" is the published one, frozen.
+        encoder: "compact" is trained jointly with the network; "knowledge" is the published one, frozen; "base" is that
+            of the model a fine-tuning starts from, frozen, because the model's other stage relies on it.
         folder: Folder of the published encoder, needed for "knowledge".
         sentences: Whether texts are drawn from the sentences of a structure too, not from its names alone.
         hidden: Hidden width of the compact encoder.
     """
 
-    encoder: Literal["compact", "knowledge"] = "compact"
+    encoder: Literal["compact", "knowledge", "base"] = "compact"
     folder: str = ""
     sentences: bool = True
     hidden: int = 128

@@ -12,8 +12,15 @@ from training_inputs import LEFT, RIGHT, body, challenge_folder, plain_folder
 
 from MedalSLib.errors import CancelledError, InputError, OutputError
 from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.training.case_reading import LoadedCase
 from MedalSLib.training.case_store import CaseReader, chunk_and_block, foreground_locations
-from MedalSLib.training.prepare import PreparedFolder, PrepareOptions, open_prepared, prepare_cases
+from MedalSLib.training.prepare import (
+    PreparedFolder,
+    PrepareOptions,
+    open_prepared,
+    prepare_cases,
+    to_training_grid,
+)
 from MedalSLib.training.sources import find_sources
 
 SPEC = StageSpec(2, (1.5, 1.5, 2.0), (32, 32, 32))
@@ -168,3 +175,26 @@ def test_foreground_locations_are_drawn_without_repetition() -> None:
     assert set(found) == {1, 2}
     assert len(np.unique(found[1], axis=0)) == 10_000
     assert found[2].tolist() == [[35, 3, 3]]
+
+
+def test_training_data_keep_their_size_where_inference_would_shrink_or_magnify() -> None:
+    spec = StageSpec(2, (1.5, 1.5, 1.5), (32, 32, 32))
+    image = np.full((120, 110, 100), 50, np.float32)
+    labels = np.zeros(image.shape, np.int16)
+    labels[20:90, 20:90, 20:90] = 1
+    loaded = LoadedCase(image, labels, (1.5, 1.5, 1.5), (1,))
+    for classes in (["CT_Liver", "CT_Spleen"], ["CT_Liver"]):
+        found, found_labels, spacing = to_training_grid(loaded, classes, spec)
+        assert found.shape == found_labels.shape == (120, 110, 100)
+        assert spacing == (1.5, 1.5, 1.5)
+
+
+def test_cases_are_cropped_to_what_is_not_zero_and_thick_slices_are_not_interpolated() -> None:
+    spec = StageSpec(2, (1.0, 1.0, 1.0), (32, 32, 32))
+    image = np.zeros((40, 40, 20), np.float32)
+    image[4:38, 6:40, 2:18] = np.arange(16) + 10
+    loaded = LoadedCase(image, (image > 0).astype(np.int16), (1.0, 1.0, 5.0), (1,))
+    found, _, _ = to_training_grid(loaded, ["CT_Liver", "CT_Spleen"], spec)
+    assert found.shape[:2] == (34, 34)
+    assert found.shape[2] >= 32
+    assert set(np.unique(found)) == set(np.arange(16) + 10.0)
