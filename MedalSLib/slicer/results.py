@@ -63,6 +63,7 @@ class ResultSink:
         self._node = request.segmentationNode
         self._added = False
         self._writer: SegmentWriter | None = None
+        self._expected: tuple[str, ...] = ()
         self.modality = request.modality or "CT"
         if self._node is not None:
             prepareSegmentation(self._node, request.volumeNode)
@@ -93,6 +94,9 @@ class ResultSink:
         masks = dict(result.masks)
         if self._request.overlap is not Overlap.ALLOW:
             masks = disjoint(masks, result.labelmap, result.names)
+        self._expected = tuple(name for name, mask in masks.items() if boundingBox(mask) is not None)
+        if self._writer is not None:
+            self._writer.expect(self._expected)
         written = []
         for name, mask in masks.items():
             self._checkGround()
@@ -126,6 +130,7 @@ class ResultSink:
             self._watch.follow(self._node, "segmentation")
         if self._writer is None:
             self._writer = self._makeWriter()
+            self._writer.expect(self._expected)
         baseline = self._baselineOf(self._node)
         target = self._writer.target(name, instance)
         if target and not instance and not baseline.knows(target):

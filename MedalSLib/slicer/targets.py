@@ -70,12 +70,9 @@ def findTarget(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     return ""
 
 
-def adopt(segment: Any, structure: str) -> bool:
-    """Mark a user's segment as the place of a structure's results; False if it was so already."""
-    if structureOf(segment) == structure:
-        return False
+def adopt(segment: Any, structure: str) -> None:
+    """Mark a user's segment as the place of a structure's results."""
     segment.SetTag(STRUCTURE_TAG, structure)
-    return True
 
 
 def addSegment(segmentationNode: Any, structure: str, instance: int = 0) -> str:

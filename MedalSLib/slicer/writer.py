@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -111,6 +111,7 @@ class SegmentWriter:
         self._matrix = self._volumeMatrix if stored is None else stored
         self._region = None if region is None else self._regionPatch(region)
         self._written: dict[tuple[str, int], str] = {}
+        self._expected: frozenset[str] = frozenset()
         self._before: dict[str, Before] = {}
         self._saved = False
 
@@ -123,6 +124,10 @@ class SegmentWriter:
     def written(self) -> Mapping[str, str]:
         """Segment IDs by the published names written so far (whole structures, not instances)."""
         return {structure: segmentID for (structure, instance), segmentID in self._written.items() if not instance}
+
+    def expect(self, structures: Iterable[str]) -> None:
+        """Say which structures are still to be written: what an earlier run left of them is no obstacle to this one."""
+        self._expected = frozenset(self.target(structure) for structure in structures) - {""}
 
     def write(self, structure: str, mask: np.ndarray, instance: int = 0) -> Written:
         """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
@@ -141,13 +146,15 @@ class SegmentWriter:
         patch = emptyPatch(self._matrix) if bounds is None else self._onSegmentation(mask, bounds)
         if segmentID and (isLocked(self._segment(segmentID)) or segmentID in self._excluded):
             return Written(structure, segmentID, reason="locked")
-        self._saveOnce()
         if not segmentID:
+            self._saveOnce()
             segmentID = addSegment(self._node, structure, instance)
             self._before[segmentID] = Before(None)
             describe(self._segment(segmentID), structure, self._modality)
-        elif adopt(self._segment(segmentID), structure):
+        elif structureOf(self._segment(segmentID)) != structure:
+            self._saveOnce()
             self._before[segmentID] = Before(self._stored(segmentID), adopted=True)
+            adopt(self._segment(segmentID), structure)
         self._written[structure, instance] = segmentID
         changed = self._apply(segmentID, patch)
         return Written(structure, segmentID, changed)
@@ -223,7 +230,7 @@ class SegmentWriter:
 
     def _others(self, segmentID: str) -> list[str]:
         """Segments that are not part of this run: structures of one run may overlap, as their masks do."""
-        mine = {segmentID, *self._written.values()}
+        mine = {segmentID, *self._written.values(), *self._expected}
         return [other for other in segments.segmentIDs(self._node) if other not in mine]
 
     def _withinRegion(self, wanted: Patch, current: Patch) -> Patch:
@@ -254,6 +261,8 @@ class SegmentWriter:
         return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume)
 
     def _remember(self, segmentID: str, patch: Patch) -> None:
+        """Keep what a segment is before its first change."""
+        self._saveOnce()
         if segmentID not in self._before:
             self._before[segmentID] = Before(patch)
 

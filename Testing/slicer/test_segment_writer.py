@@ -128,12 +128,14 @@ class TestRunningAgain:
         assert writer().write("Liver", SPLEEN).segmentID == first
         assert segmentation.GetSegmentation().GetSegment(first).GetName() == "Leber"
 
-    def test_an_equal_result_changes_nothing(self, segmentation, writer):
+    def test_an_equal_result_changes_nothing_and_adds_no_undo_step(self, segmentation, writer, editing):
         first = writer().write("Liver", LIVER)
         image = segmentation.GetBinaryLabelmapInternalRepresentation(first.segmentID)
         time = image.GetMTime()
+        editing.logic.ClearUndoState()
         assert not writer().write("Liver", LIVER).changed
         assert image.GetMTime() == time
+        assert not editing.logic.CanUndo()
 
     def test_only_changed_segments_get_a_new_surface(self, segmentation, writer):
         run = writer()
@@ -206,6 +208,18 @@ class TestOverlap:
         draw(segmentation, ct, "mine", SPLEEN)
         writer(overlap=Overlap.KEEP_OTHERS).write("Liver", LIVER | SPLEEN)
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER)
+
+    def test_what_an_earlier_run_left_of_the_same_structures_is_no_obstacle(self, segmentation, ct, writer):
+        from MedalSLib.slicer.writer import Overlap
+
+        first = writer()
+        liver, spleen = first.write("Liver", LIVER).segmentID, first.write("Spleen", SPLEEN & ~LIVER).segmentID
+        again = writer(overlap=Overlap.KEEP_OTHERS)
+        again.expect(("Liver", "Spleen"))
+        again.write("Liver", SPLEEN)
+        again.write("Spleen", LIVER & ~SPLEEN)
+        assert np.array_equal(slicerSays(segmentation, liver, ct), SPLEEN)
+        assert np.array_equal(slicerSays(segmentation, spleen, ct), LIVER & ~SPLEEN)
 
     def test_overwrite_takes_the_voxels_from_the_others(self, segmentation, ct, writer):
         from MedalSLib.slicer.writer import Overlap

@@ -161,6 +161,16 @@ class TestARun:
         assert np.array_equal(liver | spleen, LIVER | SPLEEN)
         assert np.array_equal(spleen, SPLEEN)  # the labelmap gives the shared voxels to the spleen
 
+    def test_a_rerun_that_keeps_others_may_swap_its_own_structures(self, runner, engine, request_, ct):
+        from MedalSLib.slicer.writer import Overlap
+
+        request = replace(request_, overlap=Overlap.KEEP_OTHERS)
+        node = runner.run(engine, request).segmentationNode
+        engine.answers = {"Liver": SPLEEN, "Spleen": LIVER & ~SPLEEN}
+        runner.run(engine, replace(request, segmentationNode=node))
+        assert np.array_equal(slicerSays(node, "Liver", ct), SPLEEN)
+        assert np.array_equal(slicerSays(node, "Spleen", ct), LIVER & ~SPLEEN)
+
     def test_instances_become_segments_of_their_own(self, runner, request_, ct):
         labels = np.zeros(SHAPE, np.int32)
         labels[2:4, 2:4, 2:4], labels[10:12, 10:12, 10:12] = 1, 2
