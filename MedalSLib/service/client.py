@@ -28,6 +28,8 @@ from MedalSLib.service.remote_session import RemoteSession, silent
 from MedalSLib.service.transport import Transport, TransportOptions
 
 LOG = logging.getLogger("medals.client")
+HANDSHAKE_SECONDS = 10.0
+"""How long an answer to the handshake may take: whoever listens and says nothing is no server of ours."""
 FIRST_ANSWER_SECONDS = 3.0
 """How long a server may be unreachable when it is opened: a wrong address should be said at once."""
 
@@ -106,7 +108,7 @@ def shake_hands(transport: Transport, patience: float = FIRST_ANSWER_SECONDS) ->
         ServiceError: Something else answers, or nothing, or another version.
     """
     patience = min(patience, transport.options.patience_seconds)
-    answer = transport.request("GET", "/handshake", with_key=False, patience=patience)
+    answer = transport.request("GET", "/handshake", with_key=False, patience=patience, read_seconds=HANDSHAKE_SECONDS)
     if not isinstance(answer, dict) or answer.get("service") != protocol.SERVICE:
         raise ServiceError(f"What answers at {transport.url} is not a Medal S server.", "Check host and port.")
     try:

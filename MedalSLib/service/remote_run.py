@@ -156,7 +156,7 @@ class RemoteRun:
 
         def send() -> None:
             try:
-                self._transport.request("DELETE", self._path, affinity=self._session, patience=5.0)
+                self._transport.request("DELETE", self._path, affinity=self._session, patience=5.0, read_seconds=5.0)
             except MedalSError as error:
                 LOG.info("the server was not told to stop: %s", error.cause)
 

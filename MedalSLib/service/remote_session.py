@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("medals.client")
 GOODBYE_SECONDS = 2.0
+BEAT_SECONDS = 10.0
 SENDING = "sending the image"
 
 
@@ -159,14 +160,22 @@ class RemoteSession:
             return
         self.closed = True
         try:
-            self._transport.request("DELETE", f"/v1/sessions/{self.id}", affinity=self.id, patience=GOODBYE_SECONDS)
+            self._transport.request(
+                "DELETE",
+                f"/v1/sessions/{self.id}",
+                affinity=self.id,
+                patience=GOODBYE_SECONDS,
+                read_seconds=GOODBYE_SECONDS,
+            )
         except MedalSError as error:
             LOG.info("the session was not closed on the server: %s", error.cause)
 
     def beat(self) -> None:
         """Tell the server that this client is still there; one try, because the next beat comes soon."""
         try:
-            self._transport.request("PUT", f"/v1/sessions/{self.id}/lease", affinity=self.id, patience=0.0)
+            self._transport.request(
+                "PUT", f"/v1/sessions/{self.id}/lease", affinity=self.id, patience=0.0, read_seconds=BEAT_SECONDS
+            )
         except MedalSError as error:
             LOG.debug("heartbeat: %s", error.cause)
 

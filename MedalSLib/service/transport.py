@@ -110,6 +110,7 @@ class Transport:
         affinity: str = "",
         with_key: bool = True,
         patience: float | None = None,
+        read_seconds: float | None = None,
         cancel: threading.Event | None = None,
     ) -> Any:
         """Send a request until it is answered, and return the answer's JSON (None if it is empty).
@@ -122,6 +123,7 @@ class Transport:
             affinity: Session the request belongs to.
             with_key: Whether to show the key; False until the server is known to be one of ours.
             patience: Seconds to repeat for; None for the options' value, 0 for a single try.
+            read_seconds: Wait this long for an answer; None for the options' value.
             cancel: Ends the repeating.
 
         Raises:
@@ -137,12 +139,13 @@ class Transport:
             headers[protocol.DIGEST_HEADER] = body_digest(body)
         end = time.monotonic() + (self.options.patience_seconds if patience is None else patience)
         pause = FIRST_PAUSE
+        timeout = (self.options.connect_seconds, read_seconds or self.options.read_seconds)
         auth = _Bearer(self.options.api_key if with_key else "")
         while True:
             if cancel is not None and cancel.is_set():
                 raise CancelledError()
             try:
-                return self._try(method, path, body, headers, auth, cancel)
+                return self._try(method, path, body, headers, auth, timeout, cancel)
             except TransientError as fault:
                 wait = pause * (0.5 + random.random() / 2) if fault.pause is None else fault.pause
                 if time.monotonic() + wait >= end:
@@ -171,9 +174,9 @@ class Transport:
         body: bytes | None,
         headers: dict[str, str],
         auth: AuthBase,
+        timeout: tuple[float, float],
         cancel: threading.Event | None,
     ) -> Any:
-        timeout = (self.options.connect_seconds, self.options.read_seconds)
         try:
             response = self._session().request(
                 method,
