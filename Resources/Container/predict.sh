@@ -1,0 +1,9 @@
+#!/bin/sh
+# Entry point of the challenge's image: every .npz of the inputs, one result of the same name in the outputs.
+# Usage: predict.sh [INPUTS [OUTPUTS [further options of `medals predict`]]]
+set -eu
+inputs="${1:-/workspace/inputs}"
+outputs="${2:-/workspace/outputs}"
+[ "$#" -gt 0 ] && shift
+[ "$#" -gt 0 ] && shift
+exec "${PYTHON:-python}" -m MedalSLib.cli predict "$inputs" "$outputs" --overwrite "$@"

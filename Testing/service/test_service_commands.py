@@ -1,0 +1,102 @@
+"""`medals serve` as a process, the container's health check and the challenge's entry point, without Docker."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from service_support import ROOT, running_server
+
+from MedalSLib.errors import ResourceError, ServiceError
+from MedalSLib.service import commands
+from MedalSLib.service.client import connect
+from MedalSLib.service.healthcheck import healthy
+from MedalSLib.service.keys import add_key
+
+SERVE = """
+import sys
+sys.path[:0] = {paths!r}
+from child_engines import make
+from MedalSLib.service import commands
+commands.open_engine = lambda model, device, **options: make("fake", "cpu")
+sys.exit(commands.serve("127.0.0.1", 0, api_key_file={keys!r} and __import__("pathlib").Path({keys!r}),
+    say=lambda line: print(line, flush=True)))
+"""
+
+
+def test_serve_says_where_it_listens_logs_json_and_stops_when_asked(tmp_path: Path) -> None:
+    import json
+
+    key = add_key(tmp_path / "keys", "me")
+    program = SERVE.format(paths=[str(ROOT), str(ROOT / "Testing" / "support")], keys=str(tmp_path / "keys"))
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            found = re.fullmatch(r"Medal S listens on (\S+); press Ctrl\+C to stop\.\n", process.stdout.readline())
+            assert found
+            with connect(found[1], key) as engine:
+                assert engine.info().model == "fake"
+            process.send_signal(signal.SIGTERM)
+            log = process.stderr.read()
+            process.wait(20)
+        finally:
+            process.kill()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any(line["event"] == "request" and line["route"] == "/v1/info" for line in lines)
+    assert key not in log
+
+
+def test_serve_refuses_what_cannot_work(tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match="key file"):
+        commands.serve(port=0, api_key_file=tmp_path / "missing")
+    with pytest.raises(ServiceError, match="does not exist"):
+        commands.serve(port=0, tls_certificate=tmp_path / "a", tls_key=tmp_path / "b")
+    with pytest.raises(ServiceError, match="only one of them"):
+        commands.serve(port=0, tls_certificate=tmp_path / "a")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ServiceError, match="cannot listen"):
+        commands.serve(port=taken.getsockname()[1])
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MedalSLib.service.app", None)
+    with pytest.raises(ResourceError, match=r"medals\[server\]"):
+        commands.serve(port=0)
+
+
+def test_the_health_check_sees_whether_the_server_is_well() -> None:
+    with running_server() as running:
+        port = int(running.url.rpartition(":")[2])
+        assert healthy(port)
+    assert not healthy(port)
+
+
+def test_the_container_runs_as_nobody_special_with_a_health_check_and_no_weights_in_it() -> None:
+    text = (ROOT / "Resources" / "Container" / "Dockerfile").read_text()
+    server = text.partition(" AS server")[2]
+    assert "\nUSER medals\n" in server and "\nHEALTHCHECK --" in server and "\nVOLUME /models\n" in server
+    assert "--insecure" not in text and "curl" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a container's shell script")
+def test_the_challenge_s_entry_point_runs_the_predict_command(tmp_path: Path) -> None:
+    script = ROOT / "Resources" / "Container" / "predict.sh"
+    environment = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "inputs").mkdir()
+    for arguments in ([str(tmp_path / "inputs"), str(tmp_path / "out")], [str(tmp_path / "missing")]):
+        done = subprocess.run(
+            ["sh", str(script), *arguments], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 3, done.stderr
+        assert "Traceback" not in done.stderr and str(tmp_path) in done.stderr
+    helped = subprocess.run(
+        ["sh", str(script), "a", "b", "--help"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert helped.returncode == 0 and "medals predict" in helped.stdout
