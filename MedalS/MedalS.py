@@ -17,6 +17,8 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
+HOMEPAGE = "https://github.com/SlicerMedalS/SlicerMedalS"
+
 for _folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents[1]):
     if (_folder / "MedalSLib" / "__init__.py").is_file():
         if str(_folder) not in sys.path:
@@ -50,7 +52,9 @@ class MedalS(ScriptedLoadableModule):
             "and microscopy images. Correct the result with the Segment Editor's tools and refine it: what you painted "
             "or erased is kept. The computation runs on this computer, or on a server that you name."
         )
-        parent.helpText += self.getDefaultModuleDocumentationLink()
+        parent.helpText += (
+            "<p>" + _('Tutorial and documentation: <a href="{url}">{url}</a>').format(url=HOMEPAGE) + "</p>"
+        )
         parent.acknowledgementText = _(
             "The method is Medal S: Spatio-Textual Prompt Model for Medical Segmentation (arXiv 2511.13001), which "
             "builds on SAT and nnU-Net. Weights have licences of their own, shown before they are downloaded. "

@@ -220,6 +220,7 @@ class TestTheModule:
         for text in (*parent.contributors, parent.helpText, parent.acknowledgementText):
             assert len(text) > 20
         assert "arXiv 2511.13001" in parent.acknowledgementText
+        assert metadata()["HOMEPAGE"] in parent.helpText
 
     def test_terminology_and_samples_are_offered_when_slicer_has_started(self, loaded, slicer_host, monkeypatch):
         import slicer
