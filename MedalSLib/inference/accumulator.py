@@ -7,12 +7,12 @@ one volume of weights, not one for each class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.resampling_policy import Hwd
+from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tiling import Tile, gaussian_weights
 
 Rows = Callable[[int], Tensor]
@@ -20,43 +20,50 @@ Rows = Callable[[int], Tensor]
 
 
 class SlabAccumulator:
-    """Weighted sums of probabilities for a slab of rows.
+    """Weighted means of probabilities for a slab of rows.
+
+    A patch is added with its share of the weight a voxel will have got in the end, so the sums are probabilities from
+    the start: at the corners weights are 6e-8, which half precision could not hold.
 
     Args:
         count: Number of classes.
-        shape_hwd: Padded grid.
-        patch_hwd: Patch of the network.
+        plan: Grid, patch and tiles.
         rows: Rows held at once: the patch's, or all of the grid's if tiles come in any order.
         dtype: Precision of the sums.
         device: Where they live.
     """
 
-    def __init__(
-        self, count: int, shape_hwd: Hwd, patch_hwd: Hwd, rows: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._sums = torch.zeros((count, rows, *shape_hwd[1:]), dtype=dtype, device=device)
-        self._weights = torch.zeros((rows, *shape_hwd[1:]), device=device)
-        self._gaussian = torch.tensor(gaussian_weights(patch_hwd), device=device).float()
+    def __init__(self, count: int, plan: ResamplingPlan, rows: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._sums = torch.zeros((count, rows, *plan.shape[1:]), dtype=dtype, device=device)
+        self._gaussian = torch.tensor(gaussian_weights(plan.patch), device=device).float()
+        self._total = torch.zeros(plan.shape, device=device)
+        for tile in plan.tiles:
+            self._total[_slices(tile)] += self._gaussian
         self._base = 0
 
-    def add(self, tile: Tile, parts: Iterator[tuple[int, int, Tensor]], offset: int = 0) -> None:
+    def add(self, tile: Tile, parts: Iterable[tuple[int, int, Tensor]], offset: int = 0) -> None:
         """Add a patch: `(first, last, probabilities)` of its classes, of which `offset` is the accumulator's first."""
-        high, wide, deep = slice(tile[0] - self._base, tile[1] - self._base), slice(*tile[2:4]), slice(*tile[4:6])
+        high, wide, deep = _slices(tile)
+        rows = slice(high.start - self._base, high.stop - self._base)
+        share = self._gaussian / self._total[high, wide, deep]
         for first, last, probabilities in parts:
-            weighted = probabilities.to(self._gaussian.device).mul_(self._gaussian)
-            self._sums[first - offset : last - offset, high, wide, deep] += weighted
-        self._weights[high, wide, deep] += self._gaussian
+            weighted = probabilities.to(share.device).mul_(share)
+            self._sums[first - offset : last - offset, rows, wide, deep] += weighted
 
     def finish(self, stop: int) -> tuple[int, int, Rows]:
         """Return `(first row, stop, probabilities)` of the rows that are final; call `advance` when they are used."""
         count = stop - self._base
-        return self._base, stop, lambda index: self._sums[index, :count].float() / self._weights[:count]
+        return self._base, stop, lambda index: self._sums[index, :count].float()
 
     def advance(self, start: int) -> None:
         """Move the slab up so that it begins at row `start`."""
         done = start - self._base
-        for part in (*self._sums, self._weights):
+        for part in self._sums:
             kept = part[done:].clone()
             part.zero_()
             part[: len(kept)] = kept
         self._base = start
+
+
+def _slices(tile: Tile) -> tuple[slice, slice, slice]:
+    return slice(*tile[0:2]), slice(*tile[2:4]), slice(*tile[4:6])

@@ -203,7 +203,7 @@ def estimate_stage(
     parts = {
         "network": patch * width * feature * _ACTIVATIONS * passes,
         "logits of a patch": patch * (feature * min(classes, width) + 12 * min(_CHUNK, classes)),
-        "accumulators": slab * (held * sums + 4),
+        "accumulators": slab * held * sums + 4 * grid,
         "image on the network's grid": 4 * grid,
         "masks, labels and largest probability": volume * (classes / 8 + 3),
         "rows being interpolated": 12 * volume * min(1.0, made.patch[0] / made.shape[0]),

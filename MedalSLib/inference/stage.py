@@ -118,9 +118,7 @@ def _sweep_all(
         stop = min(start + chunk, predictor.count)
         sink.begin(start, stop)
         rows = plan.shape[0] if hooks.tile_order else plan.patch[0]
-        slab = SlabAccumulator(
-            stop - start, plan.shape, plan.patch, rows, compute.accumulator_dtype, compute.blending_device
-        )
+        slab = SlabAccumulator(stop - start, plan, rows, compute.accumulator_dtype, compute.blending_device)
         for group, final in _groups(plan, hooks.tile_order):
             for tile in group:
                 patch = volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(compute.torch_device)

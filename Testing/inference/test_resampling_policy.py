@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_tiles_cover_the_padded_grid_and_padding_comes_last(
         assert spans[0][0] == 0
         assert spans[-1][1] == made.shape[axis]
         assert all(stop - start == made.patch[axis] for start, stop in spans)
-        assert all(second[0] <= first[1] for first, second in zip(spans, spans[1:], strict=False))
+        assert all(second[0] <= first[1] for first, second in pairwise(spans))
     assert plan(shape, spacing, classes, stage) == made
 
 

@@ -80,10 +80,10 @@ def test_same_seed_same_answer_whatever_ran_before(
     tiny_network: MedalS, scene: Any, policy: Any, prompted: bool
 ) -> None:
     image, made, queries, masks = scene
-    labels = np.select([mask for mask in masks.values()], [index + 1 for index in masks], 0)
+    labels = np.select(list(masks.values()), [index + 1 for index in masks], 0)
     prompts = (labels if policy == "published" else masks) if prompted else None
     first = run_stage(tiny_network, queries, image, made, prompts, policy=policy, seed=1)
-    run_stage(tiny_network, queries[:2], image / 2, made, policy=policy)
+    run_stage(tiny_network, queries[:1], image / 2, made, policy=policy)
     same(run_stage(tiny_network, queries, image, made, prompts, policy=policy, seed=1), first)
     other = run_stage(tiny_network, queries, image, made, prompts, policy=policy, seed=2)
     assert np.array_equal(other.max_probability, first.max_probability) != prompted
