@@ -174,13 +174,13 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box 
 
 def _to_write(result: SegmentationResult) -> tuple[dict[str, np.ndarray], dict[str, SegmentInfo]]:
     """The masks to write with colours and codes; instances in place of their structure where they were asked for."""
-    from MedalSLib.vocabulary import structure
+    from MedalSLib.vocabulary import describe
     from MedalSLib.volume import SegmentInfo
 
     written: dict[str, np.ndarray] = {}
     infos: dict[str, SegmentInfo] = {}
     for name, mask in result.masks.items():
-        info = SegmentInfo.of(structure(f"{result.report.modality}_{name}"))
+        info = SegmentInfo.of(describe(f"{result.report.modality}_{name}"))
         instances = result.instances.get(name)
         parts = {name: mask}
         if instances is not None and instances.any():

@@ -9,7 +9,7 @@ import numpy as np
 
 from MedalSLib.engine.interface import Box
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.vocabulary import Resolution, Structure, resolve, structure
+from MedalSLib.vocabulary import Resolution, Structure, describe, own_keys, resolve, split_own
 from MedalSLib.volume import Grid
 
 
@@ -71,12 +71,13 @@ def understand(
     """
     understood: dict[str, tuple[str, ...]] = {}
     keys: dict[str, None] = {}
+    own = own_keys(known, modality)
     for text in prompts:
-        for resolution in _resolve(text, modality):
+        for resolution in _resolve(text, modality, own):
             understood[resolution.phrase] = resolution.classes
             keys |= dict.fromkeys(resolution.keys)
-    own_masks = _named(masks or {}, modality, understood, keys)
-    own_locks = _named(locked or {}, modality, understood, keys)
+    own_masks = _named(masks or {}, modality, own, understood, keys)
+    own_locks = _named(locked or {}, modality, own, understood, keys)
     if not keys:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     _check_known(keys, known, model, modality)
@@ -89,7 +90,7 @@ def understand(
             "Pass the mask of the structure together with its locked voxels.",
         )
     return Request(
-        structures=tuple(structure(key) for key in keys),
+        structures=tuple(describe(key) for key in keys),
         understood=understood,
         masks={name: np.asarray(array) != 0 for name, array in own_masks.items()},
         locked={name: np.asarray(array) != 0 for name, array in own_locks.items()},
@@ -97,8 +98,12 @@ def understand(
     )
 
 
-def _resolve(text: str, modality: str) -> list[Resolution]:
-    resolutions = resolve(text, modality)
+def _resolve(text: str, modality: str, own: dict[str, str]) -> list[Resolution]:
+    """Resolve a text; names that the model brings itself come first, since no vocabulary knows them."""
+    mine, rest = split_own(text, own)
+    resolutions = [Resolution(part, (describe(key).name,), modality, (key,), (), 1.0) for part, key in mine]
+    if rest or not mine:
+        resolutions += resolve(rest, modality)
     if not resolutions:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     unknown = [item for item in resolutions if not item.classes]
@@ -115,12 +120,16 @@ def _resolve(text: str, modality: str) -> list[Resolution]:
 
 
 def _named(
-    arrays: Mapping[str, np.ndarray], modality: str, understood: dict[str, tuple[str, ...]], keys: dict[str, None]
+    arrays: Mapping[str, np.ndarray],
+    modality: str,
+    own: dict[str, str],
+    understood: dict[str, tuple[str, ...]],
+    keys: dict[str, None],
 ) -> dict[str, np.ndarray]:
     """Key arrays by published name; a name that means several structures cannot say which one a mask is."""
     named: dict[str, np.ndarray] = {}
     for text, array in arrays.items():
-        resolutions = _resolve(text, modality)
+        resolutions = _resolve(text, modality, own)
         names = tuple(name for item in resolutions for name in item.classes)
         if len(names) != 1:
             raise PromptError(
@@ -135,10 +144,10 @@ def _named(
 
 
 def _check_known(keys: Collection[str], known: Collection[str], model: str, modality: str) -> None:
-    missing = [structure(key).name for key in keys if key not in known]
+    missing = [describe(key).name for key in keys if key not in known]
     if not missing:
         return
-    own = sorted(structure(key).name for key in known if key.startswith(f"{modality}_"))
+    own = sorted(describe(key).name for key in known if key.startswith(f"{modality}_"))
     if not own:
         raise PromptError(
             f"The model '{model}' knows nothing in {modality}.",

@@ -4,6 +4,7 @@ Pure Python; rapidfuzz is loaded when the first typo is met.  The facts lie in R
 """
 
 from MedalSLib.vocabulary.modality import normalize_modality
+from MedalSLib.vocabulary.own import describe, own_keys, split_own
 from MedalSLib.vocabulary.resolving import resolve
 from MedalSLib.vocabulary.structure import MODALITIES, Code, Policy, Resolution, Structure, Suggestion
 from MedalSLib.vocabulary.suggesting import suggest
@@ -17,9 +18,12 @@ __all__ = [
     "Resolution",
     "Structure",
     "Suggestion",
+    "describe",
     "normalize_modality",
+    "own_keys",
     "presets",
     "resolve",
+    "split_own",
     "structure",
     "structures",
     "suggest",
