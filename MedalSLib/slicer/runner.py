@@ -77,6 +77,9 @@ class Runner:
         self._worker = Worker()
         self._session: Session | None = None
         self._sessionKey: tuple[Any, ...] = ()
+        self._sessionEngine: Engine | None = None
+        self._closeLater = False
+        self._stop: threading.Event | None = None
         self._baselines: dict[tuple[str, int], tuple[Any, Baseline]] = {}
         self._last: SegmentWriter | None = None
         self._busy = False
@@ -160,14 +163,26 @@ class Runner:
             )
             return call.drive(self._pump, poll=self._poll)
 
+    def cancel(self) -> None:
+        """Ask the run that goes on, if any, to stop."""
+        if self._stop is not None:
+            self._stop.set()
+
     def forget(self) -> None:
-        """Close the open image and forget all results: the scene was closed or the engine changed."""
+        """Close the open image and forget all results: the scene was closed or the engine changed.
+
+        While a run goes on, the image is closed at its end: the worker thread still uses it.
+        """
         self._baselines.clear()
         self._last = None
-        self._closeSession()
+        if self._busy:
+            self._closeLater = True
+        else:
+            self._closeSession()
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything; a run that goes on is cancelled."""
+        self.cancel()
         self.forget()
         self._worker.close()
 
@@ -181,7 +196,7 @@ class Runner:
         onWritten: WrittenCallback | None,
         cancel: threading.Event | None,
     ) -> RunOutcome:
-        stop = cancel if cancel is not None else threading.Event()
+        stop = self._stop = cancel if cancel is not None else threading.Event()
         with self._exclusive(), SceneWatch(request.volumeNode.GetScene(), stop) as watch:
             watch.follow(request.volumeNode, "volume")
             sink = ResultSink(
@@ -255,12 +270,12 @@ class Runner:
 
     def _open(self, engine: Engine, inputs: _Inputs) -> Session:
         """Return the session of the image, the open one if it is still the same image; on the worker thread."""
-        key = (id(engine), inputs.image.signature, inputs.modality)
-        if self._session is None or self._sessionKey != key:
+        key = (inputs.image.signature, inputs.modality)
+        if self._session is None or self._sessionEngine is not engine or self._sessionKey != key:
             self._closeSession()
             grid = inputs.image.grid
             self._session = engine.open_session(inputs.image.array, np.array(grid.affine_ras), inputs.modality)
-            self._sessionKey = key
+            self._sessionKey, self._sessionEngine = key, engine
         return self._session
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
@@ -275,20 +290,26 @@ class Runner:
 
     def _dropBroken(self, error: BaseException) -> None:
         """Open the image anew after a fault: a session whose server or memory is gone would fail for ever."""
-        if isinstance(error, CancelledError | PromptError | InputError):
-            return
-        try:
+        if not isinstance(error, CancelledError | PromptError | InputError):
             self._closeSession()
-        except MedalSError as second:
-            logging.info("The engine's session could not be closed: %s", second)
 
     def _closeSession(self) -> None:
-        session, self._session, self._sessionKey = self._session, None, ()
-        if session is not None:
+        self._closeLater = False
+        session, self._session, self._sessionEngine = self._session, None, None
+        if session is None:
+            return
+        try:
             session.close()
+        except MedalSError as error:  # its server is gone, and the session with it
+            logging.info("The engine's session could not be closed: %s", error)
 
     def _exclusive(self) -> _Busy:
         return _Busy(self)
+
+    def _release(self) -> None:
+        self._busy, self._stop = False, None
+        if self._closeLater:
+            self._closeSession()
 
 
 class _Busy:
@@ -303,4 +324,4 @@ class _Busy:
         self._runner._busy = True
 
     def __exit__(self, *_error: object) -> None:
-        self._runner._busy = False
+        self._runner._release()

@@ -369,6 +369,23 @@ class TestFaults:
         ct = addVolume(scene, SHAPE)
         assert runner.run(FakeEngine({"Liver": LIVER}), replace(request_, volumeNode=ct)).segmentationNode is not None
 
+    def test_the_image_is_closed_after_the_run_that_still_uses_it(self, runner, request_, scene):
+        engine = FakeEngine({"Liver": LIVER, "Spleen": LIVER}, pause=5)
+
+        def closeAll(_written):
+            scene.Clear(False)
+            runner.forget()
+
+        with pytest.raises(CancelledError):
+            runner.run(engine, request_, onWritten=closeAll)
+        assert engine.closed == 1
+
+    def test_closing_the_module_ends_the_run(self, runner, request_):
+        engine = FakeEngine({"Liver": LIVER, "Spleen": LIVER}, pause=5)
+        with pytest.raises(CancelledError):
+            runner.run(engine, request_, onWritten=lambda _written: runner.close())
+        assert engine.closed == 1
+
     @pytest.mark.parametrize("which", ["volume", "segmentation"])
     def test_a_node_is_removed_in_mid_run(self, runner, request_, mine, ct, scene, which):
         engine = FakeEngine({"Liver": LIVER, "Spleen": LIVER}, pause=5)

@@ -39,6 +39,7 @@ class FakeEngine:
         self.asked = []
         self.closed = 0
         self.threads = set()
+        self.busy = 0
 
     def info(self):
         return EngineInfo("fake", "1", "Fake", "none", ("CT_Liver",), "cpu", "test", "0")
@@ -74,6 +75,13 @@ class FakeSession:
         on_structure=None,
         cancel=None,
     ):
+        self.engine.busy += 1
+        try:
+            return self._segment(prompts, masks, locked, roi, options, on_progress, on_structure, cancel)
+        finally:
+            self.engine.busy -= 1
+
+    def _segment(self, prompts, masks, locked, roi, options, on_progress, on_structure, cancel):
         options, masks, locked = options or Options(), dict(masks or {}), dict(locked or {})
         for mask in (*masks.values(), *locked.values()):
             assert mask.shape == self.grid.shape_kji and mask.dtype == bool
@@ -127,4 +135,5 @@ class FakeSession:
         return Estimate(1.0, 10.0, len(prompts), True)
 
     def close(self):
+        assert self.engine.busy == 0, "closed while it was used"
         self.engine.closed += 1
