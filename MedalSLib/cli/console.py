@@ -65,6 +65,28 @@ class ProgressBar:
         self._bar.close()
 
 
+class StepBar:
+    """A bar for work that counts steps: cases, training steps."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def __call__(self, what: str, done: int, total: int, details: str) -> None:
+        """Show how far the work has come."""
+        self._bar.total = total
+        self._bar.set_description_str(what, refresh=False)
+        self._bar.set_postfix_str(details, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> StepBar:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._bar.close()
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"

@@ -1,0 +1,174 @@
+"""`medals prepare`, `medals train`, `medals fine-tune`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from MedalSLib.cli.console import StepBar, cancel_on_interrupt, note, print_json
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the three commands to the parser."""
+    _add_prepare(commands)
+    _add_train(commands)
+    _add_fine_tune(commands)
+
+
+def _add_prepare(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "prepare",
+        help="prepare labelled cases for training",
+        description="Read challenge npz files, or a folder of images with labels, onto a recipe's grid. Safe to "
+        "interrupt: the same command goes on where it stopped.",
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of cases")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="prepared folder")
+    parser.add_argument("--recipe", default="small_stage1", help="name or JSON file (default: %(default)s)")
+    parser.add_argument("--prompts", type=Path, help="the challenge's JSON of prompts by dataset")
+    _add_folder_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.set_defaults(run=run_prepare)
+
+
+def _add_train(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Train on a prepared folder. On several GPUs: torchrun --nproc-per-node N -m MedalSLib.cli train "
+        "... Ctrl-C stops after the step in progress, with a checkpoint; --resume goes on exactly.",
+    )
+    parser.add_argument("prepared", type=Path, metavar="PREPARED", help="folder that 'medals prepare' made")
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of this run")
+    parser.add_argument("--recipe", default="small_stage1", help="name or JSON file (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--text-encoder", type=Path, help="folder of the published text encoder")
+    parser.add_argument("--steps", type=int, help="stop after this step (default: the recipe's whole schedule)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--dry-run", action="store_true", help="only say how much memory and time it would take")
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.set_defaults(run=run_train)
+
+
+def _add_fine_tune(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "fine-tune",
+        help="teach a model your own structures",
+        description="Start from a model and a folder of labelled cases (two or more), train until the held-out cases "
+        "stop improving; OUTPUT/model is what --model takes.",
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of images with labels")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder of the result")
+    parser.add_argument("--model", default="starter", help="name or folder to start from (default: %(default)s)")
+    parser.add_argument("--name", default="", help="name of the result")
+    parser.add_argument("--stages", default="", help="1, 2 or 1,2 (default: all of the model)")
+    parser.add_argument("--steps", type=int, default=1000, help="most steps a stage (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="highest (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
+    parser.add_argument(
+        "--held-out", type=float, default=0.2, help="share of cases for stopping (default: %(default)s)"
+    )
+    parser.add_argument("--patience", type=int, default=5, help="checks without gain to stop (default: %(default)s)")
+    parser.add_argument("--check-every", type=int, default=100, help="steps between checks (default: %(default)s)")
+    parser.add_argument("--freeze", choices=["nothing", "image_encoder", "backbone"], default="nothing",
+                        help="what keeps its weights (default: %(default)s)")  # fmt: skip
+    _add_folder_arguments(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on with what is in OUTPUT")
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.set_defaults(run=run_fine_tune)
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--modality", default="", help="of a plain folder (default: found out)")
+    parser.add_argument("--names", type=Path, help="JSON of names by label, for labelmaps without names")
+    parser.add_argument("--window", default="", help="intensity window, level/width or a name")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+
+
+def run_prepare(arguments: argparse.Namespace) -> int:
+    """Prepare a folder and say which cases were rejected, and why."""
+    from MedalSLib.training.commands import prepare
+
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = prepare(
+            arguments.source,
+            arguments.output,
+            arguments.recipe,
+            modality=arguments.modality,
+            names=arguments.names,
+            prompts=arguments.prompts,
+            window=arguments.window,
+            workers=arguments.workers,
+            on_progress=bar,
+            cancel=cancel,
+        )
+    for case in report["rejected"]:
+        note(f"rejected {case['case']}: {case['reason']}")
+    return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train, or measure what training would take."""
+    from MedalSLib.training.commands import train
+
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = train(
+            arguments.prepared,
+            arguments.run_folder,
+            arguments.recipe,
+            device=arguments.device,
+            resume=arguments.resume,
+            steps=arguments.steps,
+            text_encoder=arguments.text_encoder,
+            measure_only=arguments.dry_run,
+            on_progress=bar,
+            cancel=cancel,
+        )
+    if arguments.dry_run:
+        print_json(report)
+        return 0
+    return _done(arguments, report, f"step {report['step']} of {report['total_steps']}; model: {report['model']}")
+
+
+def run_fine_tune(arguments: argparse.Namespace) -> int:
+    """Fine-tune and say how good the result is on the held-out cases."""
+    from MedalSLib.training.commands import fine_tune
+
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = fine_tune(
+            arguments.source,
+            arguments.output,
+            arguments.model,
+            name=arguments.name,
+            stages=tuple(part.strip() for part in arguments.stages.split(",") if part.strip()),
+            steps=arguments.steps,
+            learning_rate=arguments.learning_rate,
+            batch_size=arguments.batch_size,
+            held_out=arguments.held_out,
+            patience=arguments.patience,
+            check_every=arguments.check_every,
+            freeze=arguments.freeze,
+            modality=arguments.modality,
+            names=arguments.names,
+            window=arguments.window,
+            workers=arguments.workers,
+            device=arguments.device,
+            resume=arguments.resume,
+            seed=arguments.seed,
+            on_progress=bar,
+            cancel=cancel,
+        )
+    return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output)}")
+
+
+def _done(arguments: argparse.Namespace, report: dict[str, Any], sentence: str) -> int:
+    if arguments.json:
+        print_json(report)
+    note(sentence)
+    return 0
