@@ -35,8 +35,9 @@ SERVICE = "medals"
 DEFAULT_PORT = 8765
 
 PROTOCOL_HEADER = "Medals-Protocol"
-AFFINITY_HEADER = "Medals-Affinity"
-"""Names the session a request belongs to, so that a load balancer can keep a session on one replica."""
+AFFINITY_HEADER = "X-Session-ID"
+"""Names the session a request belongs to, so that a load balancer can keep a session on one replica; the name is the
+one that Ray Serve's consistent-hash router looks for."""
 REQUEST_ID_HEADER = "X-Request-ID"
 DIGEST_HEADER = "Content-Digest"
 """RFC 9530: both sides send the SHA-256 of each body, so that damage on the way is noticed and the request repeated."""
