@@ -81,7 +81,16 @@ class TestMetadata:
     def test_the_three_descriptions_agree(self):
         cmake, old = metadata(), s4ext()
         catalog = json.loads((ROOT / "MedalS.json").read_text(encoding="utf-8"))
-        for key in ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS", "CATEGORY", "DEPENDS"):
+        for key in (
+            "HOMEPAGE",
+            "CONTRIBUTORS",
+            "DESCRIPTION",
+            "ICONURL",
+            "SCREENSHOTURLS",
+            "CATEGORY",
+            "DEPENDS",
+            "STATUS",
+        ):
             assert old[key.lower()] == cmake[key], key
         assert catalog["build_dependencies"] == cmake["DEPENDS"].split() == old["depends"].split() == ["PyTorch"]
         assert catalog["category"] == cmake["CATEGORY"]
