@@ -1,0 +1,118 @@
+"""A batch goes on where it ended, keeps a manifest, and loses nothing to a bad study or a dead worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine, FakeSession
+from service_support import ROOT
+
+from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.service.batch import MANIFEST, BatchJob, find_studies, read_manifest, result_names, run_batch
+from MedalSLib.volume import read_segmentation
+
+nib = pytest.importorskip("nibabel")
+
+
+class DyingEngine(FakeEngine):
+    """Takes its process along, once for each study whose first voxel says so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(1)
+        self.folder = folder
+
+    def open_session(self, array_kji, affine_ras, modality=None) -> FakeSession:
+        mark = self.folder / "died"
+        if array_kji.flat[0] == 1234 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open_session(array_kji, affine_ras, modality)
+
+
+def write_study(path: Path, first_voxel: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(len(path.name)).integers(-1000, 1000, (9, 8, 7)).astype(np.int16)
+    array.flat[0] = first_voxel
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 1, 2, 1])), path)
+    return path
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> list[Path]:
+    return [write_study(tmp_path / "in" / f"case{number}.nii.gz") for number in range(4)]
+
+
+def job(folder: Path) -> BatchJob:
+    return BatchJob(("Liver",), folder / "out", ".nii.gz", "CT")
+
+
+def fake(_model: str, _device: str) -> FakeEngine:
+    return FakeEngine(1)
+
+
+def test_studies_are_done_once_and_only_what_is_missing_is_done_again(tmp_path: Path, studies: list[Path]) -> None:
+    summary = run_batch(studies, job(tmp_path), engine_factory=fake)
+    assert (summary.done, summary.skipped, summary.failures) == (4, 0, ())
+    result = tmp_path / "out" / "case2.nii.gz"
+    assert read_segmentation(result).grid.shape_kji == (7, 8, 9)
+    assert run_batch(studies, job(tmp_path), engine_factory=lambda *_: pytest.fail("nothing to do")).skipped == 4
+    result.unlink()
+    seen: list[str] = []
+    again = run_batch(
+        studies, job(tmp_path), engine_factory=fake, on_outcome=lambda outcome, *_: seen.append(outcome.result)
+    )
+    assert (again.done, again.skipped, seen) == (1, 3, ["case2.nii.gz"])
+
+
+def test_a_study_that_cannot_be_read_fails_alone_and_is_tried_again_only_on_request(
+    tmp_path: Path, studies: list[Path]
+) -> None:
+    studies[1].write_bytes(b"no image")
+    summary = run_batch(studies, job(tmp_path), engine_factory=fake)
+    assert summary.done == 3 and [Path(one.study) for one in summary.failures] == [studies[1]]
+    assert summary.failures[0].cause
+    assert run_batch(studies, job(tmp_path), engine_factory=fake).skipped == 4
+    write_study(studies[1])
+    assert run_batch(studies, job(tmp_path), engine_factory=fake, retry_failed=True).done == 1
+
+
+def test_a_batch_that_was_interrupted_goes_on_even_if_its_last_line_was_cut(
+    tmp_path: Path, studies: list[Path]
+) -> None:
+    with pytest.raises(CancelledError):
+        run_batch(studies, job(tmp_path), engine_factory=fake, cancelled=lambda: True)
+    manifest = tmp_path / "out" / MANIFEST
+    manifest.write_bytes(manifest.read_bytes() + b'{"study": "cut o')
+    summary = run_batch(studies, job(tmp_path), engine_factory=fake)
+    assert (summary.done, summary.skipped) == (3, 1)
+    assert {outcome.state for outcome in read_manifest(tmp_path / "out").values()} == {"done"}
+    assert len(read_manifest(tmp_path / "out")) == 4
+
+
+def test_studies_are_found_in_folders_and_lists_and_their_results_never_meet(tmp_path: Path) -> None:
+    first, second = (write_study(tmp_path / "in" / name / "ct.nii.gz") for name in ("a", "b"))
+    assert find_studies(tmp_path / "in") == (first, second)
+    (tmp_path / "list.txt").write_text("# ours\nin/a/ct.nii.gz\n\n")
+    assert find_studies(tmp_path / "list.txt") == (first,)
+    assert result_names([first, second], ".seg.nrrd") == {first: "a__ct.seg.nrrd", second: "b__ct.seg.nrrd"}
+    with pytest.raises(InputError, match="holds no image"):
+        find_studies(tmp_path / "nothing")
+
+
+@pytest.mark.slow
+def test_two_workers_on_ray_do_all_studies_and_one_that_dies_is_replaced(tmp_path: Path, studies: list[Path]) -> None:
+    ray = pytest.importorskip("ray", reason="needs the scale-out extra")
+    write_study(studies[2], first_voxel=1234)
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "support"), str(ROOT / "Testing" / "service")])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    try:
+        summary = run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: DyingEngine(tmp_path))
+    finally:
+        ray.shutdown()
+    assert (tmp_path / "died").exists()
+    assert (summary.done, summary.failures) == (4, ())
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
