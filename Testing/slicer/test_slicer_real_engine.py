@@ -23,6 +23,16 @@ def model(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small patches are faster without threads that wait for each other."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def logic(slicer_host):
     module, _parent = loadModule(ROOT / "MedalS" / "MedalS.py")
