@@ -45,11 +45,13 @@ class Plan:
         shape: (D, H, W) in voxels.
         spacing: Range of the spacing in mm, the same on all axes but for some jitter.
         prompted: Whether the network gets mask prompts.
+        slices: Spacing along z as a multiple of that in plane.
     """
 
     shape: Shape
     spacing: tuple[float, float]
     prompted: bool
+    slices: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,15 @@ class BatchMaker:
         volumes: Training volumes, all on one device.
         queries: Structures asked for in each sample.
         seed: Same seed, same batches.
+        taught: Names of the structures to ask for, None for all.
     """
 
-    def __init__(self, volumes: list[Volume], queries: int, seed: int) -> None:
+    def __init__(
+        self, volumes: list[Volume], queries: int, seed: int, taught: frozenset[str] | None = None
+    ) -> None:
         self.volumes = volumes
         self.queries = queries
+        self.taught = taught
         self.device = volumes[0].image.device
         self.host = np.random.default_rng(seed)
         self.rng = torch.Generator(self.device).manual_seed(seed)
@@ -166,7 +172,7 @@ class BatchMaker:
         """
         host = self.host
         base = host.uniform(*plan.spacing)
-        spacing = [float(base * host.uniform(0.92, 1.08)) for _ in range(3)]
+        spacing = [float(base * factor * host.uniform(0.92, 1.08)) for factor in (plan.slices, 1.0, 1.0)]
         overall = np.exp(host.normal(0, 0.13))
         scale = tuple(float(np.clip(overall * np.exp(host.normal(0, 0.07)), 0.7, 1.4)) for _ in range(3))
         aim = volume.organs[host.integers(len(volume.organs))]

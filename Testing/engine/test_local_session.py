@@ -82,9 +82,7 @@ def test_locked_voxels_keep_the_users_value(engine: LocalEngine, image: np.ndarr
     assert result.report.structures["Liver"].source == "mask"
 
 
-def test_refining_changes_nothing_far_from_the_edit(
-    engine: LocalEngine, affine: np.ndarray
-) -> None:
+def test_refining_changes_nothing_far_from_the_edit(engine: LocalEngine, affine: np.ndarray) -> None:
     random = np.random.default_rng(1)
     wide = random.normal(0, 100, (24, 120, 120)).astype(np.float32)
     drawn = np.zeros(wide.shape, dtype=bool)
@@ -92,9 +90,7 @@ def test_refining_changes_nothing_far_from_the_edit(
     locked = np.zeros(wide.shape, dtype=bool)
     locked[10:14, 20:24, 20:24] = True
     with engine.open_session(wide, affine, "CT") as session:
-        result = session.segment(
-            [], masks={"liver": drawn}, locked={"liver": locked}, options=Options(mode="refine")
-        )
+        result = session.segment([], masks={"liver": drawn}, locked={"liver": locked}, options=Options(mode="refine"))
     far = np.zeros(wide.shape, dtype=bool)
     far[:, 90:, 90:] = True
     np.testing.assert_array_equal(result.masks["Liver"][far], drawn[far])
@@ -178,7 +174,13 @@ def test_an_estimate_needs_no_run(engine: LocalEngine, image: np.ndarray, affine
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("", "Nothing"), ("  ", "Nothing"), ("flurb", "flurb"), ("livr, flurb", "flurb"), ("gallbladder", "does not know")],
+    [
+        ("", "Nothing"),
+        ("  ", "Nothing"),
+        ("flurb", "flurb"),
+        ("livr, flurb", "flurb"),
+        ("gallbladder", "does not know"),
+    ],
 )
 def test_names_that_cannot_be_answered_are_explained(
     engine: LocalEngine, image: np.ndarray, affine: np.ndarray, text: str, part: str
