@@ -17,8 +17,8 @@ def volumeMessage(facts: VolumeFacts | None) -> Message:
         return Message(_("Load an image, then choose it here."), "info")
     if facts.problem:
         return Message(facts.problem, "error")
-    size = " × ".join(str(count) for count in facts.shape)
-    spacing = " × ".join(f"{step:.3g}" for step in facts.spacing)
+    size = " x ".join(str(count) for count in facts.shape)
+    spacing = " x ".join(f"{step:.3g}" for step in facts.spacing)
     return Message(_("{size} voxels of {spacing} mm").format(size=size, spacing=spacing))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from MedalSLib.engine.interface import Engine, Options, Progress
-from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.errors import CancelledError, MedalSError, PromptError
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter
 from MedalSLib.panel.i18n import tr as _
@@ -63,6 +63,7 @@ class RunPresenter:
         self._consent = consent
         self._cancel = threading.Event()
         self._waiting: Callable[[], None] | None = None
+        self._unread: tuple[str, ...] = ()
         self.changed = Signal()
         self.state: RunState = "idle"
         self.fraction = 0.0
@@ -91,9 +92,7 @@ class RunPresenter:
         if self._spatial.problems:
             return self._spatial.problems[0]
         if not self._prompt.structures and not self._spatial.prompts:
-            if self._prompt.chips:
-                return self._prompt.chips[0].explanation
-            return _("Type the name of a structure, for example liver.")
+            return self._blockerOfPrompt()
         return ""
 
     @property
@@ -130,12 +129,12 @@ class RunPresenter:
             if not self.busy:
                 self._say(Message(self.blocker, "warning"))
             return
-        self._go(self._segment, self._prompt.structures)
+        self._go(self._segment)
 
     def refine(self) -> None:
         """Refine the last result around the user's strokes."""
         if not self.busy:
-            self._go(self._refine, ())
+            self._go(self._refine)
 
     def cancel(self) -> None:
         """Stop the run; the segments stay as they were before it."""
@@ -216,9 +215,9 @@ class RunPresenter:
         self.estimate, self.message = "", Message()
         self.changed.emit()
 
-    def _go(self, work: Work, structures: Sequence[str]) -> None:
+    def _go(self, work: Work) -> None:
         if self.state == "estimating":
-            self._waiting = lambda: self._go(work, structures)
+            self._waiting = lambda: self._go(work)
             return
         self.compare(False)
         self._cancel = threading.Event()
@@ -226,15 +225,19 @@ class RunPresenter:
         self.fraction = 0.0
         self._set("opening", _("Loading the model …"))
         try:
-            wishes = self.wishes()
             engine = self._engines.open(self._cancel)
+            wishes = self.wishes()  # only now is it certain what the model knows
+            refining = work == self._refine
+            if not refining and not wishes.prompts and not wishes.spatialPrompts:
+                raise PromptError(self._blockerOfPrompt())
             if not self._mayUse(engine, wishes):
-                self._waiting = lambda: self._go(work, structures)
+                self._waiting = lambda: self._go(work)
                 self._consent.ask(self._workspace.describeUpload(engine, wishes))
                 return
             if self._cancel.is_set():
                 raise CancelledError
-            self.rows = waitingRows(structures)
+            self.rows = () if refining else waitingRows(wishes.prompts)
+            self._unread = () if refining else self._leftOut()
             self._set("running", _("Preparing …"))
             self._finished(work(engine, wishes))
         except Exception as error:
@@ -244,6 +247,15 @@ class RunPresenter:
             self.fraction = 0.0
             self._set("idle", "")
             self._refreshSegments()
+
+    def _blockerOfPrompt(self) -> str:
+        if self._prompt.chips:
+            return self._prompt.chips[0].explanation
+        return _("Type the name of a structure, for example liver.")
+
+    def _leftOut(self) -> tuple[str, ...]:
+        phrases = ", ".join(chip.phrase for chip in self._prompt.problems)
+        return (_("Not segmented: {names}. The marks above say why.").format(names=phrases),) if phrases else ()
 
     def _segment(self, engine: Engine, wishes: Wishes) -> Sequence[Outcome]:
         return self._workspace.run(engine, wishes, self._progressed, self._written, self._cancel)
@@ -259,7 +271,8 @@ class RunPresenter:
     def _finished(self, outcomes: Sequence[Outcome]) -> None:
         last = outcomes[-1]
         self.rows = finishedRows(last)
-        self.remarks = tuple(dict.fromkeys(text for outcome in outcomes for text in remarks(outcome.report)))
+        said = [text for outcome in outcomes for text in remarks(outcome.report)]
+        self.remarks = tuple(dict.fromkeys([*self._unread, *said]))
         found = any(item.found for outcome in outcomes for item in outcome.report.structures.values())
         self.message = Message(summary(last, len(outcomes)), "success" if found else "warning")
 

@@ -1,0 +1,128 @@
+"""Volume, modality, segmentation, region and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.inputs import modalityChoices, modalityMessage, volumeMessage
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice, say, textLabel
+from MedalSLib.panel.workspace import VolumeFacts
+
+
+class InputsView:
+    """The selectors.
+
+    Args:
+        model: The presenters.
+        onNodes: Called when the user chose another node.
+    """
+
+    def __init__(self, model: PanelModel, onNodes: Callable[[], None]) -> None:
+        self._model = model
+        self._onNodes = onNodes
+        self._showing = False
+        self.widget = qt.QWidget()
+        self._grid = qt.QGridLayout(self.widget)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setColumnStretch(1, 1)
+        self.volume = self._selector(
+            "volumeSelector", "volume", ["vtkMRMLScalarVolumeNode"], _("Volume"), _("The image to segment")
+        )
+        self.volume.hideChildNodeTypes = ["vtkMRMLLabelMapVolumeNode"]
+        self.volume.noneDisplay = _("Choose an image")
+        self._volumeNote = textLabel("volumeNote")
+        self.modality = named(qt.QComboBox(), "modalityCombo", _("Modality"), _("What kind of image it is"))
+        onChoice(self.modality, model.prompt.choose)
+        self._modalityNote = textLabel("modalityNote")
+        self.segmentation = self._selector(
+            "segmentationSelector",
+            "segmentation",
+            ["vtkMRMLSegmentationNode"],
+            _("Segmentation"),
+            _("Where the results go; segments that are there are kept"),
+        )
+        self.segmentation.noneDisplay = _("Create a new segmentation")
+        self.region = self._selector(
+            "regionSelector",
+            "region",
+            ["vtkMRMLMarkupsROINode"],
+            _("Region"),
+            _("Results stay within this region of interest"),
+        )
+        self.region.noneDisplay = _("Whole image")
+        self.frames = named(qt.QComboBox(), "framesCombo", _("Frames"), _("Frames of the time series to segment"))
+        onChoice(self.frames, self._chooseFrames)
+        self._row(_("Volume:"), self.volume, self._volumeNote)
+        self._row(_("Modality:"), self.modality, self._modalityNote)
+        self._row(_("Segmentation:"), self.segmentation)
+        self._row(_("Region:"), self.region)
+        self._framesLabel = self._row(_("Frames:"), self.frames)
+        model.volumeChanged.connect(self.update)
+        model.prompt.changed.connect(self._showModality)
+        self.update(model.volume)
+
+    def setScene(self, scene: Any) -> None:
+        """Let the selectors show the nodes of a scene."""
+        self._showing = True
+        for selector in (self.volume, self.segmentation, self.region):
+            selector.setMRMLScene(scene)
+        self._showing = False
+
+    def update(self, facts: VolumeFacts | None) -> None:
+        """Show the state: chosen nodes, facts of the volume."""
+        state = self._model.workspace.state
+        self._showing = True
+        self.volume.setCurrentNode(state.volume)
+        self.segmentation.setCurrentNode(state.segmentation)
+        self.region.setCurrentNode(state.region)
+        self._showing = False
+        say(self._volumeNote, volumeMessage(facts))
+        frames = facts.frames if facts is not None else 1
+        self.frames.setVisible(frames > 1)
+        self._framesLabel.setVisible(frames > 1)
+        labels = (("one", _("This frame")), ("all", _("All {count} frames").format(count=frames)))
+        choices(self.frames, labels, "all" if state.allFrames else "one")
+        self._showModality()
+
+    def _showModality(self) -> None:
+        prompt = self._model.prompt
+        choices(self.modality, modalityChoices(prompt.detected), prompt.chosen)
+        say(self._modalityNote, modalityMessage(self._model.volume, prompt.chosen))
+
+    def _chooseFrames(self, value: str) -> None:
+        self._model.workspace.state.allFrames = value == "all"
+        self._onNodes()
+
+    def _row(self, text: str, widget: Any, note: Any = None) -> Any:
+        """Add a line, with a note below it; a grid gives wrapped texts the height that they need."""
+        label = qt.QLabel(text)
+        label.setBuddy(widget)
+        row = self._grid.rowCount()
+        self._grid.addWidget(label, row, 0)
+        self._grid.addWidget(widget, row, 1)
+        if note is not None:
+            self._grid.addWidget(note, row + 1, 1)
+        return label
+
+    def _selector(self, name: str, role: str, kinds: list[str], label: str, hint: str) -> Any:
+        made = named(slicer.qMRMLNodeComboBox(), name, label, hint)
+        made.nodeTypes = kinds
+        made.noneEnabled = True
+        made.addEnabled = role == "region"
+        made.removeEnabled = False
+        made.renameEnabled = role != "volume"
+        made.selectNodeUponCreation = role == "region"
+
+        def changed(node: Any) -> None:
+            if not self._showing and getattr(self._model.workspace.state, role) is not node:
+                setattr(self._model.workspace.state, role, node)
+                self._onNodes()
+
+        made.connect("currentNodeChanged(vtkMRMLNode*)", guarded(changed))
+        return made

@@ -1,0 +1,77 @@
+"""Choices that most users never touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.inputs import windowChoices
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.widgets.tools import choices, chosen, named, onChoice
+
+
+class OptionsView:
+    """Overlap, intensity window, a quick look, instances.
+
+    Args:
+        model: The presenters.
+    """
+
+    def __init__(self, model: PanelModel) -> None:
+        self._state = model.workspace.state
+        self.widget = qt.QWidget()
+        form = qt.QFormLayout(self.widget)
+        form.setContentsMargins(0, 0, 0, 0)
+        self.overlap = named(
+            qt.QComboBox(), "overlapCombo", _("Overlap"), _("What happens where a result meets another segment")
+        )
+        onChoice(self.overlap, self._chooseOverlap)
+        self.window = named(
+            qt.QComboBox(), "windowCombo", _("Intensity window"), _("Which intensities the network sees")
+        )
+        onChoice(self.window, self._chooseWindow)
+        self.quick = self._box(
+            "quickBox", _("Quick look (coarse outlines)"), _("Only the first of two networks"), "firstStageOnly"
+        )
+        self.instances = self._box(
+            "instancesBox",
+            _("Separate segment for each lesion or nodule"),
+            _("Structures that occur several times are split into their parts"),
+            "separateInstances",
+        )
+        form.addRow(_("Where results meet other segments:"), self.overlap)
+        form.addRow(_("Intensity window:"), self.window)
+        form.addRow(self.quick)
+        form.addRow(self.instances)
+        self.update()
+
+    def update(self) -> None:
+        """Show the state of the scene."""
+        overlaps = (
+            ("allow", _("both keep the voxels")),
+            ("keep", _("the other segment keeps them")),
+            ("overwrite", _("the result takes them")),
+        )
+        choices(self.overlap, overlaps, self._state.overlap)
+        choices(self.window, windowChoices(), self._state.windows.get("*", ""))
+        for box, value in ((self.quick, self._state.firstStageOnly), (self.instances, self._state.separateInstances)):
+            blocked = box.blockSignals(True)
+            box.setChecked(value)
+            box.blockSignals(blocked)
+
+    def _chooseOverlap(self, value: str) -> None:
+        self._state.overlap = value
+
+    def _chooseWindow(self, value: str) -> None:
+        self._state.windows = {"*": value} if value else {}
+
+    def _box(self, name: str, text: str, hint: str, field: str) -> Any:
+        box = named(qt.QCheckBox(text), name, text, hint)
+
+        def toggled(on: bool) -> None:
+            setattr(self._state, field, bool(on))
+
+        box.connect("toggled(bool)", chosen(toggled))
+        return box

@@ -1,0 +1,251 @@
+"""The whole panel: badge, three pages, and what has to happen when module or scene come and go."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import ctk
+import qt
+import slicer
+
+from MedalSLib.panel.engines import Factory, defaultFactories
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.install import packages
+from MedalSLib.panel.install.slicer_host import SlicerHost
+from MedalSLib.panel.install.system import SystemFacts, gather, tryIndex
+from MedalSLib.panel.jobs import BackgroundJobs
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.slicer_workspace import SlicerWorkspace
+from MedalSLib.panel.widgets.engine_page import EnginePage
+from MedalSLib.panel.widgets.inputs_view import InputsView
+from MedalSLib.panel.widgets.install_page import InstallPage
+from MedalSLib.panel.widgets.options_view import OptionsView
+from MedalSLib.panel.widgets.prompt_view import PromptView
+from MedalSLib.panel.widgets.refine_view import RefineView
+from MedalSLib.panel.widgets.results_view import ResultsView
+from MedalSLib.panel.widgets.run_view import RunView
+from MedalSLib.panel.widgets.scene_observer import SceneObserver
+from MedalSLib.panel.widgets.tools import clicked, named, sideBySide, stacked
+
+EDITOR_TAG = "MedalSEditor"
+ESTIMATE_DELAY_MS = 700
+REFRESH_DELAY_MS = 150
+SEGMENT, ENGINE, INSTALL = range(3)
+LIGHTS = {"ready": "●", "idle": "○", "problem": "⚠"}
+
+
+class PanelView:
+    """Builds presenters and widgets.
+
+    Args:
+        logic: The module's logic.
+        version: Version of 3D Slicer as (major, minor).
+        factories: How engines are opened; None for the real ones.
+    """
+
+    def __init__(self, logic: Any, version: tuple[int, int], factories: Mapping[str, Factory] | None = None) -> None:
+        self._logic = logic
+        self._active = False
+        self._wasBusy = False
+        self._workspace = SlicerWorkspace(logic, self._saveState)
+        settings = Settings(qt.QSettings())
+        pump = slicer.app.processEvents
+        self._jobs = BackgroundJobs(pump)
+
+        def facts() -> SystemFacts:
+            return gather(version, packages.names(packages.requirements()), tryIndex)
+
+        self.model = PanelModel(
+            self._workspace,
+            settings,
+            self._jobs,
+            pump,
+            lambda: importlib.import_module("MedalSLib.network.registry"),
+            factories or defaultFactories(),
+            SlicerHost(pump),
+            facts,
+        )
+        self._build()
+        self._observer = SceneObserver(slicer.mrmlScene, self._sceneClosing, self._sceneChanged)
+        self.model.run.changed.connect(self._stateChanged)
+        self.model.engines.changed.connect(self._showBadge)
+        self.model.prompt.changed.connect(self._later)
+        self.model.spatial.changed.connect(self._later)
+        self._useScene()
+
+    def enter(self) -> None:
+        """The module is shown: shortcuts work, views are observed, defaults are chosen."""
+        self._active = True
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(True)
+        self.refine.editor.setupViewObservations()
+        self.refine.editor.installKeyboardShortcuts()
+        self.model.models.refresh()
+        self.refresh()
+
+    def exit(self) -> None:
+        """Another module is shown: nothing of ours reacts to keys or mouse any more."""
+        self._active = False
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+        self.model.run.compare(False)
+        self.refine.editor.setActiveEffect(None)
+        self.refine.editor.uninstallKeyboardShortcuts()
+        self.refine.editor.removeViewObservations()
+
+    def cleanup(self) -> None:
+        """The module is closed for good."""
+        self.exit()
+        self._estimateTimer.stop()
+        self._refreshTimer.stop()
+        self._observer.close()
+        self.model.close()
+        self._jobs.close()
+
+    def refresh(self) -> None:
+        """Choose defaults, read the nodes again and show them."""
+        if self.model.run.busy or slicer.mrmlScene.IsClosing():
+            return
+        self._workspace.chooseDefaults()
+        self._observer.follow(self._workspace.state.segmentation, self._workspace.state.volume)
+        self._editNodes()
+        self.model.refresh()
+        self.prompt.update()
+        self.options.update()
+        self._later()
+
+    def _build(self) -> None:
+        model = self.model
+        self._light = named(qt.QLabel(), "badge", _("Device"))
+        self._light.wordWrap = True
+        self.inputs = InputsView(model, self.refresh)
+        self.prompt = PromptView(model.prompt, model.run.run)
+        self.run = RunView(model)
+        self.results = ResultsView(model)
+        self.refine = RefineView(model)
+        self.options = OptionsView(model)
+        title = qt.QLabel(_("What to segment:"))
+        title.setBuddy(self.prompt.edit)
+        self._corrections = self._section(_("Correct and refine"), self.refine.widget, "refineSection")
+        page = stacked(
+            self.inputs.widget,
+            title,
+            self.prompt.widget,
+            self.run.widget,
+            self.results.widget,
+            self._corrections,
+            self._section(_("Options"), self.options.widget, "optionsSection"),
+        )
+        page.layout().setContentsMargins(6, 8, 6, 6)
+        page.layout().addStretch(1)
+        self.prompt.place(page)
+        self.engine = EnginePage(model)
+        self.install = InstallPage(model)
+        self.tabs = named(qt.QTabWidget(), "pages", _("Pages of Medal S"))
+        for widget, text in (
+            (page, _("Segment")),
+            (self.engine.widget, _("Engine")),
+            (self.install.widget, _("Install")),
+        ):
+            self.tabs.addTab(widget, text)
+        self._hint = qt.QToolButton()
+        self._hint.text = _("Set up …")
+        named(self._hint, "setupButton", _("Set up"), _("Opens the page on which the engine is installed or chosen"))
+        self._hint.connect("clicked()", clicked(self._openSetup))
+        self.widget = named(stacked(self._head(), self.tabs), "MedalSPanel", _("Medal S"))
+        self._shortcuts = [self._shortcut(keys) for keys in ("Ctrl+Return", "Ctrl+Enter")]
+        self._estimateTimer = self._timer(ESTIMATE_DELAY_MS, model.run.updateEstimate)
+        self._refreshTimer = self._timer(REFRESH_DELAY_MS, self.refresh)
+        self._showBadge()
+
+    def _head(self) -> Any:
+        head = sideBySide(self._light, self._hint, stretch=False)
+        head.layout().setStretch(0, 1)
+        head.layout().setContentsMargins(6, 2, 6, 2)
+        return head
+
+    def _section(self, text: str, content: Any, name: str) -> Any:
+        section = ctk.ctkCollapsibleButton()
+        section.text = text
+        section.objectName = name
+        layout = qt.QVBoxLayout(section)
+        layout.addWidget(content)
+        section.collapsed = True
+        return section
+
+    def _shortcut(self, keys: str) -> Any:
+        shortcut = qt.QShortcut(qt.QKeySequence(keys), self.widget)
+        shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
+        shortcut.connect("activated()", clicked(self.model.run.run))
+        shortcut.setEnabled(False)
+        return shortcut
+
+    def _timer(self, milliseconds: int, function: Any) -> Any:
+        timer = qt.QTimer(self.widget)
+        timer.setSingleShot(True)
+        timer.setInterval(milliseconds)
+        timer.connect("timeout()", clicked(function))
+        return timer
+
+    def _useScene(self) -> None:
+        """Give scene and editor node to the widgets; the node first, so that the editor's defaults are kept in it."""
+        scene = slicer.mrmlScene
+        node = scene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(EDITOR_TAG)
+            node = scene.AddNode(node)
+        self.refine.editor.setMRMLSegmentEditorNode(node)
+        self.refine.editor.setMRMLScene(scene)
+        self.inputs.setScene(scene)
+        self._logic.useEditor(node, self._saveState)
+
+    def _editNodes(self) -> None:
+        """Show the chosen segmentation and volume in the editor, the segmentation first."""
+        state, editor = self._workspace.state, self.refine.editor
+        editor.setSegmentationNode(state.segmentation)
+        if state.segmentation is not None:
+            editor.setSourceVolumeNode(state.volume)
+        editor.updateWidgetFromMRML()
+
+    def _saveState(self) -> None:
+        self.refine.editor.saveStateForUndo()
+
+    def _stateChanged(self) -> None:
+        busy = self.model.run.busy
+        if self._wasBusy and not busy:
+            self._sceneChanged()
+            if self.model.run.canReview:
+                self._corrections.collapsed = False
+        self._wasBusy = busy
+
+    def _sceneClosing(self) -> None:
+        self.model.run.forget()
+        self.refine.editor.setActiveEffect(None)
+
+    def _sceneChanged(self, closed: bool = False) -> None:
+        if closed:
+            self._workspace.sceneClosed()
+            self._useScene()
+        if self._active:
+            self._refreshTimer.start()
+
+    def _later(self) -> None:
+        if self._active:
+            self._estimateTimer.start()
+
+    def _showBadge(self) -> None:
+        badge = self.model.engines.badge
+        detail = f" - {badge.detail}" if badge.detail else ""
+        self._light.text = f"{LIGHTS[badge.level]} {badge.text}{detail}"
+        self._light.toolTip = badge.detail
+        self._light.setAccessibleDescription(badge.detail)
+        self._hint.setVisible(badge.level == "problem")
+
+    def _openSetup(self) -> None:
+        local = not self.model.engines.isRemote and not self.model.install.isInstalled
+        self.tabs.setCurrentIndex(INSTALL if local else ENGINE)

@@ -1,0 +1,224 @@
+"""The prompt field: typing, completions below the cursor, chips, presets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+
+from MedalSLib.panel.chips import Chip
+from MedalSLib.panel.completion import Completion, insert
+from MedalSLib.panel.flow import lines
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.prompt import PromptPresenter
+from MedalSLib.panel.widgets.tools import EventFilter, button, clicked, guarded, named, sideBySide
+
+SIGNS = {"understood": "✓", "guessed": "≈", "unknown": "?", "unsupported": "✕"}
+COLORS = {
+    "understood": "rgba(60, 160, 90, 45)",
+    "guessed": "rgba(60, 120, 200, 45)",
+    "unknown": "rgba(220, 150, 20, 55)",
+    "unsupported": "rgba(200, 60, 60, 45)",
+}
+_PADDING = 34
+_SPACING = 4
+
+
+class PromptView:
+    """The field and what is understood of it.
+
+    Args:
+        presenter: What it shows.
+        onRun: Called for Ctrl+Enter.
+
+    Attributes:
+        widget: To be put into a layout.
+        completions: The list of completions; needs `place` once the widget has its place.
+    """
+
+    def __init__(self, presenter: PromptPresenter, onRun: Callable[[], None]) -> None:
+        self._presenter = presenter
+        self._onRun = onRun
+        self._offered: tuple[Completion, ...] = ()
+        self._shown: tuple[Chip, ...] | None = None
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(_SPACING)
+        self.edit = named(
+            qt.QPlainTextEdit(),
+            "promptEdit",
+            _("Structures to segment"),
+            _("Names of structures, separated by commas or lines. Ctrl+Enter runs."),
+        )
+        self.edit.placeholderText = _("For example: liver, spleen, both kidneys")
+        self.edit.tabChangesFocus = True
+        self.edit.setFixedHeight(3 * self.edit.fontMetrics().lineSpacing() + 14)
+        layout.addWidget(self.edit)
+        self._chips = named(qt.QWidget(), "chips", _("What the names are understood as"))
+        self._rows = qt.QVBoxLayout(self._chips)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.setSpacing(_SPACING)
+        layout.addWidget(self._chips)
+        self._presets = qt.QToolButton()
+        self._presets.text = _("Presets")
+        self._presets.setPopupMode(qt.QToolButton.InstantPopup)
+        named(self._presets, "presetsButton", _("Presets"), _("Add a group of structures"))
+        self._menu = qt.QMenu(self._presets)
+        self._menu.connect("aboutToShow()", clicked(self._fillPresets))
+        self._presets.setMenu(self._menu)
+        self._clear = button(_("Clear"), _("Empty the field"), presenter.clear, "clearButton")
+        layout.addWidget(sideBySide(self._presets, self._clear))
+        self.completions = named(qt.QListWidget(self.widget), "completions", _("Completions"))
+        self.completions.setFocusPolicy(qt.Qt.NoFocus)
+        self.completions.hide()
+        self.completions.connect("itemClicked(QListWidgetItem*)", guarded(self._picked))
+        self._filter = EventFilter(self._event)
+        self.edit.installEventFilter(self._filter)
+        self._resized = EventFilter(self._resize)
+        self.widget.installEventFilter(self._resized)
+        self.edit.connect("textChanged()", clicked(self._typed))
+        presenter.changed.connect(self.update)
+        self.update()
+
+    def place(self, page: Any) -> None:
+        """Let the completions float above a page that is larger than this widget."""
+        self.completions.setParent(page)
+        self.completions.hide()
+
+    def update(self) -> None:
+        """Show what the presenter has."""
+        if self.edit.plainText != self._presenter.text:
+            blocked = self.edit.blockSignals(True)
+            self.edit.setPlainText(self._presenter.text)
+            cursor = self.edit.textCursor()
+            cursor.movePosition(qt.QTextCursor.End)
+            self.edit.setTextCursor(cursor)
+            self.edit.blockSignals(blocked)
+        self._clear.enabled = bool(self._presenter.text)
+        if self._presenter.chips != self._shown:
+            self._shown = self._presenter.chips
+            self._showChips()
+
+    def pick(self, index: int) -> None:
+        """Put a completion into the field."""
+        if not 0 <= index < len(self._offered):
+            return
+        text, cursor = insert(self.edit.plainText, self.edit.textCursor().position(), self._offered[index].text)
+        self._offered = ()
+        self.completions.hide()
+        self._presenter.text = text
+        moved = self.edit.textCursor()
+        moved.setPosition(cursor)
+        self.edit.setTextCursor(moved)
+        self.edit.setFocus()
+
+    def _typed(self) -> None:
+        self._presenter.text = self.edit.plainText
+        self._offer()
+
+    def _offer(self) -> None:
+        self._offered = self._presenter.complete(self.edit.plainText, self.edit.textCursor().position())
+        self.completions.clear()
+        for item in self._offered:
+            self.completions.addItem(item.label)
+        if not self._offered:
+            self.completions.hide()
+            return
+        self.completions.setCurrentRow(0)
+        corner = self.edit.viewport().mapTo(self.completions.parentWidget(), self.edit.cursorRect().bottomLeft())
+        row = self.completions.sizeHintForRow(0) + 1
+        self.completions.setGeometry(
+            self.edit.mapTo(self.completions.parentWidget(), qt.QPoint(0, 0)).x(),
+            corner.y() + 4,
+            self.edit.width,
+            row * len(self._offered) + 6,
+        )
+        self.completions.show()
+        self.completions.raise_()
+
+    def _event(self, event: Any) -> bool:
+        kind = event.type()
+        if kind == qt.QEvent.FocusOut:
+            self.completions.hide()
+            return False
+        return self._key(event.key(), event.modifiers()) if kind == qt.QEvent.KeyPress else False
+
+    def _key(self, key: Any, modifiers: Any) -> bool:
+        enter = key in (qt.Qt.Key_Return, qt.Qt.Key_Enter)
+        if enter and modifiers & qt.Qt.ControlModifier:
+            self.completions.hide()
+            self._onRun()
+            return True
+        if not self.completions.visible:
+            return False
+        row = self.completions.currentRow
+        if key == qt.Qt.Key_Escape:
+            self.completions.hide()
+        elif key == qt.Qt.Key_Down:
+            self.completions.setCurrentRow((row + 1) % len(self._offered))
+        elif key == qt.Qt.Key_Up:
+            self.completions.setCurrentRow((row - 1) % len(self._offered))
+        elif enter or key == qt.Qt.Key_Tab:
+            self.pick(row)
+        else:
+            return False
+        return True
+
+    def _picked(self, item: Any) -> None:
+        self.pick(self.completions.row(item))
+
+    def _resize(self, event: Any) -> bool:
+        if event.type() == qt.QEvent.Resize and event.size().width() != event.oldSize().width():
+            self._showChips()
+        return False
+
+    def _showChips(self) -> None:
+        while self._rows.count():
+            row = self._rows.takeAt(0).widget()
+            row.hide()
+            row.deleteLater()
+        chips = self._shown or ()
+        texts = [f"{SIGNS[chip.state]} {chip.text}" for chip in chips]
+        metrics = self._chips.fontMetrics()
+        widths = [metrics.horizontalAdvance(text) + _PADDING for text in texts]
+        for line in lines(widths, max(self.widget.width, 200), _SPACING):
+            self._rows.addWidget(sideBySide(*(self._chip(index, chips[index], texts[index]) for index in line)))
+        self._chips.setVisible(bool(chips))
+
+    def _chip(self, index: int, chip: Chip, text: str) -> Any:
+        made = named(qt.QToolButton(), f"chip{index}", chip.explanation, chip.explanation)
+        made.text = text
+        made.setStyleSheet(
+            f"QToolButton {{ background: {COLORS[chip.state]}; border: 1px solid rgba(128, 128, 128, 110);"
+            " border-radius: 9px; padding: 2px 14px 2px 8px; }"
+            "QToolButton:focus { border: 1px solid palette(highlight); }"
+            "QToolButton::menu-indicator { subcontrol-position: right center; right: 3px; width: 8px; }"
+        )
+        made.setPopupMode(qt.QToolButton.InstantPopup)
+        menu = qt.QMenu(made)
+        for suggestion in chip.suggestions:
+            self._action(menu, _("Use “{name}”").format(name=suggestion), self._accepter(index, suggestion))
+        self._action(menu, _("Remove"), self._remover(index))
+        made.setMenu(menu)
+        return made
+
+    @staticmethod
+    def _action(menu: Any, text: str, function: Callable[[], None]) -> None:
+        menu.addAction(text).connect("triggered()", clicked(function))
+
+    def _accepter(self, index: int, suggestion: str) -> Callable[[], None]:
+        return lambda: self._presenter.accept(index, suggestion)
+
+    def _remover(self, index: int) -> Callable[[], None]:
+        return lambda: self._presenter.remove(index)
+
+    def _fillPresets(self) -> None:
+        self._menu.clear()
+        for name, members in self._presenter.presets.items():
+            text = _("{name} ({count})").format(name=name[:1].upper() + name[1:], count=len(members))
+            self._action(self._menu, text, self._presetAdder(name))
+
+    def _presetAdder(self, name: str) -> Callable[[], None]:
+        return lambda: self._presenter.addPreset(name)

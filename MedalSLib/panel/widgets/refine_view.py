@@ -1,0 +1,157 @@
+"""Correct and refine: Slicer's own Segment Editor, the segments as prompts, and the button Refine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.messages import Message
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.spatial import SegmentRow
+from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, stacked, textLabel
+from MedalSLib.vocabulary import suggest
+
+UNDO_STATES = 10
+EFFECTS = (
+    "Paint",
+    "Draw",
+    "Erase",
+    "Level tracing",
+    "Grow from seeds",
+    "Threshold",
+    "Scissors",
+    "Islands",
+    "Smoothing",
+)
+NAME, USE, STANDS_FOR, LOCK = range(4)
+_MOST_ROWS = 8
+
+
+class RefineView:
+    """The embedded editor and what goes with it.
+
+    Args:
+        model: The presenters.
+
+    Attributes:
+        editor: qMRMLSegmentEditorWidget.
+    """
+
+    def __init__(self, model: PanelModel) -> None:
+        self._model = model
+        self._filling = False
+        self._shown: tuple[SegmentRow, ...] | None = None
+        self._combos: list[Any] = []
+        self.editor = slicer.qMRMLSegmentEditorWidget()
+        self.editor.objectName = "segmentEditor"
+        self.editor.setMaximumNumberOfUndoStates(UNDO_STATES)
+        self.editor.segmentationNodeSelectorVisible = False
+        self.editor.sourceVolumeNodeSelectorVisible = False
+        self.editor.setEffectNameOrder(list(EFFECTS))
+        self.editor.unorderedEffectsVisible = False
+        self.table = self._makeTable()
+        self._empty = textLabel("segmentsNote")
+        self.refine = button(
+            _("Refine around my corrections"),
+            _("What you painted or erased since the last result is kept; what lies around it is computed anew"),
+            model.run.refine,
+            "refineButton",
+        )
+        title = qt.QLabel(_("What each segment is used for in the next run:"))
+        title.wordWrap = True
+        self._title = title
+        self.widget = stacked(self.editor, self.refine, title, self.table, self._empty)
+        model.spatial.changed.connect(self.update)
+        model.run.changed.connect(self._enable)
+        self.update()
+        self._enable()
+
+    def update(self) -> None:
+        """Show the presenter's rows."""
+        rows = self._model.spatial.rows
+        self.table.setVisible(bool(rows))
+        self._title.setVisible(bool(rows))
+        problems = self._model.spatial.problems
+        say(self._empty, Message(problems[0], "warning") if problems else Message())
+        former, self._shown = self._shown, rows
+        if former is None or [row.segmentID for row in former] != [row.segmentID for row in rows]:
+            self._makeCombos(rows)
+        self._fill(rows)
+
+    def _enable(self) -> None:
+        busy = self._model.run.busy
+        self.refine.enabled = not busy
+        self.table.enabled = not busy
+        self.editor.enabled = not busy
+
+    def _fill(self, rows: tuple[SegmentRow, ...]) -> None:
+        self._filling = True
+        uses = (("", _("not used")), ("prompt", _("prompt")), ("exclude", _("keep out")))
+        for index, row in enumerate(rows):
+            self.table.setItem(index, NAME, self._item(row.name, editable=False))
+            choices(self._combos[index], uses, row.use)
+            stands = self._item(row.structure, editable=row.use != "exclude")
+            stands.setToolTip(row.how or _("Double-click and type the structure it stands for"))
+            self.table.setItem(index, STANDS_FOR, stands)
+            lock = self._item("", editable=False)
+            lock.setFlags(lock.flags() | qt.Qt.ItemIsUserCheckable)
+            lock.setCheckState(qt.Qt.Checked if row.locked else qt.Qt.Unchecked)
+            lock.setToolTip(_("A locked segment is never changed by a run"))
+            self.table.setItem(index, LOCK, lock)
+        self.table.resizeRowsToContents()
+        heights = [self.table.rowHeight(index) for index in range(min(len(rows), _MOST_ROWS))]
+        self.table.setFixedHeight(sum(heights) + self.table.horizontalHeader().height + 4)
+        self._filling = False
+
+    def _makeCombos(self, rows: tuple[SegmentRow, ...]) -> None:
+        self.table.setRowCount(0)
+        self.table.setRowCount(len(rows))
+        self._combos = []
+        for index, row in enumerate(rows):
+            combo = named(qt.QComboBox(), f"use{index}", _("Use of {name}").format(name=row.name))
+            onChoice(combo, self._user(row.segmentID))
+            self.table.setCellWidget(index, USE, combo)
+            self._combos.append(combo)
+
+    def _changed(self, item: Any) -> None:
+        if self._filling or not 0 <= item.row() < len(self._shown or ()):
+            return
+        row = (self._shown or ())[item.row()]
+        if item.column() == LOCK:
+            self._model.spatial.lock(row.segmentID, item.checkState() == qt.Qt.Checked)
+        elif item.column() == STANDS_FOR and item.text() != row.structure:
+            typed = item.text()
+            if not self._model.spatial.name(row.segmentID, typed):
+                near = [found.text for found in suggest(typed, self._model.prompt.modality or None, 3)]
+                text = _("“{typed}” is not one structure.").format(typed=typed)
+                if near:
+                    text += " " + _("Perhaps {names}?").format(names=", ".join(near))
+                say(self._empty, Message(text, "warning"))
+
+    def _user(self, segmentID: str) -> Callable[[str], None]:
+        return lambda use: self._model.spatial.use(segmentID, use)  # type: ignore[arg-type]  # the combo's own values
+
+    def _makeTable(self) -> Any:
+        table = named(qt.QTableWidget(), "segmentsTable", _("Segments"))
+        table.setColumnCount(4)
+        table.setHorizontalHeaderLabels([_("Segment"), _("Use as"), _("Stands for"), _("Lock")])
+        table.verticalHeader().hide()
+        table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(STANDS_FOR, qt.QHeaderView.Stretch)
+        table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
+        return table
+
+    @staticmethod
+    def _item(text: str, editable: bool) -> Any:
+        item = qt.QTableWidgetItem(text)
+        item.setToolTip(text)
+        if not editable:
+            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
+        return item

@@ -1,0 +1,80 @@
+"""The table of results, and what to do with them."""
+
+from __future__ import annotations
+
+import qt
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.results import ResultRow
+from MedalSLib.panel.widgets.tools import button, chosen, guarded, named, sideBySide, stacked
+
+SIGNS = {"waiting": "…", "found": "✓", "absent": "-", "kept": "="}
+_MOST_ROWS = 9
+
+
+class ResultsView:
+    """What was found.
+
+    Args:
+        model: The presenters.
+    """
+
+    def __init__(self, model: PanelModel) -> None:
+        self._model = model
+        self._shown: tuple[ResultRow, ...] | None = None
+        self.table = named(qt.QTableWidget(), "resultsTable", _("Results"), _("Click a row to go there"))
+        self.table.setColumnCount(4)
+        self.table.setHorizontalHeaderLabels([_("Structure"), _("Volume"), _("Result"), _("Window")])
+        self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
+        self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        self.table.verticalHeader().hide()
+        self.table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        self.table.connect("cellClicked(int,int)", guarded(self._clicked))
+        self.accept = button(_("Accept"), _("Keep the result"), model.run.accept, "acceptButton")
+        hint = _("Show the segments as they were before")
+        self.compare = named(qt.QPushButton(_("Before / after")), "compareButton", _("Before / after"), hint)
+        self.compare.checkable = True
+        self.compare.connect("toggled(bool)", chosen(model.run.compare))
+        self.revert = button(
+            _("Revert"),
+            _("Take the result back; the editor's Undo brings it back again"),
+            model.run.revert,
+            "revertButton",
+        )
+        self.widget = stacked(self.table, sideBySide(self.accept, self.compare, self.revert))
+        model.run.changed.connect(self.update)
+        self.update()
+
+    def update(self) -> None:
+        """Show the presenter's rows."""
+        run = self._model.run
+        self.widget.setVisible(bool(run.rows) or run.canReview)
+        for one in (self.accept, self.compare, self.revert):
+            one.enabled = run.canReview
+        if self.compare.checked != run.comparing:
+            blocked = self.compare.blockSignals(True)
+            self.compare.setChecked(run.comparing)
+            self.compare.blockSignals(blocked)
+        if run.rows != self._shown:
+            self._shown = run.rows
+            self._fill(run.rows)
+
+    def _fill(self, rows: tuple[ResultRow, ...]) -> None:
+        self.table.setRowCount(len(rows))
+        for index, row in enumerate(rows):
+            for column, text in enumerate((row.structure, row.volume, f"{SIGNS[row.state]} {row.status}", row.note)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                if column == 1:
+                    item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                self.table.setItem(index, column, item)
+        self.table.resizeRowsToContents()
+        heights = [self.table.rowHeight(index) for index in range(min(len(rows), _MOST_ROWS))]
+        self.table.setFixedHeight(sum(heights) + self.table.horizontalHeader().height + 4)
+
+    def _clicked(self, row: int, _column: int) -> None:
+        self._model.run.show(row)

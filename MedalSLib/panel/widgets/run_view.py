@@ -1,0 +1,94 @@
+"""The large button, progress, messages, and the question before an upload."""
+
+from __future__ import annotations
+
+import qt
+
+from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.messages import Message
+from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.widgets.tools import button, named, say, sideBySide, stacked, textLabel
+
+_STEPS = 1000
+
+
+class RunView:
+    """Run and cancel.
+
+    Args:
+        model: The presenters.
+    """
+
+    def __init__(self, model: PanelModel) -> None:
+        self._model = model
+        run = model.run
+        self._estimate = textLabel("estimateLabel")
+        self.run = button(_("Segment"), _("Segment the structures (Ctrl+Enter)"), run.run, "runButton")
+        font = self.run.font
+        font.setBold(True)
+        self.run.setFont(font)
+        self.run.setMinimumHeight(34)
+        self.cancel = button(_("Cancel"), _("Stop; your segments stay as they were before"), run.cancel, "cancelButton")
+        self.cancel.setMinimumHeight(34)
+        buttons = sideBySide(self.run, self.cancel, stretch=False)
+        buttons.layout().setStretch(0, 1)
+        self.bar = named(qt.QProgressBar(), "progressBar", _("Progress"))
+        self.bar.setRange(0, _STEPS)
+        self.bar.setFormat("%p %")
+        self._progress = textLabel("progressLabel")
+        self._message = textLabel("messageLabel")
+        self._remarks = textLabel("remarksLabel")
+        self._question = textLabel("consentText")
+        self._consent = named(
+            stacked(
+                self._question,
+                sideBySide(
+                    button(
+                        _("Send to this server"),
+                        _("Remembered for this server; can be taken back on the Engine page"),
+                        self._allow,
+                        "consentAllow",
+                    ),
+                    button(_("Do not send"), _("Nothing leaves this computer"), self._decline, "consentDecline"),
+                ),
+            ),
+            "consentBox",
+            _("Permission to send the image"),
+        )
+        self.widget = stacked(
+            self._estimate, buttons, self.bar, self._progress, self._consent, self._message, self._remarks
+        )
+        run.changed.connect(self.update)
+        model.consent.changed.connect(self.update)
+        model.prompt.changed.connect(self.update)
+        model.spatial.changed.connect(self.update)
+        self.update()
+
+    def update(self) -> None:
+        """Show what the presenter says."""
+        run = self._model.run
+        busy = run.busy
+        self.run.enabled = not busy and not run.blocker
+        self.run.toolTip = run.blocker or _("Segment the structures (Ctrl+Enter)")
+        self.cancel.setVisible(busy)
+        self.cancel.enabled = run.state in ("opening", "running")
+        self.bar.setVisible(busy)
+        unknown = busy and run.fraction <= 0
+        self.bar.setRange(0, 0 if unknown else _STEPS)
+        if not unknown:
+            self.bar.setValue(int(run.fraction * _STEPS))
+        say(self._progress, Message(run.progress))
+        say(self._estimate, Message(run.estimate if not busy else ""))
+        hint = Message(run.blocker) if not busy and not run.message.text else run.message
+        say(self._message, hint)
+        say(self._remarks, Message("\n".join(run.remarks), "warning" if run.remarks else "info"))
+        question = self._model.consent.question
+        self._consent.setVisible(question is not None)
+        title = _("This is the first image for this server. May it be sent?")
+        say(self._question, Message(f"{title}\n{question.text}" if question is not None else "", "warning"))
+
+    def _allow(self) -> None:
+        self._model.run.answerConsent(True)
+
+    def _decline(self) -> None:
+        self._model.run.answerConsent(False)

@@ -1,0 +1,147 @@
+"""What every widget of the panel needs: buttons with a name for screen readers, messages with a sign, safe slots."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import qt
+
+from MedalSLib.panel.messages import Level, Message
+
+SIGNS: dict[Level, str] = {"info": "", "success": "✓ ", "warning": "⚠ ", "error": "✕ "}
+
+
+def guarded(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a slot that logs what goes wrong: Qt would swallow it."""
+
+    def slot(*arguments: Any) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            logging.exception("The Medal S panel failed in %s", getattr(function, "__qualname__", function))
+            raise
+
+    return slot
+
+
+def clicked(function: Callable[[], None]) -> Callable[[], None]:
+    """Return a slot for a button: no arguments, and nothing swallowed unseen."""
+    inner = guarded(function)
+
+    def slot() -> None:
+        inner()
+
+    return slot
+
+
+def chosen(function: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a slot with one argument."""
+    inner = guarded(function)
+
+    def slot(value: Any) -> None:
+        inner(value)
+
+    return slot
+
+
+def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> Any:
+    """Return a push button.
+
+    Args:
+        text: What it says.
+        hint: Tool tip, also the screen reader's description.
+        onClick: Called without arguments.
+        name: Object name, for tests and style sheets.
+    """
+    made = qt.QPushButton(text)
+    made.toolTip = hint
+    made.objectName = name
+    made.setAccessibleDescription(hint)
+    made.connect("clicked()", clicked(onClick))
+    return made
+
+
+def named(widget: Any, name: str, label: str, hint: str = "") -> Any:
+    """Give a widget an object name, a name for screen readers and a tool tip; returns it."""
+    widget.objectName = name
+    widget.setAccessibleName(label)
+    if hint:
+        widget.toolTip = hint
+        widget.setAccessibleDescription(hint)
+    return widget
+
+
+def textLabel(name: str = "") -> Any:
+    """Return an empty label that wraps and whose text can be copied; hidden until it has something to say."""
+    label = qt.QLabel()
+    label.objectName = name
+    label.wordWrap = True
+    label.textFormat = qt.Qt.PlainText
+    label.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
+    label.hide()
+    return label
+
+
+def say(label: Any, message: Message) -> None:
+    """Show a message in a label, with its sign; an empty one hides the label."""
+    label.text = SIGNS[message.level] + message.text if message.text else ""
+    label.setVisible(bool(message.text))
+
+
+def choices(combo: Any, values: Sequence[tuple[str, str]], current: str) -> None:
+    """Fill a combo box with (value, label) pairs and select a value; no signal is sent."""
+    blocked = combo.blockSignals(True)
+    combo.clear()
+    for value, label in values:
+        combo.addItem(label, value)
+    combo.setCurrentIndex(max(0, combo.findData(current)))
+    combo.blockSignals(blocked)
+
+
+def onChoice(combo: Any, function: Callable[[str], None]) -> None:
+    """Call a function with the value that the user chose in a combo box."""
+
+    def picked(index: int) -> None:
+        function(str(combo.itemData(index)))
+
+    combo.connect("activated(int)", chosen(picked))
+
+
+def stacked(*widgets: Any) -> Any:
+    """Return a widget that holds others below each other, without margins."""
+    frame = qt.QWidget()
+    layout = qt.QVBoxLayout(frame)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return frame
+
+
+def sideBySide(*widgets: Any, stretch: bool = True) -> Any:
+    """Return a widget that holds others side by side, without margins."""
+    frame = qt.QWidget()
+    layout = qt.QHBoxLayout(frame)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    if stretch:
+        layout.addStretch(1)
+    return frame
+
+
+class EventFilter(qt.QObject):
+    """Passes a widget's events to a function, which returns whether it has dealt with them.
+
+    Args:
+        handler: Called with each event.
+    """
+
+    def __init__(self, handler: Callable[[Any], bool]) -> None:
+        qt.QObject.__init__(self)
+        self.handler = handler
+
+    def eventFilter(self, _watched: Any, event: Any) -> bool:
+        """Return whether the event was dealt with."""
+        return bool(self.handler(event))

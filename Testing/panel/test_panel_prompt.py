@@ -1,0 +1,157 @@
+"""What the prompt field understands, offers and changes."""
+
+from __future__ import annotations
+
+import pytest
+from panel_doubles import CLASSES, state
+
+from MedalSLib.panel.chips import Model, readPrompt, suggestionParts
+from MedalSLib.panel.completion import complete, insert
+from MedalSLib.panel.flow import lines
+from MedalSLib.panel.prompt import PromptPresenter
+
+KNOWS = Model("Starter", frozenset(CLASSES))
+
+
+@pytest.fixture
+def presenter():
+    made = PromptPresenter(state())
+    made.detect("CT")
+    return made
+
+
+class TestChips:
+    def test_a_name_a_synonym_and_a_typo_say_what_they_were_understood_as(self):
+        liver, kidney, typo = readPrompt("liver, rt kidney, splen", "CT")
+        assert (liver.state, liver.text) == ("understood", "Liver")
+        assert kidney.text == "rt kidney → Right kidney"
+        assert (typo.state, typo.classes) == ("guessed", ("Spleen",))
+        assert "Check" in typo.explanation
+
+    def test_what_names_nothing_offers_what_may_have_been_meant(self):
+        (chip,) = readPrompt("kidney stone", "CT")
+        assert chip.state == "unknown" and not chip.runs
+        assert "Right kidney" in chip.suggestions
+        assert "Did you mean" in chip.explanation
+
+    def test_what_names_nothing_at_all_says_so(self):
+        (chip,) = readPrompt("xqzwv", "CT")
+        assert chip.text == "xqzwv: not understood" and not chip.suggestions
+
+    def test_a_name_that_the_model_does_not_know_is_said_before_the_run(self):
+        (chip,) = readPrompt("pancreas", "CT", KNOWS)
+        assert chip.state == "unsupported" and chip.lost == ("Pancreas",)
+        assert "Starter does not know Pancreas" in chip.explanation
+
+    def test_a_group_of_which_the_model_knows_a_part_runs_with_that_part(self):
+        (chip,) = readPrompt("abdominal organs", "CT", KNOWS)
+        assert set(chip.classes) == {"Liver", "Spleen", "Right kidney", "Left kidney"}
+        assert "Pancreas" in chip.lost and "not in this model" in chip.text
+
+    def test_the_model_is_asked_about_the_modality_at_hand(self):
+        (chip,) = readPrompt("spleen", "MRI", KNOWS)
+        assert chip.state == "unsupported"
+
+    def test_a_model_of_which_nothing_is_known_refuses_nothing(self):
+        (chip,) = readPrompt("pancreas", "CT", Model("A server"))
+        assert chip.runs
+
+    def test_long_groups_are_summed_up(self):
+        (chip,) = readPrompt("vertebrae", "CT")
+        assert chip.text.endswith("and 24 more")
+
+    def test_a_suggestion_of_another_modality_is_taken_apart(self):
+        assert suggestionParts("Myocardium (MRI)") == ("Myocardium", "MRI")
+        assert suggestionParts("Prostate/uterus") == ("Prostate/uterus", "")
+
+
+class TestCompletion:
+    def test_the_name_at_the_cursor_is_completed_not_the_last_one(self):
+        texts = [item.text for item in complete("liv, spleen", 3, "CT")]
+        assert texts[0] == "Liver"
+
+    def test_synonyms_are_found_and_shown(self):
+        labels = {item.text: item.label for item in complete("rk", 2, "CT")}
+        assert labels["Right kidney"] == "Right kidney — RK"
+
+    def test_names_that_the_model_knows_come_first_and_others_are_marked(self):
+        found = complete("ki", 2, "CT", KNOWS)
+        assert [item.text for item in found[:2]] == ["Left kidney", "Right kidney"]
+        others = [item for item in found if item.text == "Kidney lesions"]
+        assert others and others[0].label.endswith("(not in this model)")
+
+    def test_an_empty_name_offers_nothing(self):
+        assert complete("liver, ", 7, "CT") == ()
+
+    @pytest.mark.parametrize(
+        ("text", "cursor", "expected"),
+        [
+            ("sp", 2, ("Spleen, ", 8)),
+            ("liver, sp", 9, ("liver, Spleen, ", 15)),
+            ("liver\nsp", 8, ("liver\nSpleen, ", 14)),
+            ("sp, liver", 2, ("Spleen, liver", 6)),
+            ("splx, liver", 2, ("Spleen, liver", 6)),
+        ],
+    )
+    def test_a_completion_replaces_the_whole_name_at_the_cursor(self, text, cursor, expected):
+        assert insert(text, cursor, "Spleen") == expected
+
+
+class TestPresenter:
+    def test_each_structure_is_segmented_once(self, presenter):
+        presenter.text = "liver, liver, kidneys, right kidney"
+        assert presenter.structures == ("Liver", "Right kidney", "Left kidney")
+
+    def test_removing_a_name_leaves_the_others_with_their_meaning(self, presenter):
+        presenter.text = "liver; left and right kidney, spleen"
+        before = presenter.structures
+        presenter.remove(0)
+        assert set(presenter.structures) == set(before) - {"Liver"}
+
+    def test_accepting_a_suggestion_replaces_the_name(self, presenter):
+        presenter.text = "liver, kidney stone"
+        presenter.accept(1, "Left kidney")
+        assert presenter.text == "liver, Left kidney"
+
+    def test_accepting_a_suggestion_of_another_modality_chooses_it(self, presenter):
+        presenter.text = "whatever"
+        presenter.accept(0, "Myocardium (MRI)")
+        assert (presenter.text, presenter.modality) == ("Myocardium", "MRI")
+
+    def test_a_preset_is_added_once_and_means_its_members(self, presenter):
+        presenter.text = "liver,"
+        presenter.addPreset("lung lobes")
+        presenter.addPreset("lung lobes")
+        assert presenter.text == "liver, lung lobes"
+        assert len(presenter.structures) == 6
+
+    def test_presets_show_only_what_the_model_knows(self, presenter):
+        presenter.useModel(KNOWS)
+        assert presenter.presets["abdominal organs"] == ("Liver", "Right kidney", "Spleen", "Left kidney")
+        assert "vertebrae" not in presenter.presets
+
+    def test_the_chosen_modality_wins_over_the_detected_one_and_is_kept_in_the_scene(self):
+        kept = state()
+        presenter = PromptPresenter(kept)
+        presenter.detect("CT")
+        presenter.choose("MRI")
+        assert (presenter.modality, kept.modality) == ("MRI", "MRI")
+        presenter.choose("")
+        assert presenter.modality == "CT"
+
+    def test_changes_are_said_once_and_only_if_something_changed(self, presenter):
+        said = []
+        presenter.changed.connect(lambda: said.append(1))
+        presenter.text = "liver"
+        presenter.text = "liver"
+        presenter.choose("")
+        assert len(said) == 1
+
+    def test_what_cannot_run_is_named(self, presenter):
+        presenter.text = "liver, kidney stone"
+        assert [chip.phrase for chip in presenter.problems] == ["kidney stone"]
+
+
+def test_chips_are_broken_into_lines_like_words():
+    assert lines([50, 40, 30, 200, 10], 100, 5) == [[0, 1], [2], [3], [4]]
+    assert lines([], 100, 5) == []

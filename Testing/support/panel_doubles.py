@@ -1,0 +1,261 @@
+"""Stand-ins for what the panel's presenters talk to: a workspace without a scene, a registry without a disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from MedalSLib.engine.interface import EngineInfo, Estimate, Progress, Report, StructureReport
+from MedalSLib.errors import CancelledError
+from MedalSLib.panel.workspace import VolumeFacts
+from MedalSLib.service.describing import UploadDescription
+
+CT = VolumeFacts("CT abdomen", "", (512, 512, 100), (0.8, 0.8, 2.0), "CT", "Hounsfield units.", True, 1)
+CLASSES = ("CT_Liver", "CT_Spleen", "CT_Right kidney", "CT_Left kidney", "MRI_Liver")
+
+
+@dataclass(frozen=True)
+class Segment:
+    segmentID: str
+    name: str
+    structure: str = ""
+    how: str = ""
+    empty: bool = False
+    locked: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    structure: str
+    segmentID: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    report: Report
+    written: tuple = ()
+
+
+def state(**values):
+    defaults = {
+        "prompt": "",
+        "modality": "",
+        "model": "starter",
+        "overlap": "allow",
+        "allFrames": False,
+        "firstStageOnly": False,
+        "separateInstances": False,
+        "seed": 0,
+        "spatialPrompts": {},
+        "excluded": (),
+        "windows": {},
+    }
+    return SimpleNamespace(**{**defaults, **values})
+
+
+@dataclass
+class Workspace:
+    """Answers from its fields, and records what it was asked in `calls`."""
+
+    state: SimpleNamespace = field(default_factory=state)
+    facts: VolumeFacts | None = CT
+    shown: list = field(default_factory=list)
+    found: dict = field(default_factory=lambda: {"Liver": 1500.0, "Spleen": 200.0})
+    during: object = None
+    error: Exception | None = None
+    warnings: tuple = ()
+    frames: int = 1
+    calls: list = field(default_factory=list)
+    canRevert: bool = False
+
+    def volume(self):
+        return self.facts
+
+    def segments(self, modality):
+        return self.shown
+
+    def lock(self, segmentID, locked):
+        self.shown = [replace(one, locked=locked) if one.segmentID == segmentID else one for one in self.shown]
+
+    def describeUpload(self, engine, wishes):
+        self.calls.append(("describe", wishes))
+        return UploadDescription("seg.example", True, False, 1000, ("the image",), ("names",), "Nothing is kept.")
+
+    def estimate(self, engine, wishes):
+        self.calls.append(("estimate", wishes))
+        if self.during is not None:
+            self.during()
+        return Estimate(42.0, 3000.0, 12, True)
+
+    def run(self, engine, wishes, onProgress, onWritten, cancel):
+        return self._do("run", wishes, onProgress, onWritten, cancel)
+
+    def refine(self, engine, wishes, onProgress, onWritten, cancel):
+        return self._do("refine", wishes, onProgress, onWritten, cancel)
+
+    def _do(self, what, wishes, onProgress, onWritten, cancel):
+        self.calls.append((what, wishes))
+        written = []
+        for number, name in enumerate(wishes.prompts):
+            onProgress(Progress("stage 2", number / len(wishes.prompts), number, 4, 20.0))
+            written.append(Written(name, name) if name in self.found else Written(name, reason="absent"))
+            onWritten(written[-1])
+            if self.during is not None:
+                self.during()
+            if cancel.is_set():
+                raise CancelledError
+            if self.error is not None:
+                raise self.error
+        self.canRevert = True
+        structures = {
+            name: StructureReport(name, name in self.found, self.found.get(name, 0.0), window="soft tissue")
+            for name in wishes.prompts
+        }
+        report = Report("fake", "cpu", "CT", {"total": 1.5}, warnings=self.warnings, structures=structures)
+        return (Outcome(report, tuple(written)),) * self.frames
+
+    def revert(self):
+        self.calls.append(("revert",))
+        self.canRevert = False
+
+    def accept(self):
+        self.calls.append(("accept",))
+        self.canRevert = False
+
+    def compare(self, before):
+        self.calls.append(("compare", before))
+
+    def show(self, segmentID):
+        self.calls.append(("show", segmentID))
+
+    def forget(self):
+        self.calls.append(("forget",))
+
+
+class Engine:
+    """An engine as far as the presenters look at it."""
+
+    def __init__(self, classes=CLASSES, error=None):
+        self.classes, self.error, self.closed = classes, error, 0
+
+    def info(self):
+        return EngineInfo("fake", "1", "Fake model", "none", self.classes, "CPU, 2 threads", "no GPU found", "0.1")
+
+    def close(self):
+        self.closed += 1
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass
+class Entry:
+    name: str
+    title: str
+    state: str
+    version: str = "1"
+    licence: str = "Apache-2.0"
+    licence_url: str = "https://example.org"
+    size_bytes: int = 50 * 2**20
+    folder: str = ""
+    classes: tuple = ("CT_Liver", "CT_Spleen", "MRI_Liver")
+    card: str = ""
+
+
+class Registry:
+    """A registry in memory."""
+
+    def __init__(self):
+        self.entries = [Entry("starter", "Starter", "bundled"), Entry("medals-v1", "Medal S", "available")]
+        self.accepted = []
+        self.error = None
+
+    def list_models(self):
+        return list(self.entries)
+
+    def licence_notice(self, name, source=None):
+        if self.error is not None:
+            raise self.error
+        return f"Licence of {name}"
+
+    def install(self, name, source=None, *, accept_licence=False, on_progress=None, cancel=None):
+        self.accepted.append(accept_licence)
+        for done in (10, 100):
+            if cancel.is_set():
+                raise CancelledError("The installation was cancelled.")
+            on_progress(done * 2**20, 100 * 2**20)
+            if self.error is not None:
+                raise self.error
+        entry = next(one for one in self.entries if one.name == name)
+        entry.state = "installed"
+        return entry
+
+    def verify(self, name):
+        if self.error is not None:
+            raise self.error
+        return next(one for one in self.entries if one.name == name)
+
+    def remove(self, name):
+        next(one for one in self.entries if one.name == name).state = "available"
+
+    def home(self):
+        return Path("models-home")
+
+
+class InstallHost:
+    """A 3D Slicer in which installations succeed at once; versions by package name."""
+
+    def __init__(self, versions=None, extension="usable", torch="", error=None, fails="", changes=None):
+        self.versions = dict(versions or {})
+        self.extension = extension
+        self.torch = torch
+        self.error = error
+        self.fails = fails
+        self.changes = dict(changes or {})
+        self.installed = []
+        self.constraints = ""
+        self.imported = set()
+        self.restarted = 0
+
+    def extensionInstalled(self, name):
+        return self.extension in ("usable", "installed")
+
+    def installExtension(self, name):
+        self.installed.append(f"extension {name}")
+        if self.extension == "refused":
+            return False
+        self.extension = "installed"
+        return True
+
+    def extensionUsable(self):
+        return self.extension == "usable"
+
+    def installTorch(self, requirement):
+        self.installed.append(f"torch{requirement}")
+        if self.fails == "torch":
+            raise self.error
+        self.torch = "2.8.0"
+
+    def installPackages(self, requirements, constraints, log):
+        self.constraints = constraints.read_text(encoding="utf-8")
+        self.installed += requirements
+        log("Collecting packages")
+        if self.fails == "packages":
+            raise self.error
+        for line in requirements:
+            name, _, bound = line.partition(">=")
+            self.versions[name] = bound.partition(",")[0]
+        self.versions.update(self.changes)
+
+    def version(self, name):
+        return self.versions.get(name, "")
+
+    def torchVersion(self):
+        return self.torch
+
+    def loaded(self, name):
+        return name in self.imported
+
+    def restart(self):
+        self.restarted += 1
