@@ -11,7 +11,8 @@ import pytest
 import torch
 from training_inputs import SPACING_DHW, body, plain_folder, toy_recipe
 
-from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.engine import open_engine
+from MedalSLib.errors import CancelledError, InputError, PromptError
 from MedalSLib.evaluation.commands import evaluate
 from MedalSLib.inference.resampling_policy import StageSpec, plan
 from MedalSLib.inference.stage import run_stage
@@ -106,6 +107,21 @@ def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base
     assert torch.equal(before.encode([("Liver", "CT")]), after.encode([("Liver", "CT")]))
     if stage["best_step"]:
         assert np.mean(list(stage["held_out_dice"].values())) > np.mean(list(stage["held_out_dice_before"].values()))
+
+
+def test_the_engine_answers_to_the_new_names_and_says_what_it_does_not_know(base: Path, tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "mine", cases=2)
+    (source / "names.json").write_text(json.dumps({"1": "odd bright lump", "2": "left kidney"}))
+    report = fine_tune(source, tmp_path / "out", base, **(QUICK | {"steps": 2}))
+    image, _ = body(60)
+    array = image.astype(np.float32) - 100
+    affine = np.diag([-SPACING_DHW[2], -SPACING_DHW[1], SPACING_DHW[0], 1.0])
+    with open_engine(report["model"], device="cpu") as engine, engine.open_session(array, affine, "CT") as session:
+        result = session.segment(["Odd bright lump, lt kidney"])
+        assert set(result.names) == {"odd bright lump", "Left kidney"}
+        assert result.masks["odd bright lump"].shape == image.shape
+        with pytest.raises(PromptError, match="odd bright lump"):
+            session.segment(["spleen"])
 
 
 def test_an_interrupted_fine_tuning_goes_on(base: Path, tmp_path: Path) -> None:

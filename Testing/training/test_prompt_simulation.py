@@ -75,3 +75,14 @@ def test_blocks_are_added_outside_the_target() -> None:
     prompts = simulate_prompts(torch.zeros(2, 64, 64, 64), np.random.default_rng(6), settings)
     assert prompts.union.any()
     assert torch.equal(prompts.union[0], prompts.classes.amax(0))
+
+
+def test_blocks_that_are_hidden_show_no_class_at_all(target: torch.Tensor) -> None:
+    settings = PromptSimulation(no_prompt=0.0, class_drop=0.0, block_drop=(1.0, 1.0), block_add=(0.0, 0.0))
+    prompts = simulate_prompts(target, np.random.default_rng(7), settings)
+    assert not prompts.union.any()
+    assert not prompts.classes.any()
+    half = PromptSimulation(no_prompt=0.0, class_drop=0.0, block_drop=(0.5, 0.5), block_add=(0.0, 0.0))
+    shown = simulate_prompts(target, np.random.default_rng(8), half)
+    assert not (shown.classes.amax(0) > shown.union[0]).any()
+    assert 0 < shown.classes.sum() < 0.6 * target.sum()
