@@ -97,12 +97,14 @@ def test_an_empty_stage_1_lets_stage_2_see_the_whole_volume(segment: Any, band_m
 
 
 def test_specks_of_stage_1_do_not_count_as_prompts(segment: Any, band_model: Any, boxes_image: np.ndarray) -> None:
-    image = np.zeros_like(boxes_image)
-    image[4:6, 4:6, 4:6] = 100
-    model = band_model()
-    result = segment(model, "CT_Liver", image=image)
-    assert not any(model.network("2").encoded)
-    assert result.structures["CT_Liver"].source == "none"
+    spacings = {"1": 1.0, "2": 1.0}
+    for size, source in ((2, "none"), (4, "stage 1")):
+        image = np.zeros_like(boxes_image)
+        image[4 : 4 + size, 4 : 4 + size, 4 : 4 + size] = 100
+        model = band_model(spacings=spacings)
+        found = segment(model, "CT_Liver", image=image).structures["CT_Liver"]
+        assert any(model.network("2").encoded) == (source == "stage 1")
+        assert found.source == source
 
 
 def test_a_mask_is_its_structures_prompt_and_stage_1_looks_for_the_others(segment: Any, band_model: Any) -> None:

@@ -152,6 +152,7 @@ def test_masks_are_interpolated_probabilities_at_one_half(band_network: Callable
     made = plan(image.shape, (0.6, 0.7, 1.9), PAIR, replace(SPEC, spacing_hwd=(1.3, 1.4, 1.1)))
     queries = torch.tensor([[100.0, 60.0], [170.0, 40.0]])
     result = run_stage(band_network(), queries, image, made)
+    alone = []
     for index in range(2):
         one = run_stage(band_network(), queries[index : index + 1], image, made)
         published = run_stage(band_network(), queries[index : index + 1], image, made, policy="published")
@@ -160,6 +161,10 @@ def test_masks_are_interpolated_probabilities_at_one_half(band_network: Callable
         assert result.voxels[index] == result.masks[index].unpack().sum() > 0
         assert abs(result.mean_probability[index] - published.max_probability[expected].mean()) < 1e-3
         assert np.array_equal(one.masks[0].bits, result.masks[index].bits)
+        alone.append(np.where(expected, published.max_probability, 0).astype(np.float16))
+    np.testing.assert_allclose(result.max_probability, np.maximum(*alone), atol=1e-3)
+    surer = np.where(np.maximum(*alone) == 0, 0, np.where(alone[1] > alone[0], 2, 1))
+    assert (result.labelmap == surer).mean() > 0.999
     both = result.masks[0].unpack() & result.masks[1].unpack()
     assert both.any()
     labelled = np.choose(result.labelmap, [~(result.masks[0].unpack() | result.masks[1].unpack()),
