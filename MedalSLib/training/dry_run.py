@@ -57,8 +57,8 @@ class _PeakMemory:
 def dry_run(recipe: Recipe, device: str = "auto") -> dict[str, Any]:
     """Measure training steps on random data of the recipe's size.
 
-    On a CPU a patch larger than 64 x 64 x 32 voxels is measured at a smaller one and scaled by its voxels, because activations
-    and convolutions, which are nearly all of the cost, grow with them; the report says so.
+    On a CPU a patch larger than 64 x 64 x 32 voxels is measured at a smaller one and scaled by its voxels, because
+    activations and convolutions, which are nearly all of the cost, grow with them; the report says so.
 
     Args:
         recipe: The recipe.

@@ -20,7 +20,7 @@ from MedalSLib.training.distributed import World
 from MedalSLib.training.prepare import PreparedFolder, PrepareOptions, prepare_cases
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint
-from MedalSLib.training.samples import SampleStream, collate
+from MedalSLib.training.samples import SampleStream, batches, collate
 from MedalSLib.training.sources import find_sources
 from MedalSLib.training.trainer import Hooks, Trainer
 
@@ -129,6 +129,20 @@ def test_samples_depend_on_their_number_alone_and_worker_processes_change_nothin
     batch = collate([stream[0], stream[1]])
     assert batch.target.shape[:2] == batch.real.shape
     assert batch.real.sum(1).tolist() == [len(texts) for texts in batch.texts]
+
+
+def test_every_step_has_new_samples_and_processes_share_out_what_one_would_accumulate(data: PreparedFolder) -> None:
+    def numbers(accumulate: int, rank: int, processes: int, first: int = 1) -> list[list[int]]:
+        recipe = Recipe.from_dict(toy_recipe(optimizer={"accumulate": accumulate}))
+        return list(batches(SampleStream(data, recipe), recipe, first, 3, rank, processes).batch_sampler)
+
+    alone = numbers(2, 0, 1)
+    flat = [number for batch in alone for number in batch]
+    assert len(flat) == len(set(flat)) == 3 * 2 * 2
+    assert [numbers(1, 0, 2)[step] + numbers(1, 1, 2)[step] for step in range(3)] == [
+        alone[2 * step] + alone[2 * step + 1] for step in range(3)
+    ]
+    assert numbers(2, 0, 1, first=2) == alone[2:]
 
 
 @pytest.mark.parametrize(("mirror", "always"), [("swap_sides", True), ("published", False)])
