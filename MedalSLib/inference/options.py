@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
+from MedalSLib.inference.answers import AnswerCache
 from MedalSLib.inference.packed import Box
 from MedalSLib.inference.postprocessing import MIN_COMPONENT
 from MedalSLib.inference.predictor import FeatureCache
@@ -95,6 +98,9 @@ class Hooks:
         features: Returns where voxel features of a run are kept between calls, or None.  The caller's caches belong
             to one image with one intensity window, and one model.
         tile_order: Returns a run's tiles in the order in which they should run.
+        answers: Returns where probabilities of prompted patches of a run are kept between calls, or None.
+        on_early: `(classes, box, probabilities)`: a patch that ran ahead of the rest because of `tile_order` and
+            `answers`: the middle of it, on the part `box` (D, H, W) of the volume, float32 (N, D, H, W) by class.
         on_step: Told each step taken down the memory ladder.
     """
 
@@ -102,4 +108,6 @@ class Hooks:
     should_cancel: Callable[[], bool] | None = None
     features: Callable[[RunKey], FeatureCache | None] | None = None
     tile_order: Callable[[RunKey, Sequence[Tile]], Sequence[Tile]] | None = None
+    answers: Callable[[RunKey], AnswerCache | None] | None = None
+    on_early: Callable[[Sequence[str], Box, np.ndarray], None] | None = None
     on_step: Callable[[str], None] | None = None

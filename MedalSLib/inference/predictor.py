@@ -22,7 +22,7 @@ from MedalSLib.inference.prompts import (
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.medals import VoxelFeatures
 
-_AT_ONCE = 8
+AT_ONCE = 8
 """Classes whose logits of a patch exist at the same time where they are turned into probabilities."""
 
 Logits = Callable[[int, int], Tensor]
@@ -110,6 +110,8 @@ class PatchPredictor:
         self._refinements = refinements
         self._cache = cache
         self._should_cancel = should_cancel
+        self._constants: dict[float, Tile] = {}
+        self._encoded: set[Tile] = set()
         self.runs = 0
         self.reused = 0
 
@@ -139,13 +141,13 @@ class PatchPredictor:
         logits = self._predict(image, prompts, tile, 0, PROMPT_BLOCK)
         for iteration in range(1, self._refinements + 1):
             logits = self._predict(image, self._own_prediction(logits), tile, iteration, REFINEMENT_BLOCK)
-        for first in range(start, stop, _AT_ONCE):
-            last = min(first + _AT_ONCE, stop)
+        for first in range(start, stop, AT_ONCE):
+            last = min(first + AT_ONCE, stop)
             yield first, last, self._sigmoid(logits, first, last)
 
     def _own_prediction(self, logits: Logits) -> PatchPrompts | None:
-        chunks = range(0, self.count, _AT_ONCE)
-        masks = torch.cat([self._sigmoid(logits, first, min(first + _AT_ONCE, self.count)) > 0.5 for first in chunks])
+        chunks = range(0, self.count, AT_ONCE)
+        masks = torch.cat([self._sigmoid(logits, first, min(first + AT_ONCE, self.count)) > 0.5 for first in chunks])
         return StackedPrompts(masks) if bool(masks.any()) else None
 
     def _sigmoid(self, logits: Logits, start: int, stop: int) -> Tensor:
@@ -190,7 +192,12 @@ class PatchPredictor:
         return lambda start, stop: values[start:stop]
 
     def _unprompted(self, image: Tensor, tile: Tile) -> Logits:
-        """Run without prompts; the part that reads no text comes from the cache where it can."""
+        """Run without prompts; the part that reads no text comes from the cache where it can.
+
+        Patches of one and the same value, such as those outside the body, all have the features of the first of them.
+        """
+        if bool((image == image[0, 0, 0]).all()):
+            tile = self._constants.setdefault(float(image[0, 0, 0]), tile)
         features = self._cached(tile)
         with self._compute.precision():
             if features is None:
@@ -200,13 +207,14 @@ class PatchPredictor:
                 features = replace(encoded, embedding=self._network.fuse(encoded, None), coarse=())
                 if self._cache is not None:
                     self._cache.put(tile, features)
+                    self._encoded.add(tile)
             return _Pass(self._network, features.embedding, self._network.mask_embeddings(features, self._queries))
 
     def _cached(self, tile: Tile) -> VoxelFeatures | None:
         features = None if self._cache is None else self._cache.get(tile)
         if features is None:
             return None
-        self.reused += 1
+        self.reused += tile not in self._encoded  # what this very run put in is not taken from an earlier one
         features = features.to(self._compute.torch_device)
         return features if self._compute.autocast is not None else features.to(torch.float32)
 
@@ -222,8 +230,8 @@ class PatchPredictor:
             features = self._network.encode(images, torch.stack(list(unions))[:, None].to(image.dtype))
             embeddings = self._network.mask_embeddings(features, self._queries.expand(batch, -1, -1))
             mixed: Tensor | None = None
-            for start in range(0, self.count, _AT_ONCE):
-                stop = min(start + _AT_ONCE, self.count)
+            for start in range(0, self.count, AT_ONCE):
+                stop = min(start + AT_ONCE, self.count)
                 masks = prompts.classes(start, stop)
                 present = masks.flatten(1).any(dim=1)
                 if bool(present.any()):  # a class without prompt voxels adds nothing

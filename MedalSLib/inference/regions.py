@@ -103,6 +103,12 @@ def intersection(box: Box, other: Box) -> Box | None:
     return spans[0], spans[1], spans[2]
 
 
+def shifted(box: Box, offset: Sequence[int]) -> Box:
+    """Return a box moved by an offset."""
+    first, second, third = ((start + by, stop + by) for (start, stop), by in zip(box, offset, strict=True))
+    return first, second, third
+
+
 def whole(shape: Sequence[int]) -> Box:
     """Return the box of a whole volume."""
     first, second, third = ((0, int(size)) for size in shape)

@@ -146,12 +146,16 @@ def _run_group(
     (answer, runs), steps = with_ladder(attempt, compute, len(keys), on_step=hooks.on_step)
     begun = time.perf_counter()
     result = finished(answer, members, scene.limits, options)
-    reused = (f"voxel features of {runs.reused} patches",) if runs.reused else ()
+    cached = [
+        f"{what} of {count} patches"
+        for what, count in (("voxel features", runs.reused), ("answers", runs.repeated))
+        if count
+    ]
     return replace(
         result,
         seconds={**runs.seconds, "finishing": time.perf_counter() - begun},
         steps=(*beforehand, *steps),
-        cached=reused,
+        cached=tuple(cached),
         runs=runs.runs,
     )
 

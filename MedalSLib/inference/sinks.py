@@ -31,6 +31,7 @@ class StageResult:
         voxels: Size of each mask; empty from the published policy.
         runs: Runs of the network.
         reused: Patches whose voxel features came from the cache.
+        repeated: Prompted patches whose whole answer came from the cache.
     """
 
     labelmap: np.ndarray
@@ -40,6 +41,7 @@ class StageResult:
     voxels: tuple[int, ...] = ()
     runs: int = 0
     reused: int = 0
+    repeated: int = 0
 
 
 class Sink(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -11,14 +11,24 @@ import torch
 from torch import Tensor
 
 from MedalSLib.inference.accumulator import SlabAccumulator
+from MedalSLib.inference.answers import AnswerCache, Answers
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.predictor import FeatureCache, Network, PatchPredictor
-from MedalSLib.inference.prompts import LabelmapVolume, MaskVolume, Permutation, PromptVolume, seeded_permutation
+from MedalSLib.inference.prompts import (
+    LabelmapVolume,
+    MaskVolume,
+    PatchPrompts,
+    Permutation,
+    PromptVolume,
+    seeded_permutation,
+)
 from MedalSLib.inference.resampling import preprocess
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.sinks import LabelSink, MaskSink, Sink, StageResult
 from MedalSLib.inference.tiling import Tile
 
+OnEarly = Callable[[Tile, int, Tensor], None]
+"""`(tile, class, probabilities)`: probabilities (N, H, W, D) of the classes `class`.. of a patch, not yet blended."""
 TileOrder = Callable[[Sequence[Tile]], Sequence[Tile]]
 
 
@@ -32,13 +42,19 @@ class StageHooks:
         cache: Voxel features of patches without prompts; its keys are this plan's tiles, so one cache belongs to one
             image, one network and one plan.
         tile_order: Returns the tiles in the order in which they should run.  The answer does not depend on it, but the
-            accumulators then hold the whole volume.
+            accumulators then hold the whole volume.  With `answers`, only what has to run runs in this order, ahead of
+            the rest; it is blended in the usual one.
+        answers: Probabilities of prompted patches; its keys are this plan's tiles and what they were asked, so it
+            belongs to one image, one network and one plan.
+        on_early: Given the patches that run ahead, as they come.
     """
 
     on_patch: Callable[[int, int], None] | None = None
     should_cancel: Callable[[], bool] | None = None
     cache: FeatureCache | None = None
     tile_order: TileOrder | None = None
+    answers: AnswerCache | None = None
+    on_early: OnEarly | None = None
 
 
 def run_stage(
@@ -97,12 +113,38 @@ def run_stage(
             hooks.cache,
             hooks.should_cancel,
         )
-        _sweep_all(predictor, volume, prompts, plan, sink, compute, hooks)
-        return replace(sink.result(), runs=predictor.runs, reused=predictor.reused)
+        answers = Answers(predictor, None if permutation else hooks.answers, queries, seed)
+        _sweep_all(answers, volume, prompts, plan, sink, compute, hooks)
+        return replace(sink.result(), runs=predictor.runs, reused=predictor.reused, repeated=answers.reused)
+
+
+@dataclass
+class _Sweep:
+    """What the patches of a stage are cut from, and how far they have come."""
+
+    answers: Answers
+    volume: Tensor
+    prompts: PromptVolume | None
+    device: torch.device
+    on_patch: Callable[[int, int], None] | None
+    total: int
+    done: set[tuple[Tile, int]] = field(default_factory=set)
+
+    def patch(self, tile: Tile) -> tuple[Tensor, PatchPrompts | None]:
+        """Return image and prompts of a tile on the network's device."""
+        image = self.volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(self.device)
+        return image, None if self.prompts is None else self.prompts.patch(tile, self.device)
+
+    def count(self, tile: Tile, start: int) -> None:
+        """Report a patch, once."""
+        if (tile, start) not in self.done:
+            self.done.add((tile, start))
+            if self.on_patch is not None:
+                self.on_patch(len(self.done), self.total)
 
 
 def _sweep_all(
-    predictor: PatchPredictor,
+    answers: Answers,
     volume: Tensor,
     prompts: PromptVolume | None,
     plan: ResamplingPlan,
@@ -111,33 +153,43 @@ def _sweep_all(
     hooks: StageHooks,
 ) -> None:
     """Run all patches, once for each chunk of classes, and hand final rows to the sink."""
-    chunk = compute.class_chunk or predictor.count
-    starts = range(0, predictor.count, max(1, chunk))
-    total, done = len(starts) * len(plan.tiles), 0
+    chunk = compute.class_chunk or answers.count
+    starts = range(0, answers.count, max(1, chunk))
+    sweep = _Sweep(answers, volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
+    order = hooks.tile_order
+    if hooks.answers is not None and order is not None:
+        for tile in _ordered(plan, order):
+            for start in starts:
+                early = answers.ahead(*sweep.patch(tile), tile, start, min(start + chunk, answers.count))
+                if early is not None:
+                    sweep.count(tile, start)
+                    if hooks.on_early is not None:
+                        hooks.on_early(tile, start, early)
+        order = None
     for start in starts:
-        stop = min(start + chunk, predictor.count)
+        stop = min(start + chunk, answers.count)
         sink.begin(start, stop)
-        rows = plan.shape[0] if hooks.tile_order else plan.patch[0]
+        rows = plan.shape[0] if order else plan.patch[0]
         slab = SlabAccumulator(stop - start, plan, rows, compute.accumulator_dtype, compute.blending_device)
-        for group, final in _groups(plan, hooks.tile_order):
+        for group, final in _groups(plan, order):
             for tile in group:
-                patch = volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(compute.torch_device)
-                prompt = None if prompts is None else prompts.patch(tile, compute.torch_device)
-                slab.add(tile, predictor.probabilities(patch, prompt, tile, start, stop), start)
-                done += 1
-                if hooks.on_patch is not None:
-                    hooks.on_patch(done, total)
+                slab.add(tile, answers.probabilities(*sweep.patch(tile), tile, start, stop), start)
+                sweep.count(tile, start)
             sink.take(*slab.finish(final))
             slab.advance(final)
+
+
+def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
+    ordered = tuple(order(plan.tiles))
+    if sorted(ordered) != sorted(plan.tiles):
+        raise ValueError("tile_order must return the same tiles in another order")
+    return ordered
 
 
 def _groups(plan: ResamplingPlan, order: TileOrder | None) -> Iterator[tuple[Sequence[Tile], int]]:
     """Yield tiles that run together, and the row before which all is final afterwards."""
     if order is not None:
-        ordered = tuple(order(plan.tiles))
-        if sorted(ordered) != sorted(plan.tiles):
-            raise ValueError("tile_order must return the same tiles in another order")
-        yield ordered, plan.shape[0]
+        yield _ordered(plan, order), plan.shape[0]
         return
     heights = sorted({tile[0] for tile in plan.tiles})
     for height, final in zip(heights, [*heights[1:], plan.shape[0]], strict=True):

@@ -16,10 +16,12 @@ from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
 from MedalSLib.inference.packed import Box
 from MedalSLib.inference.predictor import Network
-from MedalSLib.inference.regions import slices
-from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.previews import middle_of_patch
+from MedalSLib.inference.regions import shifted, slices
+from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.inference.sinks import StageResult
 from MedalSLib.inference.stage import StageHooks, run_stage
+from MedalSLib.inference.tiling import Tile
 
 
 class StageRuns:
@@ -60,6 +62,7 @@ class StageRuns:
         self.seconds: dict[str, float] = {}
         self.runs = 0
         self.reused = 0
+        self.repeated = 0
         self._model = model
         self._queries = queries
         self._options = options
@@ -112,23 +115,28 @@ class StageRuns:
                 policy=self._options.policy,
                 seed=self._options.seed,
                 compute=self._compute,
-                hooks=self._stage_hooks(spec.stage, key),
+                hooks=self._stage_hooks(spec.stage, key, made, chosen),
             )
         stage = f"stage {spec.stage}"
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
         self.runs += result.runs
         self.reused += result.reused
+        self.repeated += result.repeated
         return result
 
     def _in_volume(self, region: Box) -> Box:
-        first, second, third = (
-            (start + offset, stop + offset) for (start, stop), offset in zip(region, self._origin, strict=True)
-        )
-        return first, second, third
+        return shifted(region, self._origin)
 
-    def _stage_hooks(self, stage: int, key: RunKey) -> StageHooks:
+    def _stage_hooks(self, stage: int, key: RunKey, made: ResamplingPlan, chosen: Sequence[int]) -> StageHooks:
         hooks, (number, count) = self._hooks, self._turn
-        on_patch, tile_order = hooks.on_patch, hooks.tile_order
+        on_patch, tile_order, on_early = hooks.on_patch, hooks.tile_order, hooks.on_early
+
+        def early(tile: Tile, start: int, probabilities: Tensor) -> None:
+            assert on_early is not None
+            box, values = middle_of_patch(tile, probabilities, made)
+            keys = [self.keys[index] for index in chosen[start : start + len(values)]]
+            on_early(keys, shifted(box, [begin for begin, _ in key.region]), values)
+
         return StageHooks(
             on_patch=None
             if on_patch is None
@@ -136,6 +144,8 @@ class StageRuns:
             should_cancel=hooks.should_cancel,
             cache=None if hooks.features is None else hooks.features(key),
             tile_order=None if tile_order is None else lambda tiles: tile_order(key, tiles),
+            answers=None if hooks.answers is None else hooks.answers(key),
+            on_early=None if on_early is None else early,
         )
 
 

@@ -1,0 +1,126 @@
+"""Probabilities of prompted patches kept from one run to the next: after a correction only what changed runs again.
+
+The answer for a patch depends on its intensities, its prompts, the queries and the seed and on nothing else.  Where all
+of them are what they were, the kept probabilities are those that the network would compute again, to the bit; they are
+blended in the same order as ever, so the whole answer is too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from MedalSLib.inference.predictor import AT_ONCE, PatchPredictor
+from MedalSLib.inference.prompts import PatchPrompts
+from MedalSLib.inference.tiling import Tile
+
+
+class AnswerCache(Protocol):
+    """Probabilities by key; what is put in may be gone when it is asked for."""
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """Return what was put in, on any device, or None."""
+        ...
+
+    def put(self, key: Hashable, values: Tensor) -> bool:
+        """Keep a tensor that is not changed afterwards; False if there is no room."""
+        ...
+
+
+class Answers:
+    """Runs patches through a predictor, except those whose answer is known.
+
+    Patches without prompts are left to the predictor: their voxel features are what is worth keeping.
+
+    Args:
+        predictor: Runs the network.
+        cache: Where answers are kept: one image, one window, one plan; None to keep nothing.
+        queries: The predictor's queries [N, Q].
+        seed: Seed of its prompt blocks.
+    """
+
+    def __init__(self, predictor: PatchPredictor, cache: AnswerCache | None, queries: Tensor, seed: int) -> None:
+        self._predictor = predictor
+        self._cache = cache
+        self._run = (_digest(queries.float().cpu().numpy()), int(seed))
+        self._digests: dict[Tile, bytes] = {}
+        self._served: set[Tile] = set()
+        self._ran: set[Tile] = set()
+
+    @property
+    def count(self) -> int:
+        """Number of queries."""
+        return self._predictor.count
+
+    @property
+    def reused(self) -> int:
+        """Patches whose answer came from the cache."""
+        return len(self._served)
+
+    def probabilities(
+        self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int
+    ) -> Iterator[tuple[int, int, Tensor]]:
+        """Hand out the probabilities of a patch (see `PatchPredictor.probabilities`)."""
+        if self._cache is None or prompts is None:
+            yield from self._predictor.probabilities(image, prompts, tile, start, stop)
+            return
+        keys = self._keys(prompts, tile, start, stop)
+        kept = [self._cache.get(key) for key in keys]
+        found = [part for part in kept if part is not None]
+        if len(found) == len(keys):
+            if tile not in self._ran:
+                self._served.add(tile)
+            for first, part in zip(range(start, stop, AT_ONCE), found, strict=True):
+                yield first, min(first + AT_ONCE, stop), part.clone()
+            return
+        parts = self._predictor.probabilities(image, prompts, tile, start, stop)
+        for key, (first, last, part) in zip(keys, parts, strict=True):
+            self._cache.put(key, part.clone())
+            yield first, last, part
+
+    def ahead(self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int) -> Tensor | None:
+        """Run a prompted patch whose answer is not known yet, and keep the answer for `probabilities`.
+
+        Returns:
+            Probabilities (stop - start, H, W, D) of a patch that ran; None where none had to, or where there is no
+            room to keep them.
+        """
+        if self._cache is None or prompts is None:
+            return None
+        keys = self._keys(prompts, tile, start, stop)
+        if all(self._cache.get(key) is not None for key in keys):
+            return None
+        parts = [part for _, _, part in self._predictor.probabilities(image, prompts, tile, start, stop)]
+        kept = [self._cache.put(key, part) for key, part in zip(keys, parts, strict=True)]
+        if not all(kept):
+            return None
+        self._ran.add(tile)
+        return torch.cat(parts)
+
+    def _keys(self, prompts: PatchPrompts, tile: Tile, start: int, stop: int) -> list[tuple[Hashable, ...]]:
+        if tile not in self._digests:
+            self._digests[tile] = _prompt_digest(prompts, self._predictor.count)
+        base = (*self._run, tile, self._digests[tile])
+        return [(*base, first, min(first + AT_ONCE, stop)) for first in range(start, stop, AT_ONCE)]
+
+
+def _digest(*parts: np.ndarray) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.digest()
+
+
+def _prompt_digest(prompts: PatchPrompts, count: int) -> bytes:
+    """Return a digest of all prompts of a patch: the classes see each other's where they are mixed."""
+    parts = [np.packbits(prompts.union.cpu().numpy())]
+    for start in range(0, count, AT_ONCE):
+        for index, mask in enumerate(prompts.classes(start, min(start + AT_ONCE, count)), start):
+            if bool(mask.any()):
+                parts += [np.array([index]), np.packbits(mask.cpu().numpy())]
+    return _digest(*parts)
