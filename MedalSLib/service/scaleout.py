@@ -46,12 +46,13 @@ def make_deployment(factory: EngineFactory, settings: Settings, replicas: int | 
 
         def __serve_build_asgi_app__(self) -> FastAPI:
             configure_logging()
-            self.app = create_app(factory, settings)
-            return self.app
+            app = create_app(factory, settings)
+            self.service = app.state.service
+            return app
 
         def check_health(self) -> None:
             """Tell Ray to replace a replica whose engine hangs."""
-            if self.app.state.service.stuck:
+            if self.service.stuck:
                 raise RuntimeError("a cancelled run does not end")
 
     scaling: dict[str, Any] = (
