@@ -118,7 +118,7 @@ def test(python: Path, arguments: list[str]) -> int:
 
 def main() -> int:
     """Run the chosen task and return its exit code."""
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036  # pyproject.toml is read only after this
         sys.exit(f"Medal S needs Python 3.10 or newer; this is {sys.version.split()[0]}.")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tasks = parser.add_subparsers(dest="task", required=True)

@@ -38,7 +38,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="image file or DICOM folder")
     parser.add_argument("--text", default="", help='names as you would say them: "liver, lt kidney, L1-L5"')
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
-                        help=".seg.nrrd (overlapping segments, opens in 3D Slicer), .nii.gz, .dcm (DICOM SEG) or .npz")  # fmt: skip
+                        help=".seg.nrrd (overlaps, opens in 3D Slicer), .nii.gz, .dcm (DICOM SEG) or .npz")  # fmt: skip
     parser.add_argument("--modality", help="CT, MRI, US, PET or Microscopy (default: from the file, else guessed)")
     parser.add_argument("--masks", type=Path, metavar="SEG", help="segmentation whose segments are spatial prompts")
     parser.add_argument("--mode", choices=["auto", "text", "hybrid", "refine"], default="auto",

@@ -93,7 +93,10 @@ def _closing(mask: np.ndarray, spacing: tuple[float, ...], radius_mm: float) -> 
 
 def _ellipsoid(radii: tuple[int, ...]) -> np.ndarray:
     axes = np.ogrid[tuple(slice(-r, r + 1) for r in radii)]
-    return sum((axis / (r + 0.5)) ** 2 for axis, r in zip(axes, radii, strict=True)) <= 1.0
+    distance = np.sum(
+        np.broadcast_arrays(*((axis / (r + 0.5)) ** 2 for axis, r in zip(axes, radii, strict=True))), axis=0
+    )
+    return np.asarray(distance <= 1.0)
 
 
 def fill_background(elements: np.ndarray, intensities: np.ndarray, body: np.ndarray, modality: str) -> None:

@@ -46,11 +46,8 @@ _RANGES: dict[tuple[str, ...], tuple[float, float]] = {
     ("gas", "trachea"): (-1000, -850),
 }  # fmt: skip
 """Mean Hounsfield units that go together; what is not listed keeps its own."""
-_BONES = tuple(
-    name
-    for name in ELEMENTS
-    if name.startswith(("vertebra", "rib_", "hip_", "femur", "humerus", "scapula", "clavicula", "sacrum", "sternum"))
-) + ("bone", "costal_cartilages")
+_BONE_NAMES = ("vertebra", "rib_", "hip_", "femur", "humerus", "scapula", "clavicula", "sacrum", "sternum")
+_BONES = (*(name for name in ELEMENTS if name.startswith(_BONE_NAMES)), "bone", "costal_cartilages")
 _BRAIN = tuple(
     name
     for name in ELEMENTS

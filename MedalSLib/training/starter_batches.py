@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,9 +86,7 @@ class BatchMaker:
         taught: Names of the structures to ask for, None for all.
     """
 
-    def __init__(
-        self, volumes: list[Volume], queries: int, seed: int, taught: frozenset[str] | None = None
-    ) -> None:
+    def __init__(self, volumes: list[Volume], queries: int, seed: int, taught: frozenset[str] | None = None) -> None:
         self.volumes = volumes
         self.queries = queries
         self.taught = taught
@@ -110,16 +109,14 @@ class BatchMaker:
         self.mirror = torch.tensor([*mirrored_elements(), *range(len(mirrored_elements()), COUNT)]).to(self.device)
         self.means = {volume.name: torch.from_numpy(volume.mean).float().to(self.device) for volume in volumes}
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return the states of both generators, for an exact resume."""
         return {"host": self.host.bit_generator.state, "device": self.rng.get_state()}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.host.bit_generator.state = state["host"]
-        device_state = state["device"]
-        assert isinstance(device_state, Tensor)
-        self.rng.set_state(device_state.cpu())
+        self.rng.set_state(state["device"].cpu())
 
     def make(self, plan: Plan, size: int) -> Batch:
         """Return a batch of `size` samples."""

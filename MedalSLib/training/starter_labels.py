@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 
-_VERTEBRAE = tuple(f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)) + (
+_VERTEBRAE = (
+    *(f"{region}{n}" for region, count in (("C", 7), ("T", 12), ("L", 5)) for n in range(1, count + 1)),
     "S1",
 )
 _SIDED = (

@@ -16,7 +16,7 @@ QUERY_DIM = 192
 WIDTHS = (24, 32, 64, 128, 160, 160)
 PATCH_HWD = (128, 128, 96)
 _PROMPT_GAIN = 60.0
-_VOXEL_GAIN = 4.0
+_VOXEL_GAIN = 2.0
 _PART_BYTES = 15 * 2**20
 
 
@@ -38,8 +38,8 @@ def build(deep_supervision: bool, widths: tuple[int, ...] = WIDTHS, query_dim: i
     """Return an untrained starter.
 
     Images come as 0..255 and the prompt channel as 0..1, so the first convolution's prompt weights begin larger: at
-    equal weights a prompt would be a thousandth part of the input's variance.  Mask embeddings end in GELU, so that they
-    say "no" with -0.17 at most; with few channels that is only heard if the voxel embeddings are larger than 1.
+    equal weights a prompt would be a thousandth part of the input's variance.  Mask embeddings end in GELU, so they say
+    "no" with -0.17 at most; with few channels that is only heard if the voxel embeddings are larger than 1.
     """
     config = MedalSConfig.small(PATCH_HWD, widths, query_dim, deep_supervision, layers=3)
     network = MedalS(config)
@@ -48,7 +48,7 @@ def build(deep_supervision: bool, widths: tuple[int, ...] = WIDTHS, query_dim: i
         first.weight[:, 1] *= _PROMPT_GAIN
         for block in (network.fusion_conv, network.backbone.decoder.stages[-1]):
             norms = [module for module in block.modules() if isinstance(module, nn.InstanceNorm3d)]
-            norms[-1].weight *= _VOXEL_GAIN
+            norms[-1].weight.mul_(_VOXEL_GAIN)
     return StarterModel(network, CompactTextEncoder(CompactEncoderConfig(query_dim=query_dim)))
 
 

@@ -29,7 +29,8 @@ def prompts_for(target: Tensor, host: np.random.Generator, rng: torch.Generator)
 
 def _sample_prompts(target: Tensor, host: np.random.Generator, rng: torch.Generator) -> Tensor:
     count, *shape = target.shape
-    small = [n // 2 for n in shape]
+    depth, height, width = (n // 2 for n in shape)
+    small = (depth, height, width)
     soft = functional.adaptive_avg_pool3d(target.float()[None], small)
     soft = functional.avg_pool3d(soft, 3, 1, 1)[0]
     amplitude = torch.from_numpy(host.uniform(0.0, 0.9, count).astype(np.float32)).to(target.device)

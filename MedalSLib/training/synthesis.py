@@ -82,7 +82,7 @@ def smooth_noise(shape: Sequence[int], cells: Sequence[float], rng: torch.Genera
     middle = [min(2 * c, s) for c, s in zip(coarse, size, strict=True)]
     field = functional.interpolate(field, size=middle, mode="trilinear", align_corners=True)
     field = functional.avg_pool3d(functional.pad(field, (1,) * 6, mode="replicate"), 3, 1)
-    return functional.interpolate(field, size=tuple(size), mode="trilinear", align_corners=True)[0] * 1.6
+    return functional.interpolate(field, size=size, mode="trilinear", align_corners=True)[0] * 1.6
 
 
 def positions(warp: Warp, rng: torch.Generator, device: torch.device) -> Tensor:
@@ -163,11 +163,11 @@ def thick_slices(image: Tensor, axis: int, factor: float, average: bool, nearest
         average: Slices average what lies in them; otherwise they are thin with gaps.
         nearest: Repeat slices on the way back instead of interpolating between them.
     """
-    size = list(image.shape)
-    size[axis] = max(2, round(size[axis] / factor))
+    depth, height, width = (max(2, round(n / factor)) if k == axis else n for k, n in enumerate(image.shape))
+    size = (depth, height, width)
     stack = image[None, None]
     thick = (
-        functional.adaptive_avg_pool3d(stack, tuple(size))
+        functional.adaptive_avg_pool3d(stack, size)
         if average
         else functional.interpolate(stack, size=tuple(size), mode="trilinear", align_corners=False)
     )

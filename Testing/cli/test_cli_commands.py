@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import subprocess
@@ -56,7 +57,7 @@ def test_nothing_is_installed_without_the_licence_being_accepted(
     medals, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEDALS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115  # closed with the test process
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     code, _, said = medals("models", "install", "tiny", "--from", tiny_model)
     assert code == 5
     assert "CC0-1.0" in said
@@ -115,8 +116,6 @@ def test_a_pickle_bomb_does_not_go_off_and_the_other_cases_run(medals, tiny_mode
     with zipfile.ZipFile(inputs / "CT_bad.npz") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     header = np.lib.format.header_data_from_array_1_0(np.array({}, dtype=object))
-    import io
-
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, header)
     members["text_prompts.npy"] = buffer.getvalue() + pickle.dumps(Bomb(trace))
