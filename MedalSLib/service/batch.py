@@ -264,7 +264,7 @@ def _outcomes_on_ray(
         def segment(self, study: Path) -> StudyOutcome:
             return segment_study(self.engine, study, job, names[study])
 
-    remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1)(Worker)
+    remote: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
     idle = [remote.remote() for _ in range(max(1, min(workers, len(todo))))]
     waiting = list(reversed(todo))
     running: dict[Any, tuple[Any, Path]] = {}
@@ -275,10 +275,12 @@ def _outcomes_on_ray(
             running[worker.segment.remote(study)] = (worker, study)
         finished, _ = ray.wait(list(running), num_returns=1)
         worker, study = running.pop(finished[0])
-        idle.append(worker)
         try:
-            yield ray.get(finished[0])
+            outcome = ray.get(finished[0])
+            idle.append(worker)
+            yield outcome
         except ray.exceptions.RayActorError as error:
+            idle.append(remote.remote())
             crashes[study] = crashes.get(study, 0) + 1
             if crashes[study] < CRASHES_ALLOWED:
                 waiting.append(study)
