@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from typing import cast
 
@@ -11,11 +13,13 @@ def _identity(text: str) -> str:
 
 
 def _translator() -> Callable[[str], str]:
+    """Return Slicer's own function, not one around it: it finds the text's context by the file that calls it."""
+    if "slicer" not in sys.modules:  # not in the application: do not load its core for this
+        return _identity
     try:
-        import slicer.i18n as i18n
+        return cast("Callable[[str], str]", importlib.import_module("slicer.i18n").tr)
     except ImportError:
         return _identity
-    return cast("Callable[[str], str]", i18n.tr)
 
 
 tr = _translator()

@@ -103,6 +103,8 @@ class PanelView:
         self._refreshTimer.stop()
         self._observer.close()
         self.model.close()
+        self.inputs.setScene(None)
+        self.refine.editor.setMRMLScene(None)
         self._jobs.close()
 
     def refresh(self) -> None:

@@ -3,7 +3,7 @@
 - A Qt property is an attribute and hides the getter of its name: `label.text`, while `label.setText("x")` and
   `button.isEnabled()` stay methods.
 - An attribute that the C++ class lacks cannot be set; on Python subclasses it can, unless it is a slot's name.
-- `connect("clicked(bool)", f)` and `.clicked.connect(f)`; a signal that does not exist raises (PythonQt: returns False).
+- `connect("clicked(bool)", f)` and `.clicked.connect(f)`; an unknown signal raises (PythonQt: returns False).
 - Constructors take no keywords.  Lists come back as tuples, enumerations as numbers.
 """
 

@@ -117,17 +117,18 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _fill(self):
         if self._scene is None:
             return
-        nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
         self._nodes = [
             node
-            for node in nodes
-            if any(node.IsA(kind) for kind in self.nodeTypes)
-            and not any(node.IsA(kind) for kind in self.hideChildNodeTypes)
+            for kind in self.nodeTypes
+            for node in (
+                self._scene.GetNthNodeByClass(index, kind) for index in range(self._scene.GetNumberOfNodesByClass(kind))
+            )
+            if not any(node.IsA(kind) for kind in self.hideChildNodeTypes)
             and (self.showHidden or not node.GetHideFromEditors())
         ]
         self._combo.clear()
         self._combo.addItems([self.noneDisplay] * self.noneEnabled + [node.GetName() for node in self._nodes])
-        self.setCurrentNode(self._current)
+        self.setCurrentNode(self._current if self._current in self._nodes else None)
 
 
 @strict

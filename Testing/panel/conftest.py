@@ -1,0 +1,165 @@
+"""The panel on the stand-in host: real scene, strict Qt, an engine that answers what it is told."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import qt_host
+from slicer_host.engines import FakeEngine
+from slicer_host.fixtures import scene, slicer_host, slicer_session
+from slicer_host.phantoms import addVolume, affine, box
+
+__all__ = ["scene", "slicer_host", "slicer_session"]
+
+SHAPE = (30, 40, 48)
+LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
+SPLEEN = box(SHAPE, (8, 20), (26, 36), (32, 44))
+CLASSES = ("CT_Liver", "CT_Spleen", "CT_Right kidney", "CT_Left kidney", "CT_Pancreas")
+
+
+class Engine(FakeEngine):
+    """The fake engine of the Slicer room, with classes of its own and a door that can be a server's."""
+
+    def info(self):
+        return replace(super().info(), classes=CLASSES, title="Fake model", device="CPU, 2 threads")
+
+    def describe_upload(self, array, prompts=(), masks=()):
+        from MedalSLib.service.addresses import parse_address
+        from MedalSLib.service.describing import describe_upload
+
+        return describe_upload(parse_address("https://seg.example"), 600, array, prompts, masks)
+
+
+class Bench:
+    """The panel, shown and entered, with a CT in the scene.
+
+    Attributes:
+        during: Called from the event pump in the middle of a run; a test sets it.
+    """
+
+    def __init__(self, host, application):
+        import slicer
+
+        self.host, self.application, self.slicer = host, application, slicer
+        self.during = None
+        self.longest = 0.0
+        host.app.onProcessEvents = self._pump
+        self.engine = Engine({"Liver": LIVER, "Spleen": SPLEEN})
+        import importlib.util
+        from pathlib import Path
+
+        path = Path(__file__).resolve().parents[2] / "MedalS" / "MedalS.py"
+        spec = importlib.util.spec_from_file_location("MedalS", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.logic = module.MedalSLogic()
+        from MedalSLib.panel.main import MainPanel
+
+        self.opened = []
+        self.panel = MainPanel(self.logic, dict.fromkeys(("isolated", "in-process", "remote"), self._open))
+        self.view, self.model = self.panel._view, self.panel.model
+        self.panel.widget.resize(480, 1000)
+        self.panel.widget.show()
+        self.panel.enter()
+        self.ct = addVolume(host.scene, SHAPE, affine((2, 2, 2)), "CT abdomen")
+        self.settle()
+
+    def _open(self, choice, cancel):
+        self.opened.append(choice)
+        return self.engine
+
+    def _pump(self):
+        self.application.processEvents()
+        if self.during is not None:
+            self.during()
+
+    def settle(self, timers=("_refreshTimer",)):
+        """Process events until the panel's timers have fired."""
+        end = time.monotonic() + 10
+        self.application.processEvents()
+        while any(getattr(self.view, name).isActive() for name in timers):
+            assert time.monotonic() < end, "the panel does not come to rest"
+            self.application.processEvents()
+            time.sleep(0.002)
+        self.application.processEvents()
+
+    def type(self, text):
+        """Type into the prompt field, at its end."""
+        edit = self.view.prompt.edit
+        edit.setFocus()
+        edit.insertPlainText(text)
+
+    def press(self, key, modifiers=None):
+        from PySide6 import QtCore, QtTest
+
+        QtTest.QTest.keyClick(self.view.prompt.edit, key, modifiers or QtCore.Qt.NoModifier)
+
+    def find(self, name):
+        """Return a widget of the panel by its object name."""
+        import qt
+
+        qt.QCoreApplication.sendPostedEvents(None, qt.QEvent.DeferredDelete)
+        found = self.panel.widget.findChild(qt.QWidget, name)
+        assert found is not None, f"there is no widget {name}"
+        return found
+
+    def table(self, name):
+        table = self.find(name)
+        return [
+            [table.item(row, column).text() if table.item(row, column) else "" for column in range(table.columnCount)]
+            for row in range(table.rowCount)
+        ]
+
+    def segments(self):
+        node = self.logic.parameters.segmentation
+        if node is None:
+            return {}
+        segmentation = node.GetSegmentation()
+        return {segmentation.GetSegment(one).GetName(): one for one in segmentation.GetSegmentIDs()}
+
+    def mask(self, name):
+        from slicer_host.phantoms import slicerSays
+
+        return np.asarray(slicerSays(self.logic.parameters.segmentation, self.segments()[name], self.ct))
+
+    def picture(self, path):
+        self.settle()
+        assert self.panel.widget.grab().save(str(path))
+
+    def close(self):
+        self.during = None
+        if self.panel is not None:
+            self.panel.cleanup()
+            self.logic.close()
+            self.panel.widget.close()
+            self.panel.widget.deleteLater()
+
+
+@pytest.fixture(scope="session")
+def application(slicer_session):
+    reason = qt_host.why_not()
+    if reason:
+        pytest.skip(reason)
+    return qt_host.install(slicer_session.slicer)
+
+
+@pytest.fixture
+def strict(application):
+    """The strict Qt, with an empty journal; exceptions in slots fail the test at its end."""
+    from qt_host.settings import stored
+
+    qt_host.journal.clear()
+    stored.clear()
+    yield application
+    qt_host.journal.check()
+
+
+@pytest.fixture
+def bench(strict, slicer_host, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDALS_HOME", str(tmp_path / "home"))
+    made = Bench(slicer_host, strict)
+    yield made
+    made.close()

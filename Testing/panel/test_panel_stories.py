@@ -1,0 +1,457 @@
+"""What a user does with the panel, through its widgets, on a real scene."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from slicer_host.phantoms import addVolume, affine, box
+
+SHAPE = (30, 40, 48)
+
+
+@pytest.fixture
+def result(bench):
+    """A panel after a run for liver and spleen."""
+    bench.type("liver, spleen")
+    bench.find("runButton").click()
+    bench.settle()
+    return bench
+
+
+class TestOpening:
+    def test_nothing_is_opened_installed_or_asked_for(self, bench):
+        assert bench.opened == [] and bench.model.install.checks == ()
+        assert bench.find("badge").text.startswith("○ This computer")
+
+    def test_the_visible_volume_is_chosen_and_described(self, bench):
+        assert bench.logic.parameters.volume is bench.ct
+        assert bench.find("volumeNote").text == "48 x 40 x 30 voxels of 2 x 2 x 2 mm"
+        assert bench.find("modalityCombo").currentText == "CT (detected)"
+
+    def test_a_slicer_that_is_too_old_is_refused_in_words(self, strict, slicer_host, monkeypatch):
+        from MedalSLib.panel.main import MainPanel
+
+        monkeypatch.setattr(slicer_host.app, "minorVersion", 8)
+        panel = MainPanel(None)
+        assert "needs 3D Slicer 5.10 or newer; this is 5.8" in panel.widget.text
+        panel.enter()
+        panel.exit()
+        panel.cleanup()
+
+    def test_it_opens_in_an_empty_scene(self, bench):
+        bench.slicer.mrmlScene.RemoveNode(bench.ct)
+        bench.settle()
+        assert bench.find("messageLabel").text == "Load an image and choose it as the volume."
+        assert not bench.find("runButton").enabled
+
+
+class TestTyping:
+    def test_completions_come_while_typing_and_enter_picks_one(self, bench):
+        from PySide6 import QtCore
+
+        bench.type("liver, sple")
+        completions = bench.view.prompt.completions
+        assert completions.visible and completions.item(0).text() == "Spleen"
+        bench.press(QtCore.Qt.Key_Return)
+        assert bench.view.prompt.edit.plainText == "liver, Spleen, "
+        assert not completions.visible
+
+    def test_arrows_choose_and_escape_leaves_the_text(self, bench):
+        from PySide6 import QtCore
+
+        bench.type("kid")
+        completions = bench.view.prompt.completions
+        bench.press(QtCore.Qt.Key_Down)
+        assert completions.currentRow == 1
+        bench.press(QtCore.Qt.Key_Up)
+        bench.press(QtCore.Qt.Key_Up)
+        assert completions.currentRow == completions.count - 1
+        bench.press(QtCore.Qt.Key_Escape)
+        assert not completions.visible and bench.view.prompt.edit.plainText == "kid"
+
+    def test_enter_without_completions_starts_a_new_line(self, bench):
+        from PySide6 import QtCore
+
+        bench.type("liver, ")
+        bench.press(QtCore.Qt.Key_Return)
+        assert bench.view.prompt.edit.plainText == "liver, \n"
+
+    def test_chips_say_what_was_understood(self, bench):
+        bench.type("liver, rt kidny, kidney stone")
+        texts = [bench.find(f"chip{index}").text for index in range(3)]
+        assert texts == ["✓ Liver", "≈ rt kidny → Right kidney", "? kidney stone: Right kidney?"]
+        assert "Did you mean" in bench.find("chip2").accessibleName
+
+    def test_a_suggestion_of_a_chip_is_taken_with_a_click(self, bench):
+        bench.type("liver, kidney stone")
+        actions = bench.find("chip1").menu().actions()
+        assert [action.text for action in actions][0] == "Use “Right kidney”"
+        actions[0].trigger()
+        assert bench.view.prompt.edit.plainText == "liver, Right kidney"
+
+    def test_a_name_is_removed_with_a_click(self, bench):
+        bench.type("liver, spleen")
+        bench.find("chip0").menu().actions()[-1].trigger()
+        assert bench.view.prompt.edit.plainText == "spleen"
+
+    def test_a_preset_is_added(self, bench):
+        menu = bench.find("presetsButton").menu()
+        menu.aboutToShow.emit()
+        next(action for action in menu.actions() if action.text.startswith("Lung lobes")).trigger()
+        assert bench.view.prompt.edit.plainText == "lung lobes"
+
+    def test_another_modality_changes_what_names_mean(self, bench):
+        bench.type("prostate")
+        combo = bench.find("modalityCombo")
+        combo.setCurrentIndex(combo.findData("MRI"))
+        combo.activated.emit(combo.currentIndex)
+        assert bench.logic.parameters.modality == "MRI"
+        assert "Chosen by you" in bench.find("modalityNote").text
+
+
+class TestRunning:
+    def test_the_button_segments_and_the_table_shows_it(self, result):
+        assert set(result.segments()) == {"Liver", "Spleen"}
+        rows = result.table("resultsTable")
+        assert rows[0][:3] == ["Liver", "46.1 ml", "✓ found"]
+        assert result.find("messageLabel").text.startswith("✓ 2 of 2 structures found")
+        assert result.find("badge").text.startswith("● CPU, 2 threads")
+
+    def test_control_enter_in_the_field_runs(self, bench):
+        from PySide6 import QtCore
+
+        bench.type("liver")
+        bench.press(QtCore.Qt.Key_Return, QtCore.Qt.ControlModifier)
+        assert set(bench.segments()) == {"Liver"}
+
+    def test_structures_appear_and_the_bar_moves_while_the_window_lives(self, bench):
+        bench.engine.pause = 0.1
+        seen = set()
+
+        def look():
+            if bench.model.run.state == "running":
+                seen.add((len(bench.segments()), bench.find("progressBar").value, bench.find("cancelButton").enabled))
+
+        bench.during = look
+        bench.type("liver, spleen")
+        bench.find("runButton").click()
+        assert (0, 500, True) in seen or (1, 500, True) in seen
+        assert not bench.find("progressBar").visible and not bench.find("cancelButton").visible
+
+    def test_cancel_leaves_the_segments_as_they_were(self, result):
+        before = result.mask("Liver")
+        result.engine.answers = {"Liver": box(SHAPE, (0, 9), (0, 9), (0, 9))}
+        result.engine.pause = 0.3
+        result.during = lambda: result.find("cancelButton").click() if result.model.run.rows else None
+        result.find("runButton").click()
+        assert np.array_equal(result.mask("Liver"), before)
+        assert result.find("messageLabel").text == "The run was cancelled."
+
+    def test_the_volume_deleted_in_mid_run_ends_it_kindly(self, bench):
+        bench.engine.pause = 0.2
+
+        def delete():
+            if bench.model.run.state != "running":
+                return
+            bench.during = None
+            bench.slicer.mrmlScene.RemoveNode(bench.ct)
+
+        bench.type("liver, spleen")
+        bench.during = delete
+        bench.find("runButton").click()
+        bench.settle()
+        assert "was removed during the run" in bench.find("messageLabel").text
+        assert bench.segments() == {}
+
+    def test_the_scene_closed_in_mid_run_leaves_an_empty_usable_panel(self, bench):
+        bench.engine.pause = 0.2
+
+        def close():
+            if bench.model.run.state != "running":
+                return
+            bench.during = None
+            bench.slicer.mrmlScene.Clear(0)
+
+        bench.type("liver, spleen")
+        bench.during = close
+        bench.find("runButton").click()
+        bench.settle()
+        assert bench.model.run.state == "idle" and bench.logic.parameters.volume is None
+        bench.ct = addVolume(bench.slicer.mrmlScene, SHAPE, affine((2, 2, 2)), "Next")
+        bench.settle()
+        bench.view.prompt.edit.setPlainText("liver")
+        bench.engine.pause = 0.0
+        bench.find("runButton").click()
+        assert set(bench.segments()) == {"Liver"}
+
+    def test_nothing_found_keeps_the_segments_and_says_so(self, result):
+        before = result.mask("Liver")
+        result.engine.answers = {}
+        result.find("runButton").click()
+        assert "Nothing was found" in result.find("messageLabel").text
+        assert np.array_equal(result.mask("Liver"), before)
+
+    def test_a_name_that_only_the_open_model_does_not_know_is_marked(self, result):
+        result.view.prompt.edit.setPlainText("liver, aorta")
+        assert result.find("chip1").text == "✕ aorta: not in this model"
+
+    def test_the_cost_is_said_once_the_model_is_loaded(self, result):
+        result.view.prompt.edit.setPlainText("liver")
+        result.settle(("_refreshTimer", "_estimateTimer"))
+        assert result.find("estimateLabel").text == "About 1 s, 10 MB of memory on CPU, 2 threads"
+
+
+class TestReviewing:
+    def test_before_and_after_shows_the_former_segments_without_touching_the_result(self, result):
+        result.engine.answers["Liver"] = box(SHAPE, (4, 10), (5, 10), (6, 10))
+        result.find("runButton").click()
+        after = result.mask("Liver")
+        node = result.logic.parameters.segmentation
+        result.find("compareButton").click()
+        former = result.slicer.mrmlScene.GetFirstNodeByName(f"{node.GetName()} before")
+        assert former is not None and not node.GetDisplayNode().GetSegmentVisibility(result.segments()["Liver"])
+        result.find("compareButton").click()
+        assert result.slicer.mrmlScene.GetFirstNodeByName(f"{node.GetName()} before") is None
+        assert node.GetDisplayNode().GetSegmentVisibility(result.segments()["Liver"])
+        assert np.array_equal(result.mask("Liver"), after)
+
+    def test_revert_takes_the_run_back_and_undo_brings_it_again(self, result):
+        result.find("revertButton").click()
+        result.settle()
+        assert result.segments() == {}
+        result.view.refine.editor.undo()
+        result.settle()
+        assert set(result.segments()) == {"Liver", "Spleen"}
+
+    def test_one_undo_takes_the_whole_run_back(self, result):
+        result.view.refine.editor.undo()
+        assert result.segments() == {}
+        result.view.refine.editor.redo()
+        assert set(result.segments()) == {"Liver", "Spleen"}
+
+    def test_accept_ends_the_review(self, result):
+        result.find("acceptButton").click()
+        assert not result.find("revertButton").enabled
+        assert set(result.segments()) == {"Liver", "Spleen"}
+
+    def test_the_corrections_open_with_the_first_result(self, bench):
+        assert bench.find("refineSection").collapsed
+        bench.type("liver")
+        bench.find("runButton").click()
+        assert not bench.find("refineSection").collapsed
+
+
+class TestCorrecting:
+    def paint(self, bench, name, mask):
+        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.volumes import localMatrix
+
+        editing = bench.logic.runner._editing
+        editing.saveState()
+        node = bench.logic.parameters.segmentation
+        editing.add(node, bench.segments()[name], Patch(mask, (0, 0, 0), localMatrix(bench.ct)))
+
+    def test_what_was_painted_is_kept_by_refine(self, result):
+        stroke = box(SHAPE, (20, 22), (5, 10), (6, 12))
+        self.paint(result, "Liver", stroke)
+        result.find("refineButton").click()
+        assert result.engine.asked[-1]["options"].mode == "refine"
+        assert result.engine.asked[-1]["locked"]["Liver"][stroke].all()
+        assert result.mask("Liver")[stroke].all()
+
+    def test_refine_without_strokes_says_what_to_do(self, result):
+        result.find("refineButton").click()
+        assert "Nothing was painted or erased" in result.find("messageLabel").text
+
+    def test_the_table_of_segments_offers_each_as_prompt_or_keep_out(self, result):
+        rows = result.table("segmentsTable")
+        assert [row[0] for row in rows] == ["Liver", "Spleen"] and [row[2] for row in rows] == ["Liver", "Spleen"]
+        use = result.find("use0")
+        use.setCurrentIndex(use.findData("prompt"))
+        use.activated.emit(use.currentIndex)
+        use = result.find("use1")
+        use.setCurrentIndex(use.findData("exclude"))
+        use.activated.emit(use.currentIndex)
+        result.view.prompt.edit.setPlainText("pancreas")
+        result.find("runButton").click()
+        assert list(result.engine.asked[-1]["masks"]) == ["Liver"]
+        assert result.logic.parameters.excluded == (result.segments()["Spleen"],)
+
+    def test_the_structure_of_a_segment_is_changed_in_the_table(self, result):
+        item = result.find("segmentsTable").item(0, 2)
+        item.setText("lt kidney")
+        assert result.logic.parameters.spatialPrompts == {result.segments()["Liver"]: "Left kidney"}
+        result.find("segmentsTable").item(0, 2).setText("gibberish")
+        assert "is not one structure" in result.find("segmentsNote").text
+        assert result.find("segmentsTable").item(0, 2).text() == "Left kidney"
+
+    def test_a_locked_segment_is_not_changed_by_a_run(self, result):
+        import qt
+
+        before = result.mask("Liver")
+        result.find("segmentsTable").item(0, 3).setCheckState(qt.Qt.Checked)
+        result.engine.answers["Liver"] = box(SHAPE, (0, 5), (0, 5), (0, 5))
+        result.find("runButton").click()
+        assert np.array_equal(result.mask("Liver"), before)
+        assert ["Liver", "locked"] in [[row[0], row[2][2:8]] for row in result.table("resultsTable")]
+
+
+class TestScene:
+    def test_the_state_survives_saving_and_loading(self, result, tmp_path):
+        combo = result.find("overlapCombo")
+        combo.setCurrentIndex(combo.findData("keep"))
+        combo.activated.emit(combo.currentIndex)
+        scene = result.slicer.mrmlScene
+        path = tmp_path / "scene.mrml"
+        scene.SetURL(str(path))
+        assert scene.Commit(str(path))
+        scene.Clear(0)
+        result.settle()
+        assert result.view.prompt.edit.plainText == ""
+        scene.SetURL(str(path))
+        scene.Import()
+        result.settle()
+        assert result.view.prompt.edit.plainText == "liver, spleen"
+        assert result.logic.parameters.overlap.value == "keep"
+
+    def test_another_volume_brings_its_own_segmentation(self, result):
+        first = result.logic.parameters.segmentation
+        other = addVolume(result.slicer.mrmlScene, SHAPE, affine((1, 1, 1)), "CT chest")
+        result.settle()
+        result.view.inputs.volume.setCurrentNode(other)
+        result.settle()
+        assert result.logic.parameters.segmentation is None
+        assert result.table("segmentsTable") == []
+        result.view.inputs.volume.setCurrentNode(result.ct)
+        result.settle()
+        assert result.logic.parameters.segmentation is first
+
+    def test_a_volume_with_colours_is_refused_in_words(self, bench):
+        node = bench.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photo")
+        import vtk
+
+        image = vtk.vtkImageData()
+        image.SetDimensions(4, 4, 4)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+        node.SetAndObserveImageData(image)
+        bench.logic.parameters.volume = node
+        bench.settle()
+        bench.view.refresh()
+        assert "3 values in each voxel" in bench.find("volumeNote").text
+        assert not bench.find("runButton").enabled
+
+    def test_frames_are_offered_for_a_time_series_only(self, bench):
+        assert not bench.find("framesCombo").visible
+        slicer = bench.slicer
+        sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "CTP")
+        for frame in range(3):
+            sequence.SetDataNodeAtValue(bench.ct, str(frame))
+        browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+        browser.AddSynchronizedSequenceNode(sequence)
+        slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+        proxy = browser.GetProxyNode(sequence)
+        bench.view.inputs.volume.setCurrentNode(proxy)
+        bench.settle()
+        combo = bench.find("framesCombo")
+        assert combo.visible and combo.itemText(1) == "All 3 frames"
+        combo.setCurrentIndex(1)
+        combo.activated.emit(1)
+        bench.type("liver")
+        bench.find("runButton").click()
+        assert len(bench.engine.asked) == 3
+
+
+class TestServer:
+    @pytest.fixture
+    def remote(self, bench):
+        combo = bench.find("engineKind")
+        combo.setCurrentIndex(combo.findData("remote"))
+        combo.activated.emit(combo.currentIndex)
+        bench.find("serverUrl").text = "https://seg.example"
+        bench.find("serverKey").text = "s3cret-key"
+        bench.find("testButton").click()
+        bench.type("liver")
+        return bench
+
+    def test_the_connection_is_tested_with_address_and_key(self, remote):
+        assert (remote.opened[0].url, remote.opened[0].key) == ("https://seg.example", "s3cret-key")
+        assert remote.find("engineMessage").text.startswith("✓ Connected: Fake model")
+
+    def test_the_key_is_in_no_setting_and_not_in_the_scene(self, remote):
+        from qt_host.settings import stored
+
+        scene = remote.slicer.mrmlScene
+        scene.SetSaveToXMLString(1)
+        scene.Commit()
+        assert "s3cret-key" not in json.dumps(stored) and "s3cret-key" not in scene.GetSceneXMLString()
+        scene.SetSaveToXMLString(0)
+
+    def test_the_first_image_for_a_server_is_asked_about(self, remote):
+        remote.find("runButton").click()
+        assert remote.engine.asked == [] and remote.find("consentBox").visible
+        text = remote.find("consentText").text
+        assert "seg.example" in text and "Not sent: the patient's name" in text
+        remote.find("consentAllow").click()
+        assert len(remote.engine.asked) == 1 and not remote.find("consentBox").visible
+        remote.find("runButton").click()
+        assert len(remote.engine.asked) == 2
+
+    def test_a_no_sends_nothing(self, remote):
+        remote.find("runButton").click()
+        remote.find("consentDecline").click()
+        assert remote.engine.asked == [] and "Nothing was sent" in remote.find("messageLabel").text
+
+    def test_consent_is_taken_back_on_the_engine_page(self, remote):
+        remote.find("runButton").click()
+        remote.find("consentAllow").click()
+        remote.find("consentForget").click()
+        remote.find("runButton").click()
+        assert remote.find("consentBox").visible
+
+
+class TestManners:
+    def test_shortcuts_work_only_while_the_module_is_shown(self, bench):
+        assert all(shortcut.enabled for shortcut in bench.view._shortcuts)
+        assert bench.view.refine.editor._shortcuts and bench.view.refine.editor._observing
+        bench.panel.exit()
+        assert not any(shortcut.enabled for shortcut in bench.view._shortcuts)
+        assert not bench.view.refine.editor._shortcuts and not bench.view.refine.editor._observing
+        bench.panel.enter()
+        assert all(shortcut.enabled for shortcut in bench.view._shortcuts)
+
+    def test_every_control_has_a_name_for_screen_readers(self, result):
+        import qt
+
+        nameless = []
+        for kind in (qt.QAbstractButton, qt.QComboBox, qt.QLineEdit, qt.QPlainTextEdit, qt.QTableWidget):
+            for widget in result.panel.widget.findChildren(kind):
+                inside = type(widget.parent()).__name__.startswith(("qMRML", "ctk", "QTabBar", "QTable", "QScroll"))
+                text = getattr(widget, "text", "") if isinstance(widget, qt.QAbstractButton) else ""
+                if not inside and not text and not widget.accessibleName and widget.objectName[:3] != "qt_":
+                    nameless.append((type(widget).__name__, widget.objectName))
+        assert nameless == []
+
+    def test_the_diagnostics_are_copied(self, bench):
+        import qt
+
+        bench.model.install._gather = _facts
+        bench.find("copyButton").click()
+        text = qt.QApplication.clipboard().text()
+        assert "Medal S" in text and "CT abdomen" not in text
+
+    def test_a_panel_that_was_closed_reacts_to_nothing(self, bench):
+        bench.panel.cleanup()
+        bench.logic.close()
+        addVolume(bench.slicer.mrmlScene, SHAPE, affine((1, 1, 1)), "Later")
+        bench.slicer.mrmlScene.Clear(0)
+        bench.settle()
+        bench.panel.widget.deleteLater()
+        bench.panel = None
+
+
+def _facts():
+    from MedalSLib.panel.install.system import SystemFacts
+
+    return SystemFacts((5, 12), (3, 12), "Linux", "x86_64", "/opt/Slicer", 2**36, 2**35, network="")
