@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from MedalSLib import __version__
+from MedalSLib.engine.caches import CacheSettings
 from MedalSLib.engine.checks import check_image
 from MedalSLib.engine.device import Device, choose_device
 from MedalSLib.engine.interface import EngineInfo
@@ -27,6 +28,7 @@ class LocalEngine:
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         threads: CPU threads to use, 0 for torch's own choice.
         memory_limit_mb: Act as if the device had no more memory than this; None for what is free.
+        caches: How much each session may keep of its image; by default a quarter of what is free.
 
     Raises:
         ModelError: No such model, or it is damaged.
@@ -34,7 +36,13 @@ class LocalEngine:
     """
 
     def __init__(
-        self, model: str = "starter", device: str = "auto", *, threads: int = 0, memory_limit_mb: float | None = None
+        self,
+        model: str = "starter",
+        device: str = "auto",
+        *,
+        threads: int = 0,
+        memory_limit_mb: float | None = None,
+        caches: CacheSettings | None = None,
     ) -> None:
         self.device: Device = choose_device(device)
         if threads:
@@ -45,6 +53,7 @@ class LocalEngine:
 
         self.model: Model = open_model(model, device=self.device.name)
         self.memory_limit_mb = memory_limit_mb
+        self.caches = caches or CacheSettings()
         self.seconds_per_run: float | None = None
         self._sessions: list[LocalSession] = []
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from MedalSLib.engine.caches import SessionCaches
+from MedalSLib.engine.correction import Correction
 from MedalSLib.engine.interface import (
     Box,
     Estimate,
@@ -57,6 +59,7 @@ class LocalSession:
         self._frame = NetworkFrame(grid, engine.model.manifest.orientation)
         self._array: np.ndarray | None = self._frame.to_network(array_kji)
         self._windowed: tuple[Window, np.ndarray] | None = None
+        self._caches = SessionCaches(engine.caches, engine.device.name)
         self._turn = threading.Lock()
 
     def segment(
@@ -112,6 +115,7 @@ class LocalSession:
     def close(self) -> None:
         """Free the image and its caches."""
         self.closed = True
+        self._caches.clear()
         self._array = None
         self._windowed = None
 
@@ -172,13 +176,14 @@ class LocalSession:
 
         begun = time.perf_counter()
         probe = MemoryProbe(self._engine.device.name)
+        self._caches.begin_run()
         groups = group_by_window(request.structures, self._overrides(options))
         meter = ProgressMeter(on_progress, _shares(list(groups), options))
         results: dict[Window, VolumeResult] = {}
         for number, (window, members) in enumerate(groups.items()):
             if cancel is not None and cancel.is_set():
                 raise CancelledError
-            results[window] = self._run_group(number, window, members, request, options, meter, cancel)
+            results[window] = self._run_group(number, window, members, request, options, meter, on_structure, cancel)
             spent = sum(value for stage, value in results[window].seconds.items() if stage.startswith("stage"))
             self._engine.learn_speed(spent, results[window].runs)
             if on_structure is not None:
@@ -222,27 +227,31 @@ class LocalSession:
         request: Request,
         options: Options,
         meter: ProgressMeter,
+        on_structure: StructureCallback | None,
         cancel: threading.Event | None,
     ) -> VolumeResult:
         """Run the structures that share a window."""
+        from MedalSLib.engine.computing import choose_compute
         from MedalSLib.inference.segment import Hooks, RunOptions, segment_volume
-        from MedalSLib.inference.stage import Compute
         from MedalSLib.vocabulary import text_for
 
         model = self._engine.model
         wanted = set(options.instances)
         every = "*" in wanted
-        locked = self._to_dhw(request.locked, members)
+        masks, locked = self._to_dhw(request.masks, members), self._to_dhw(request.locked, members)
+        edit = Correction.of(masks, locked)
+        names = {item.key: item.name for item in members}
+        caches = self._caches
         return segment_volume(
             model,
             self._image(window),
             self._frame.spacing_dhw,
             members,
             model.encode([(text_for(item), item.modality) for item in members]),
-            masks_dhw=self._to_dhw(request.masks, members),
+            masks_dhw=masks,
             locked_dhw=locked,
             roi_dhw=None if request.box is None else _bounds(self._frame.box_to_network(request.box)),
-            region_dhw=_edited(locked) if options.mode == "refine" else None,
+            region_dhw=edit.box if edit is not None and options.mode == "refine" else None,
             options=RunOptions(
                 mode=options.mode,
                 policy=options.policy,
@@ -254,10 +263,19 @@ class LocalSession:
                 ),
                 memory_limit_mb=self._engine.memory_limit_mb,
             ),
-            compute=Compute(device=self._engine.device.name),
+            compute=choose_compute(self._engine.device.name),
             hooks=Hooks(
                 on_patch=lambda stage, done, total: meter.update(_stage_words(number, stage), done, total),
                 should_cancel=None if cancel is None else cancel.is_set,
+                features=lambda key: caches.features(window, key),
+                answers=lambda key: caches.answers(window, key),
+                tile_order=edit.nearest_first if edit is not None and caches.settings.answers else None,
+                on_early=None
+                if edit is None or on_structure is None
+                else lambda keys, box, values: edit.show(
+                    keys, box, values, lambda key, mask: on_structure(names[key], self._to_kji(mask))
+                ),
+                on_step=lambda step: caches.clear(),  # memory ran out: it is needed elsewhere
             ),
         )
 
@@ -293,17 +311,6 @@ class LocalSession:
 
 def _bounds(slices_dhw: Sequence[slice]) -> Box:
     d, h, w = ((part.start, part.stop) for part in slices_dhw)
-    return d, h, w
-
-
-def _edited(locked_dhw: Mapping[str, np.ndarray]) -> Box | None:
-    """Bounds (D, H, W) of everything the user painted or erased, None if that is nothing."""
-    from MedalSLib.inference.regions import bounding_box
-
-    boxes = [box for mask in locked_dhw.values() if (box := bounding_box(mask)) is not None]
-    if not boxes:
-        return None
-    d, h, w = ((min(box[axis][0] for box in boxes), max(box[axis][1] for box in boxes)) for axis in range(3))
     return d, h, w
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from MedalSLib.inference.backends import backend
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
@@ -105,7 +106,7 @@ class StageRuns:
         key = RunKey.of(spec.stage, self._in_volume(region), made)
         with _placed(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
             result = run_stage(
-                network,
+                backend(network, self._compute, made.patch),
                 self._queries[chosen],
                 part,
                 made,

@@ -6,6 +6,7 @@ this gives its figures, in half precision those of `MedalS` under autocast, as c
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from typing import cast
 
@@ -32,7 +33,7 @@ class GpuNetwork:
     def __init__(self, network: MedalS, dtype: torch.dtype = torch.bfloat16) -> None:
         self.config = network.config
         self.dtype = dtype
-        self._network = network
+        self._network = weakref.proxy(network)
         backbone = network.backbone
         stages = cast("Iterable[nn.Sequential]", backbone.encoder.stages)
         self._encoder = [[_Block(block, dtype) for block in _blocks(stage[0])] for stage in stages]
@@ -57,7 +58,7 @@ class GpuNetwork:
                 x = block(x)
             features.append(x)
         pooled = torch.cat([_cells(level, grid) for level in features], dim=-1)
-        tokens = self._network.projection_layer(pooled)
+        tokens = cast("Tensor", self._network.projection_layer(pooled))
         x = features.pop()
         for joint in self._decoder:
             x = joint(x, features.pop())
@@ -65,7 +66,7 @@ class GpuNetwork:
 
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """See `MedalS.mask_embeddings`."""
-        return self._network.mask_embeddings(features, queries)
+        return cast("Tensor", self._network.mask_embeddings(features, queries))
 
     def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> Tensor:
         """See `MedalS.mix_prompts`; classes are filled up with empty ones to an aligned number."""

@@ -1,0 +1,83 @@
+"""A correction in progress: where the user painted, which patches are near, and what he may see before all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from MedalSLib.inference.packed import Box
+    from MedalSLib.inference.segment import RunKey
+    from MedalSLib.inference.tiling import Tile
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What the user painted in or erased since the last result.
+
+    Attributes:
+        box: Bounds (D, H, W) of all of it.
+        masks: Boolean masks (D, H, W) by key, as they were handed in.
+        locked: Boolean (D, H, W) by key: where the user's value stays.
+    """
+
+    box: Box
+    masks: dict[str, np.ndarray]
+    locked: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, masks: Mapping[str, np.ndarray], locked: Mapping[str, np.ndarray]) -> Correction | None:
+        """Return the correction that masks and locks describe, None if nothing is locked."""
+        from MedalSLib.inference.regions import bounding_box
+
+        edits = {key: box for key, mask in locked.items() if (box := bounding_box(mask)) is not None}
+        if not edits:
+            return None
+        d, h, w = (
+            (min(box[axis][0] for box in edits.values()), max(box[axis][1] for box in edits.values()))
+            for axis in range(3)
+        )
+        return cls((d, h, w), {key: masks[key] for key in edits}, {key: locked[key] for key in edits})
+
+    def nearest_first(self, key: RunKey, tiles: Sequence[Tile]) -> list[Tile]:
+        """Order the patches of a run by the distance of their middle to the edit's, in the network's voxels.
+
+        Args:
+            key: The run, whose region the patches cover.
+            tiles: Its patches, axes (H, W, D).
+        """
+        deep, high, wide = (
+            (start + stop) / 2 - begin for (start, stop), (begin, _) in zip(self.box, key.region, strict=True)
+        )
+        scale = [own / target for own, target in zip(key.spacing, key.target_spacing, strict=True)]
+        edit = [value * factor for value, factor in zip((high, wide, deep), scale, strict=True)]
+
+        def distance(tile: Tile) -> float:
+            return sum(((tile[2 * axis] + tile[2 * axis + 1]) / 2 - edit[axis]) ** 2 for axis in range(3))
+
+        return sorted(tiles, key=distance)
+
+    def show(
+        self, keys: Sequence[str], box: Box, probabilities: np.ndarray, tell: Callable[[str, np.ndarray], None]
+    ) -> None:
+        """Put a patch's answer into the masks of the structures being corrected, and tell of each.
+
+        Args:
+            keys: Structures of the answer.
+            box: Where it lies (D, H, W).
+            probabilities: (N, D, H, W) there.
+            tell: Called with each changed structure's key and mask (D, H, W).
+        """
+        if 0 in probabilities.shape:
+            return
+        inside = tuple(slice(*span) for span in box)
+        for key, values in zip(keys, probabilities, strict=True):
+            if key not in self.masks:
+                continue
+            mask, locked = self.masks[key].copy(), self.locked[key][inside]
+            mask[inside] = np.where(locked, mask[inside], values >= 0.5)
+            self.masks[key] = mask
+            tell(key, mask)

@@ -1,0 +1,172 @@
+"""Caches of a session: what was kept gives the answer of a fresh run, within a budget, and goes with the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from MedalSLib.engine import Options, SegmentationResult, open_engine
+from MedalSLib.engine.caches import CacheSettings, TensorStore
+from MedalSLib.engine.correction import Correction
+from MedalSLib.engine.local import LocalEngine
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def forgetful(tiny_model: Path) -> Iterator[LocalEngine]:
+    """An engine whose sessions keep nothing."""
+    with open_engine(str(tiny_model), device="cpu", caches=CacheSettings.off()) as opened:
+        assert isinstance(opened, LocalEngine)
+        yield opened
+
+
+@pytest.fixture
+def wide_image() -> np.ndarray:
+    """An image of several patches along each axis but one."""
+    random = np.random.default_rng(1)
+    coarse = random.normal(0, 150, (4, 8, 8)).repeat(8, 0).repeat(10, 1).repeat(10, 2)
+    return (coarse + random.normal(0, 20, coarse.shape)).astype(np.int16)
+
+
+def same(first: SegmentationResult, second: SegmentationResult) -> bool:
+    assert first.names == second.names
+    equal = all(np.array_equal(first.masks[name], second.masks[name]) for name in first.names)
+    return equal and np.array_equal(first.labelmap, second.labelmap)
+
+
+def brush(shape: tuple[int, ...], center: tuple[int, int, int], radius: int = 4) -> np.ndarray:
+    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
+    return sum((axis - middle) ** 2 for axis, middle in zip(grid, center, strict=True)) <= radius**2  # type: ignore[return-value]  # numpy's sum
+
+
+def test_a_further_name_takes_its_voxel_features_from_the_session(
+    engine: LocalEngine, forgetful: LocalEngine, wide_image: np.ndarray, affine: np.ndarray
+) -> None:
+    options = Options(stages="first", policy="published")
+    with engine.open_session(wide_image, affine, "CT") as session:
+        first = session.segment(["liver", "left lung"], options=options)
+        second = session.segment(["spleen", "left kidney"], options=options)
+    with forgetful.open_session(wide_image, affine, "CT") as session:
+        fresh = session.segment(["spleen", "left kidney"], options=options)
+    assert not first.report.cached
+    assert any("voxel features" in words for words in second.report.cached)
+    assert any(mask.any() for mask in second.masks.values())
+    assert not fresh.report.cached
+    assert same(second, fresh)
+
+
+def test_a_correction_runs_only_the_patches_it_touches_and_gives_the_answer_of_a_full_run(
+    engine: LocalEngine, forgetful: LocalEngine, wide_image: np.ndarray, affine: np.ndarray
+) -> None:
+    shape = wide_image.shape
+    before = np.zeros(shape, dtype=bool)
+    before[4:28, 4:76, 4:76] = True  # fixes the region, so that the patches stay where they are
+    stroke = brush(shape, (10, 12, 12))
+    after = before & ~stroke
+    seen: list[tuple[str, np.ndarray]] = []
+    names = ["liver", "spleen"]
+    with engine.open_session(wide_image, affine, "CT") as session:
+        session.segment(names, masks={"liver": before})
+        corrected = session.segment(
+            names, masks={"liver": after}, locked={"liver": stroke},
+            on_structure=lambda name, mask: seen.append((name, mask)),
+        )  # fmt: skip
+    with forgetful.open_session(wide_image, affine, "CT") as session:
+        full = session.segment(names, masks={"liver": after}, locked={"liver": stroke})
+    assert any("answers" in words for words in corrected.report.cached)
+    assert same(corrected, full)
+    early = [mask for name, mask in seen[:-2] if name == "Liver"]
+    assert early, "the corrected structure is shown before the run is over"
+    assert not (early[0] & stroke).any(), "what the user erased stays erased while the answer streams in"
+    np.testing.assert_array_equal(dict(seen)["Liver"], full.masks["Liver"])
+
+
+def test_another_seed_is_another_answer(engine: LocalEngine, wide_image: np.ndarray, affine: np.ndarray) -> None:
+    mask = np.zeros(wide_image.shape, dtype=bool)
+    mask[4:28, 4:76, 4:76] = True
+    with engine.open_session(wide_image, affine, "CT") as session:
+        session.segment(["liver"], masks={"liver": mask}, options=Options(seed=1))
+        other = session.segment(["liver"], masks={"liver": mask}, options=Options(seed=2))
+        again = session.segment(["liver"], masks={"liver": mask}, options=Options(seed=2))
+    assert not any("answers" in words for words in other.report.cached)
+    assert any("answers" in words for words in again.report.cached)
+    assert same(other, again)
+
+
+def test_a_store_keeps_to_its_budget_and_spills_to_files(tmp_path: Path) -> None:
+    store = TensorStore({"device": 0, "host": 2 * MIB, "disk": 2 * MIB}, tmp_path)
+    tensors = [torch.full((MIB // 4,), float(number)) for number in range(5)]
+    assert [store.put(number, (tensor,)) for number, tensor in enumerate(tensors)] == [True] * 4 + [False]
+    assert (store.used("host"), store.used("disk")) == (2 * MIB, 2 * MIB)
+    for number in range(4):
+        kept = store.get(number)
+        assert kept is not None
+        assert torch.equal(kept[0], tensors[number])
+    assert store.get(4) is None
+    store.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_run_pushes_out_what_older_ones_left_but_nothing_of_its_own(tmp_path: Path) -> None:
+    store = TensorStore({"device": 0, "host": 2 * MIB, "disk": 0}, tmp_path)
+    one = torch.zeros(MIB // 4)
+    store.begin_run()
+    assert store.put("a", (one,))
+    assert store.put("b", (one,))
+    store.begin_run()
+    assert store.get("b") is not None
+    assert store.put("c", (one,))
+    assert "a" not in store
+    assert not store.put("d", (one,))
+    assert "b" in store
+    assert "c" in store
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_tensors_of_every_type_come_back_from_files_as_they_were(tmp_path: Path, dtype: torch.dtype) -> None:
+    store = TensorStore({"device": 0, "host": 0, "disk": MIB}, tmp_path)
+    values = (torch.arange(24).reshape(2, 3, 4).to(dtype) / 1).to(dtype).permute(2, 0, 1)
+    assert store.put("x", (values,))
+    kept = store.get("x")
+    assert kept is not None
+    assert kept[0].dtype == dtype
+    assert torch.equal(kept[0], values)
+
+
+def test_a_full_disk_is_a_smaller_cache_and_no_error(tmp_path: Path) -> None:
+    store = TensorStore({"device": 0, "host": 0, "disk": MIB}, tmp_path / "gone")
+    assert not store.put("x", (torch.zeros(10),))
+    assert store.get("x") is None
+
+
+def test_patches_near_the_edit_come_first() -> None:
+    from MedalSLib.inference.segment import RunKey
+
+    edit = np.zeros((40, 40, 40), dtype=bool)
+    edit[30:34, 4:8, 20:24] = True  # D, H, W
+    correction = Correction.of({"CT_Liver": edit}, {"CT_Liver": edit})
+    assert correction is not None
+    assert correction.box == ((30, 34), (4, 8), (20, 24))
+    key = RunKey(2, ((20, 40), (0, 40), (0, 40)), (1.0, 1.0, 1.0), (0.5, 0.5, 0.5), (80, 80, 40))
+    tiles = [(h, h + 20, w, w + 20, d, d + 20) for h in (0, 60) for w in (0, 30, 60) for d in (0, 20)]
+    assert correction.nearest_first(key, tiles)[0] == (0, 20, 30, 50, 20, 40) or correction.nearest_first(key, tiles)[
+        0
+    ] == (0, 20, 30, 50, 0, 20)
+    assert Correction.of({"CT_Liver": edit}, {"CT_Liver": np.zeros_like(edit)}) is None
+
+
+def test_half_precision_halves_what_features_take(tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray) -> None:
+    used = {}
+    for half in (False, True):
+        with (
+            open_engine(str(tiny_model), device="cpu", caches=CacheSettings(half=half)) as opened,
+            opened.open_session(wide_image, affine, "CT") as session,
+        ):
+            session.segment(["liver"], options=Options(stages="first"))
+            used[half] = session._caches.store.used("host")
+    assert 0.45 < used[True] / used[False] < 0.6
