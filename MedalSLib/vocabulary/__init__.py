@@ -1,6 +1,7 @@
 """The vocabulary: every published class with its facts, and the reading of what people type.
 
-Pure Python; rapidfuzz is loaded when the first typo is met.  The facts lie in Resources/Vocabulary.
+Pure Python; rapidfuzz is loaded when the first typo is met, and done without where it is not installed.  The facts lie
+in Resources/Vocabulary.
 """
 
 from MedalSLib.vocabulary.modality import normalize_modality

@@ -8,6 +8,7 @@ from MedalSLib.vocabulary.lexicon import bag_of, lexicon
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
 from MedalSLib.vocabulary.phrases import Phrase, phrases, shared
 from MedalSLib.vocabulary.reading import Found, find, without_context
+from MedalSLib.vocabulary.similarity import most_related
 from MedalSLib.vocabulary.spelling import corrected
 from MedalSLib.vocabulary.structure import MODALITIES, Resolution, Structure
 from MedalSLib.vocabulary.tables import preset_members, structures
@@ -105,12 +106,7 @@ def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
 
 
 def _alike(text: str, modality: str) -> list[str]:
-    from rapidfuzz import fuzz, process
-
     if not text:
         return []
     names = [item.name for item in structures(modality)]
-    hits = process.extract(
-        text, names, scorer=fuzz.WRatio, processor=str.casefold, limit=_SUGGESTIONS, score_cutoff=_SIMILAR
-    )
-    return [name for name, _, _ in hits]
+    return [names[index] for index, _ in most_related(text, names, _SUGGESTIONS, _SIMILAR)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from MedalSLib.vocabulary.lexicon import all_words, lexicon
+from MedalSLib.vocabulary.similarity import osa_distance
 from MedalSLib.vocabulary.structure import MODALITIES
 from MedalSLib.vocabulary.words import Word, words
 
@@ -71,8 +72,6 @@ def _nearest(raw: str) -> str | None:
     One letter wrong (or two swapped) from five letters on, two from nine letters on if the first letter is right.
     Two candidates of one base form ("kidney", "kidneys") are no ambiguity.
     """
-    from rapidfuzz.distance import OSA
-
     lists = words()
     if not raw.isalpha() or len(raw) < _SHORTEST - 1 or raw in lists.lookalikes:
         return None
@@ -81,7 +80,7 @@ def _nearest(raw: str) -> str | None:
         allowed = 2 if len(word) >= _LONG and word[0] == raw[0] else 1
         if len(word) < _SHORTEST and sorted(raw) != sorted(word):
             continue
-        distance = OSA.distance(raw, word, score_cutoff=allowed)
+        distance = osa_distance(raw, word, allowed)
         if distance <= allowed:
             best.setdefault(distance, set()).add(word)
     if not best:

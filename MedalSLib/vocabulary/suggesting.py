@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from MedalSLib.vocabulary.modality import normalize_modality
+from MedalSLib.vocabulary.similarity import most_similar
 from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
 from MedalSLib.vocabulary.tables import preset_members, structures, table
 from MedalSLib.vocabulary.words import Word, words
@@ -139,8 +140,6 @@ def _candidate(
 
 
 def _similar(typed: str, modality: str) -> list[tuple[_Candidate, float]]:
-    from rapidfuzz import fuzz, process
-
     candidates = _candidates(modality)
-    hits = process.extract(typed, [c.folded for c in candidates], scorer=fuzz.ratio, limit=10, score_cutoff=_SIMILAR)
-    return [(candidates[index], similarity) for _, similarity, index in hits]
+    hits = most_similar(typed, [candidate.folded for candidate in candidates], 10, _SIMILAR)
+    return [(candidates[index], similarity) for index, similarity in hits]

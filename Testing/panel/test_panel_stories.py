@@ -87,7 +87,7 @@ class TestTyping:
     def test_a_suggestion_of_a_chip_is_taken_with_a_click(self, bench):
         bench.type("liver, kidney stone")
         actions = bench.find("chip1").menu().actions()
-        assert [action.text for action in actions][0] == "Use “Right kidney”"
+        assert actions[0].text == "Use “Right kidney”"
         actions[0].trigger()
         assert bench.view.prompt.edit.plainText == "liver, Right kidney"
 

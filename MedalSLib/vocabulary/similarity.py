@@ -1,0 +1,66 @@
+"""How alike two texts are: rapidfuzz where it is installed, the standard library in a bare 3D Slicer.
+
+The measures agree in kind, not in every figure; the fall-back is slower and only corrects and suggests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+
+def osa_distance(a: str, b: str, cutoff: int) -> int:
+    """Return the optimal string alignment distance (edits, with swaps of neighbours), `cutoff` + 1 if it is more."""
+    try:
+        from rapidfuzz.distance import OSA
+    except ImportError:
+        return _osa_distance(a, b, cutoff)
+    return int(OSA.distance(a, b, score_cutoff=cutoff))
+
+
+def most_similar(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
+    """Return (index, similarity 0..100) of the choices that are most alike as a whole, best first."""
+    try:
+        from rapidfuzz import fuzz, process
+    except ImportError:
+        return _ranked([(100 * _ratio(text, choice)) for choice in choices], limit, cutoff)
+    hits = process.extract(text, choices, scorer=fuzz.ratio, limit=limit, score_cutoff=cutoff)
+    return [(index, similarity) for _, similarity, index in hits]
+
+
+def most_related(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
+    """Return (index, similarity 0..100) of the choices that share most with a text in any order, best first."""
+    try:
+        from rapidfuzz import fuzz, process
+    except ImportError:
+        typed = " ".join(sorted(text.casefold().split()))
+        scores = [100 * _ratio(typed, " ".join(sorted(choice.casefold().split()))) for choice in choices]
+        return _ranked(scores, limit, cutoff)
+    hits = process.extract(text, choices, scorer=fuzz.WRatio, processor=str.casefold, limit=limit, score_cutoff=cutoff)
+    return [(index, similarity) for _, similarity, index in hits]
+
+
+def _ranked(scores: Sequence[float], limit: int, cutoff: float) -> list[tuple[int, float]]:
+    order = sorted((index for index, score in enumerate(scores) if score >= cutoff), key=lambda index: -scores[index])
+    return [(index, scores[index]) for index in order[:limit]]
+
+
+def _ratio(a: str, b: str) -> float:
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    return matcher.ratio() if matcher.quick_ratio() > 0.5 else 0.0
+
+
+def _osa_distance(a: str, b: str, cutoff: int) -> int:
+    if abs(len(a) - len(b)) > cutoff:
+        return cutoff + 1
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        row = [i]
+        for j, right in enumerate(b, 1):
+            cost = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (left != right))
+            if i > 1 and j > 1 and left == b[j - 2] and a[i - 2] == right:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return min(last[-1], cutoff + 1)
