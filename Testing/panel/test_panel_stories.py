@@ -342,6 +342,13 @@ class TestScene:
         assert "3 values in each voxel" in bench.find("volumeNote").text
         assert not bench.find("runButton").enabled
 
+    def test_changed_intensities_are_looked_at_again(self, bench):
+        array = bench.slicer.util.arrayFromVolume(bench.ct)
+        array[:, :3] = -1000
+        bench.slicer.util.arrayFromVolumeModified(bench.ct)
+        bench.settle()
+        assert "with air and bone" in bench.find("modalityNote").text
+
     def test_frames_are_offered_for_a_time_series_only(self, bench):
         assert not bench.find("framesCombo").visible
         slicer = bench.slicer

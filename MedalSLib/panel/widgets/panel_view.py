@@ -219,6 +219,8 @@ class PanelView:
 
     def _stateChanged(self) -> None:
         busy = self.model.run.busy
+        if busy:
+            self.prompt.completions.hide()
         if self._wasBusy and not busy:
             self._sceneChanged()
             if self.model.run.canReview:

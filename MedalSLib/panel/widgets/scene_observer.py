@@ -52,8 +52,8 @@ class SceneObserver:
             ):
                 self._followed.append((segmentation, segmentation.AddObserver(event, lambda *_: self._changed())))
         if volumeNode is not None:
-            event = volumeNode.ImageDataModifiedEvent
-            self._followed.append((volumeNode, volumeNode.AddObserver(event, lambda *_: self._changed())))
+            for event in (volumeNode.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
+                self._followed.append((volumeNode, volumeNode.AddObserver(event, lambda *_: self._changed())))
 
     def close(self) -> None:
         """Stop observing."""
