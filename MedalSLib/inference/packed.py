@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,35 @@ class PackedMask:
     def empty(self) -> bool:
         """Whether no voxel is set."""
         return not self.bits.any()
+
+
+class LazyMasks(Mapping[int, np.ndarray]):
+    """Masks by position, each made when it is asked for: all of them at once would not fit.
+
+    Args:
+        makers: What makes each mask.
+    """
+
+    def __init__(self, makers: Mapping[int, Callable[[], np.ndarray]]) -> None:
+        self._makers = dict(makers)
+
+    @classmethod
+    def changed(cls, masks: Mapping[int, np.ndarray], change: Callable[[np.ndarray], np.ndarray]) -> LazyMasks:
+        """Return other masks with a change applied when one is asked for."""
+        return cls({index: lambda index=index: change(masks[index]) for index in masks})  # type: ignore[misc]
+
+    def joined(self, masks: Mapping[int, np.ndarray]) -> LazyMasks:
+        """Return these masks and others; the others win."""
+        return LazyMasks({**self._makers, **LazyMasks.changed(masks, lambda mask: mask)._makers})
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._makers[index]()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 class PackedMasks(Mapping[str, np.ndarray]):

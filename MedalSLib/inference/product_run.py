@@ -7,7 +7,7 @@ empty or skipped stage 1 is no failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from MedalSLib.errors import InputError
 from MedalSLib.inference.class_policy import rules_of
 from MedalSLib.inference.group_answer import GroupAnswer, placed
 from MedalSLib.inference.options import Mode, RunOptions
-from MedalSLib.inference.packed import Box
+from MedalSLib.inference.packed import Box, LazyMasks, PackedMask
 from MedalSLib.inference.postprocessing import remove_small_components
 from MedalSLib.inference.regions import bounding_box, slices, stage_2_region, whole
 from MedalSLib.inference.resampling_policy import StageSpec
@@ -33,7 +33,7 @@ class _Prompts:
 
     def box(self) -> Box | None:
         """Bounding box of all masks."""
-        boxes = [box for box in map(bounding_box, self.masks.values()) if box is not None]
+        boxes = [box for box in (bounding_box(self.masks[index]) for index in self.masks) if box is not None]
         if not boxes:
             return None
         first, second, third = (
@@ -91,22 +91,23 @@ def _with_stage_1(runs: StageRuns, spec: StageSpec, given: _Prompts) -> _Prompts
     if not missing:
         return given
     result = runs.run(spec, whole(runs.image.shape), missing)
-    found = {
-        index: packed.unpack().transpose(2, 0, 1)
-        for index, packed in zip(missing, result.masks, strict=True)
-        if not packed.empty
-    }
-    if not runs.instance and found:
-        found = _without_specks(found)
-    return _Prompts({**given.masks, **found}, {**given.sources, **dict.fromkeys(found, "stage 1")})
+    found = {index: packed for index, packed in zip(missing, result.masks, strict=True) if not packed.empty}
+    masks = _without_specks(found) if found and not runs.instance else LazyMasks({k: _dhw(v) for k, v in found.items()})
+    return _Prompts(masks.joined(given.masks), {**dict.fromkeys(masks, "stage 1"), **given.sources})
 
 
-def _without_specks(found: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+def _dhw(packed: PackedMask) -> Callable[[], np.ndarray]:
+    """Return what unpacks a mask (H, W, D) as (D, H, W)."""
+    return lambda: packed.unpack().transpose(2, 0, 1)
+
+
+def _without_specks(found: Mapping[int, PackedMask]) -> LazyMasks:
     """Drop components of fewer than ten voxels of the union of all masks, as published; masks left empty go too."""
-    union = np.logical_or.reduce(list(found.values()))
-    kept = remove_small_components(union)
-    cleaned = {index: mask & kept for index, mask in found.items()}
-    return {index: mask for index, mask in cleaned.items() if mask.any()}
+    shape = next(iter(found.values())).shape
+    union = PackedMask(np.bitwise_or.reduce([packed.bits for packed in found.values()]), shape)
+    kept = np.packbits(remove_small_components(union.unpack()), axis=-1)
+    cleaned = {index: PackedMask(packed.bits & kept, shape) for index, packed in found.items()}
+    return LazyMasks({index: _dhw(packed) for index, packed in cleaned.items() if not packed.empty})
 
 
 def _region(runs: StageRuns, spec: StageSpec, prompts: _Prompts) -> Box:
@@ -122,7 +123,7 @@ def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
 
 
 def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
-    inside = {index: mask[slices(box)] for index, mask in prompts.masks.items()}
+    inside = LazyMasks.changed(prompts.masks, lambda mask: mask[slices(box)])
     result = runs.run(spec, box, prompts=inside or None)
     sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
     return placed(result, box, runs.image.shape, sources)

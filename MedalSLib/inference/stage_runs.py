@@ -15,7 +15,7 @@ from MedalSLib.inference.backends import backend
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
-from MedalSLib.inference.packed import Box
+from MedalSLib.inference.packed import Box, LazyMasks
 from MedalSLib.inference.predictor import Network
 from MedalSLib.inference.previews import middle_of_patch
 from MedalSLib.inference.regions import shifted, slices
@@ -150,12 +150,12 @@ class StageRuns:
         )
 
 
-def _turned(prompts: np.ndarray | Mapping[int, np.ndarray] | None) -> np.ndarray | dict[int, np.ndarray] | None:
+def _turned(prompts: np.ndarray | Mapping[int, np.ndarray] | None) -> np.ndarray | LazyMasks | None:
     """Return prompts (D, H, W) with axes (H, W, D)."""
     if prompts is None:
         return None
     if isinstance(prompts, Mapping):
-        return {index: mask.transpose(1, 2, 0) for index, mask in prompts.items()}
+        return LazyMasks.changed(prompts, lambda mask: mask.transpose(1, 2, 0))
     return prompts.transpose(1, 2, 0)
 
 

@@ -49,7 +49,7 @@ def test_a_further_name_takes_its_voxel_features_from_the_session(
 ) -> None:
     options = Options(stages="first", policy="published")
     with engine.open_session(wide_image, affine, "CT") as session:
-        first = session.segment(["liver", "left lung"], options=options)
+        first = session.segment(["liver", "right kidney"], options=options)
         second = session.segment(["spleen", "left kidney"], options=options)
     with forgetful.open_session(wide_image, affine, "CT") as session:
         fresh = session.segment(["spleen", "left kidney"], options=options)

@@ -1,0 +1,99 @@
+"""Memory of a whole run on a large grid, with networks so small that what is measured is what lies around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from MedalSLib.evaluation.benchmarks.measuring import timed, watched_memory
+from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
+
+_EDGE = 365
+_PATCH = 192
+
+
+@dataclass(frozen=True)
+class _Item:
+    key: str
+    kind: str = "semantic"
+
+
+def memory(options: BenchOptions) -> dict[str, Any]:
+    """Run two stages with prompts of every class, and watch the resident memory above that of the image."""
+    import torch
+
+    from MedalSLib.inference.compute import Compute
+    from MedalSLib.inference.memory import estimate_run
+    from MedalSLib.inference.segment import segment_volume
+
+    edge = options.shape or _EDGE
+    patch = min(_PATCH, 32 * max(2, edge // 64)) if options.shape else _PATCH
+    stages = [
+        SimpleNamespace(stage="1", spacing_hwd=(1.5, 1.5, 3.0), patch_hwd=(patch,) * 3),
+        SimpleNamespace(stage="2", spacing_hwd=(1.0, 1.0, 1.0), patch_hwd=(patch,) * 3),
+    ]
+    rows = []
+    for count in options.classes:
+        image = _image(edge, count)
+        model = SimpleNamespace(manifest=SimpleNamespace(stages=stages), network=lambda stage: _Telling())
+        items: Any = [_Item(f"CT_Bench {number}") for number in range(count)]
+        queries = torch.arange(1, count + 1, dtype=torch.float32)[:, None]
+        found: list[Any] = []
+        with watched_memory() as peak:
+            seconds = timed(
+                lambda m=model, i=image, it=items, q=queries, f=found: f.append(  # type: ignore[misc]
+                    segment_volume(m, i, (1.0, 1.0, 1.0), it, q, compute=Compute())
+                )
+            )
+        estimate = estimate_run(model, image.shape, (1.0, 1.0, 1.0), items, prompted=True)
+        largest = {what: round(size) for what, size in estimate.largest.items() if what != "network"}
+        rows.append(
+            {
+                "classes": count,
+                "above_image_mb": round(peak.above_mb),
+                "image_mb": round(image.nbytes / 2**20),
+                "found": sum(item.found for item in found[0].structures.values()),
+                "runs": found[0].runs,
+                "largest_mb_estimated": largest,
+                **seconds.to_dict(),
+            }
+        )
+    return {"grid": [edge] * 3, "network_patch": patch, "rows": rows}
+
+
+def _image(edge: int, count: int) -> np.ndarray:
+    """Return an image whose intensity says which of `count` structures a voxel belongs to: blocks side by side."""
+    side = int(np.ceil(count ** (1 / 3)))
+    numbers = np.arange(side**3).reshape((side,) * 3) + 1
+    numbers[numbers > count] = 0
+    place = np.minimum(np.arange(edge) * side // edge, side - 1)
+    return numbers[np.ix_(place, place, place)].astype(np.float32)
+
+
+class _Telling:
+    """Finds the voxels whose intensity is a query's number; needs two channels and no weights."""
+
+    def encode(self, image: Any, union_prompt: Any) -> Any:
+        import torch
+
+        from MedalSLib.network.medals import VoxelFeatures
+
+        voxels = torch.cat((image, torch.ones_like(image)), dim=1)
+        return VoxelFeatures(torch.zeros(len(image), 1, 1), (1, 1, 1), voxels)
+
+    def mask_embeddings(self, features: Any, queries: Any) -> Any:
+        return queries
+
+    def mix_prompts(self, embeddings: Any, class_prompts: Any, total: Any = None) -> Any:
+        return class_prompts.any(dim=1, keepdim=True) if total is None else total
+
+    def fuse(self, features: Any, mixed: Any = None) -> Any:
+        return features.embedding
+
+    def project(self, voxels: Any, embeddings: Any) -> Any:
+        import torch
+
+        return torch.stack([8 - 32 * (voxels[:, 0] - number).abs() for number in embeddings[0, :, 0]], dim=1)

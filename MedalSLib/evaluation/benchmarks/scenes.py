@@ -1,0 +1,129 @@
+"""What benchmarks run on: networks of random weights, whose speed is that of trained ones, and synthetic images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from MedalSLib.network.config import MedalSConfig
+
+Width = Literal["published", "starter"]
+CLASSES = (
+    "CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Right kidney", "CT_Pancreas", "CT_Stomach", "CT_Gallbladder",
+    "CT_Duodenum",
+)  # fmt: skip
+"""All of one intensity window, and none with a rule of its own."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to measure.
+
+    Attributes:
+        width: "published", or "starter" (the bundled model's channels).
+        patch: Edge of the networks' patch in voxels.
+        classes: Numbers of classes to compare, where a benchmark compares some.
+        shape: Edge of the image in voxels, where a benchmark needs one; None for a fitting one.
+        repeats: How often each figure is taken.
+        threads: CPU threads, 0 for torch's choice.
+    """
+
+    width: Width = "starter"
+    patch: int = 64
+    classes: tuple[int, ...] = (1, 8, 24)
+    shape: int | None = None
+    repeats: int = 1
+    threads: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the figures were taken with, for the report."""
+        import os
+
+        import torch
+
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        return {
+            "width": self.width,
+            "patch": self.patch,
+            "repeats": self.repeats,
+            "threads": torch.get_num_threads(),
+            "load_of_the_machine": None if load is None else round(load, 1),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+        }
+
+    def config(self) -> MedalSConfig:
+        """Return the network's architecture."""
+        from MedalSLib.network.config import MedalSConfig
+
+        size = (self.patch,) * 3
+        return MedalSConfig.published(size) if self.width == "published" else MedalSConfig.small(size)
+
+
+def random_network(options: BenchOptions) -> Any:
+    """Return a `MedalS` of random weights, the same each time."""
+    import torch
+
+    from MedalSLib.network.medals import MedalS
+
+    torch.manual_seed(0)
+    return MedalS(options.config()).eval()
+
+
+def write_model(folder: Path, options: BenchOptions) -> None:
+    """Write a two-stage model of random weights, both stages one file."""
+    import torch
+
+    from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+    from MedalSLib.network.manifest import Manifest, StageManifest, TextEncoderManifest, write_manifest
+    from MedalSLib.network.weights_file import save_weights
+
+    folder.mkdir(parents=True, exist_ok=True)
+    network = random_network(options)
+    checksum = save_weights(folder / "network.safetensors", network, CLASSES, "nothing: random weights", "CC0-1.0")
+    torch.manual_seed(1)
+    encoder = CompactTextEncoder(
+        CompactEncoderConfig(query_dim=network.config.query_dim, buckets=64, width=8, hidden=16)
+    )
+    text = save_weights(folder / "text.safetensors", encoder, CLASSES)
+    size = (options.patch,) * 3
+    stages = tuple(
+        StageManifest(stage, spacing, size, "network.safetensors", checksum, network.config.to_dict())
+        for stage, spacing in (("1", (2.0, 2.0, 2.0)), ("2", (1.0, 1.0, 1.0)))
+    )
+    manifest = Manifest(
+        name="random",
+        version="0",
+        title="Random weights for benchmarks",
+        licence="CC0-1.0",
+        licence_url="https://creativecommons.org/publicdomain/zero/1.0/",
+        classes=CLASSES,
+        stages=stages,
+        text_encoder=TextEncoderManifest("compact", ("text.safetensors",), {"text.safetensors": text}),
+    )
+    write_manifest(folder, manifest)
+
+
+def synthetic_ct(edge: int) -> np.ndarray:
+    """Return an image (K, J, I) of Hounsfield-like noise at several scales."""
+    random = np.random.default_rng(0)
+    image = random.normal(40, 30, (edge, edge, edge))
+    for size in (8, 16):
+        blocks = random.normal(0, 80, (-(-edge // size),) * 3)
+        for axis in range(3):
+            blocks = blocks.repeat(size, axis)
+        image += blocks[:edge, :edge, :edge]
+    return image.astype(np.int16)
+
+
+def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float) -> np.ndarray:
+    """Return a boolean ball."""
+    grid = np.ogrid[tuple(slice(0, size) for size in shape)]
+    distance = np.zeros(shape, dtype=np.float32)
+    for axis, middle in zip(grid, center, strict=True):
+        distance += ((axis - middle) ** 2).astype(np.float32)
+    return distance <= radius**2
