@@ -66,7 +66,7 @@ class OpenVinoNetwork:
         self._encode = _compiled(
             _Backbone(network), (image, image), [(1, 1, *self._patch)] * 2, dtype, folder, f"{digest}-encode"
         )
-        self._fuse = _compiled(_Fusion(network), (voxels, voxels), [full] * 2, dtype, folder, f"{digest}-fuse")
+        self._fuse = _compiled(_Fusion(network), (voxels, voxels), [full] * 2, dtype, folder, f"{digest}-mix")
 
     def encode(self, image: Tensor, union_prompt: Tensor) -> VoxelFeatures:
         """Run the U-Net (see `MedalS.encode`), one image of a batch after the other."""
@@ -85,14 +85,20 @@ class OpenVinoNetwork:
         return cast("Tensor", self._network.mask_embeddings(features, queries))
 
     def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> Tensor:
-        """See `MedalS.mix_prompts`."""
-        return cast("Tensor", self._network.mix_prompts(embeddings, class_prompts, total))
+        """Add up prompt x mask embedding over classes, [B, C, H, W, D].
+
+        `MedalS` folds the embeddings into the kernel of the convolution that follows; here that convolution is
+        compiled, so its kernel stays as it is and reads the sum, as published.
+        """
+        masks = class_prompts.to(embeddings.dtype).flatten(2)
+        part = torch.bmm(embeddings.transpose(1, 2), masks).unflatten(2, class_prompts.shape[2:])
+        return part if total is None else total.add_(part)
 
     def fuse(self, features: VoxelFeatures, mixed: Tensor | None = None) -> Tensor:
-        """See `MedalS.fuse`."""
-        if tuple(features.embedding.shape[2:]) != self._patch:
-            return cast("Tensor", self._network.fuse(features, mixed))
+        """Mix `mix_prompts` over all classes into the voxel embedding (see `MedalS.fuse`)."""
         mixed = torch.zeros_like(features.embedding) if mixed is None else mixed
+        if tuple(features.embedding.shape[2:]) != self._patch:
+            return cast("Tensor", self._network.fusion_conv(torch.cat((features.embedding, mixed), dim=1)))
         pairs = zip(features.embedding, mixed, strict=True)
         outputs = [self._fuse(one[None].float(), add[None].float())[0] for one, add in pairs]
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
@@ -130,18 +136,15 @@ class _Backbone(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """The mixing block from the voxel embedding and what class prompts add to it."""
+    """The mixing block."""
 
     def __init__(self, network: MedalS) -> None:
         super().__init__()
-        self.block = network.fusion_conv.first
-        self.width = network.config.embedding_dim
+        self.stack = network.fusion_conv
 
     def forward(self, embedding: Tensor, mixed: Tensor) -> Tensor:
         """Return [B, C, H, W, D]."""
-        conv = self.block.conv
-        x = functional.conv3d(embedding, conv.weight[:, : self.width], conv.bias, padding=1)
-        return functional.leaky_relu(self.block.norm(x + mixed), LEAK)
+        return _stack(self.stack, torch.cat((embedding, mixed), dim=1))
 
 
 def _stack(stack: nn.Module, x: Tensor) -> Tensor:
