@@ -33,7 +33,7 @@ _MAJOR = frozenset(
      "Left adrenal gland", "Right adrenal gland", "Colon", "Small bowel", "Spinal cord", "Trachea"}
 )  # fmt: skip
 _TEXTURE_LIMIT = 350.0
-_WINDOW_GAIN = 1.5
+_WINDOW_GAIN = 3.0
 _FORBIDDEN = -1e4
 _STRETCH = 5.0
 
@@ -84,12 +84,22 @@ class BatchMaker:
         queries: Structures asked for in each sample.
         seed: Same seed, same batches.
         taught: Names of the structures to ask for, None for all.
+        real_share: Share of CT patches that keep the patient's own intensities (more or less); the others are
+            synthesized.
     """
 
-    def __init__(self, volumes: list[Volume], queries: int, seed: int, taught: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        volumes: list[Volume],
+        queries: int,
+        seed: int,
+        taught: frozenset[str] | None = None,
+        real_share: float = 0.58,
+    ) -> None:
         self.volumes = volumes
         self.queries = queries
         self.taught = taught
+        self.real_share = real_share
         self.device = volumes[0].image.device
         self.host = np.random.default_rng(seed)
         self.rng = torch.Generator(self.device).manual_seed(seed)
@@ -229,7 +239,8 @@ class BatchMaker:
         raw = image - AIR_SHIFT if volume.modality == "CT" else image
         chance = host.random()
         if volume.modality == "CT":
-            kind = "real" if chance < 0.58 else "synthetic" if chance < 0.76 else "mr"
+            synthetic = self.real_share + 0.43 * (1.0 - self.real_share)
+            kind = "real" if chance < self.real_share else "synthetic" if chance < synthetic else "mr"
         else:
             kind = "as is" if chance < 0.5 else "mr" if chance < 0.82 else "synthetic"
         if kind == "as is":
@@ -300,6 +311,7 @@ class BatchMaker:
         allowed = [
             known.modality == modality
             and known.name in volume.trusted
+            and (self.taught is None or known.name in self.taught)
             and not (mirrored and known.name in NOT_MIRRORED)
             for known in self.classes
         ]

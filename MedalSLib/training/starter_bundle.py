@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,33 @@ from MedalSLib.errors import InputError
 from MedalSLib.network.manifest import Manifest, StageManifest, TextEncoderManifest, write_manifest
 from MedalSLib.network.weights_file import save_weights
 from MedalSLib.training.starter_labels import starter_classes
-from MedalSLib.training.starter_model import PATCH_HWD, WIDTHS, StarterModel, build, read_parts
+from MedalSLib.training.starter_model import StarterModel, build, read_parts
 from MedalSLib.training.starter_sources import SOURCES
+from MedalSLib.training.starter_train import RECIPES
 
 NETWORK_FILE, ENCODER_FILE = "network.safetensors", "text_encoder.safetensors"
-STAGE_1_MM, STAGE_2_MM = 4.0, 2.0
-STAGE_2_PATCH_HWD = (96, 96, 96)
+Hwd = tuple[int, int, int]
+HwdMm = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class StageSizes:
+    """Spacing and patch of a stage.
+
+    Attributes:
+        spacing_hwd: In mm.
+        patch_hwd: In voxels.
+    """
+
+    spacing_hwd: HwdMm
+    patch_hwd: Hwd
+
+
+SIZES: dict[str, tuple[StageSizes, ...]] = {
+    "gpu": (StageSizes((4.0, 4.0, 4.0), (128, 128, 96)), StageSizes((2.0, 2.0, 2.0), (96, 96, 96))),
+    "cpu": (StageSizes((6.0, 6.0, 8.0), (64, 64, 32)), StageSizes((3.2, 3.2, 4.2), (64, 64, 32))),
+}
+"""Sizes of the stages by the recipe of `starter_train`: the middle of what each kind of batch was trained on."""
 
 
 def model_from(tensors: dict[str, Tensor], widths: tuple[int, ...], query_dim: int) -> StarterModel:
@@ -51,7 +72,13 @@ def training_data() -> str:
 
 
 def write_model(
-    model: StarterModel, folder: Path, classes: Sequence[str], version: str, scores: dict[str, Any], card: str
+    model: StarterModel,
+    folder: Path,
+    classes: Sequence[str],
+    version: str,
+    scores: dict[str, Any],
+    card: str,
+    sizes: Sequence[StageSizes] = SIZES["gpu"],
 ) -> Manifest:
     """Write a model folder: both weight files in half precision, and the manifest.
 
@@ -62,12 +89,13 @@ def write_model(
         version: Of the weights.
         scores: Held-out scores.
         card: Model card, Markdown.
+        sizes: Spacing and patch of each stage, coarse first.
     """
     known = tuple(classes)
     facts: dict[str, Any] = {"classes": known, "training_data": training_data(), "licence": "Apache-2.0"}
     network_sum = save_weights(folder / NETWORK_FILE, model.network, dtype=torch.float16, **facts)
     encoder_sum = save_weights(folder / ENCODER_FILE, model.encoder, dtype=torch.float16, **facts)
-    first = StageManifest("1", (STAGE_1_MM,) * 3, PATCH_HWD, NETWORK_FILE, network_sum, model.network.config.to_dict())
+    config = model.network.config.to_dict()
     manifest = Manifest(
         name="starter",
         version=version,
@@ -75,9 +103,9 @@ def write_model(
         licence="Apache-2.0",
         licence_url="https://www.apache.org/licenses/LICENSE-2.0",
         classes=known,
-        stages=(
-            first,
-            replace(first, stage="2", spacing_hwd=(STAGE_2_MM,) * 3, patch_hwd=STAGE_2_PATCH_HWD),
+        stages=tuple(
+            StageManifest(str(number), size.spacing_hwd, size.patch_hwd, NETWORK_FILE, network_sum, config)
+            for number, size in enumerate(sizes, start=1)
         ),
         text_encoder=TextEncoderManifest("compact", (ENCODER_FILE,), {ENCODER_FILE: encoder_sum}),
         training_data=training_data(),
@@ -98,18 +126,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="JSON of held-out scores for the manifest")
     parser.add_argument("--card", type=Path, help="model card, Markdown")
     parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--recipe", choices=sorted(SIZES), default="gpu", help="what starter_train trained")
     options = parser.parse_args(arguments)
     tensors = read_parts(options.parts, "average")
     if not tensors:
         raise InputError(
             f"{options.parts} holds no averaged weights.", "Give the folder that training wrote with --out."
         )
-    taught = [f"{known.modality}_{known.name}" for known in starter_classes()]
+    names = RECIPES[options.recipe].taught
+    taught = [f"{known.modality}_{known.name}" for known in starter_classes() if names is None or known.name in names]
     classes = json.loads(options.classes.read_text(encoding="utf-8")) if options.classes else taught
     scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else {}
     card = options.card.read_text(encoding="utf-8") if options.card else ""
     widths, query_dim = _sizes(tensors)
-    write_model(model_from(tensors, widths, query_dim), options.output, classes, options.version, scores, card)
+    write_model(
+        model_from(tensors, widths, query_dim),
+        options.output,
+        classes,
+        options.version,
+        scores,
+        card,
+        SIZES[options.recipe],
+    )
     return 0
 
 
@@ -117,7 +155,7 @@ def _sizes(tensors: dict[str, Tensor]) -> tuple[tuple[int, ...], int]:
     """Read the widths off the weights, so that a run with another recipe can be looked at too."""
     query_dim = tensors["network.transformer_decoder.norm.weight"].shape[0]
     stage = "network.backbone.encoder.stages.{}.0.convs.0.conv.weight"
-    widths = tuple(tensors[stage.format(n)].shape[0] for n in range(len(WIDTHS)))
+    widths = tuple(tensors[key].shape[0] for n in range(len(tensors)) if (key := stage.format(n)) in tensors)
     return widths, query_dim
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ WIDTHS = (24, 32, 64, 128, 160, 160)
 PATCH_HWD = (128, 128, 96)
 _PROMPT_GAIN = 60.0
 _VOXEL_GAIN = 2.0
+_SILENT = -0.5
 _PART_BYTES = 15 * 2**20
 
 
@@ -50,6 +51,37 @@ def build(deep_supervision: bool, widths: tuple[int, ...] = WIDTHS, query_dim: i
             norms = [module for module in block.modules() if isinstance(module, nn.InstanceNorm3d)]
             norms[-1].weight.mul_(_VOXEL_GAIN)
     return StarterModel(network, CompactTextEncoder(CompactEncoderConfig(query_dim=query_dim)))
+
+
+def spread_mask_embeddings(model: StarterModel, texts: Sequence[str], modalities: Sequence[str], patch: Tensor) -> None:
+    """Give each structure a code of its own before training begins, in place.
+
+    At the usual initialization the mask embeddings of all structures are nearly the same, and a short training spends
+    most of its steps on telling them apart.  Here the last layer of each head is scaled so that a channel varies by 1
+    between the structures, and a third of the channels begin below zero for all of them: what is no structure at all
+    is said there.
+
+    Args:
+        model: Untrained model.
+        texts: Names of the structures.
+        modalities: Their modalities.
+        patch: Any image [1, 1, H, W, D].
+    """
+    network = model.network
+    with torch.no_grad():
+        features = network.encode(patch, torch.zeros_like(patch))
+        decoded = network.decode_queries(features, model.encoder(texts, modalities)[None])[0]
+        heads = [network.mask_embed_proj, *getattr(network, "mid_mask_embed_proj", ())]
+        for head in heads:
+            *before, last, _ = head
+            assert isinstance(last, nn.Linear)
+            hidden = nn.Sequential(*before)(decoded)
+            values = last(hidden)
+            scale = 1.0 / values.std(0).clamp_min(1e-4)
+            silent = torch.arange(len(scale)) % 3 == 0
+            scale = torch.where(silent, 0.1 * scale, scale)
+            last.weight.mul_(scale[:, None])
+            last.bias.copy_(torch.where(silent, _SILENT, 0.0) - (last.weight @ hidden.mean(0)))
 
 
 def write_parts(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> list[Path]:
