@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from MedalSLib import __version__
-from MedalSLib.cli import bench, evaluate, models, names, predict, segment, serve, train
+from MedalSLib.cli import batch, bench, evaluate, models, names, predict, segment, serve, train
 from MedalSLib.cli.console import complain
 from MedalSLib.errors import MedalSError
 
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"medals {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (segment, names, predict, evaluate, models, serve, train, bench):
+    for module in (segment, batch, names, predict, evaluate, models, serve, train, bench):
         module.add_commands(commands)
     return parser
 

@@ -7,23 +7,30 @@ a study counts.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from MedalSLib.engine import Options, open_engine
-from MedalSLib.engine.interface import Engine
-from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError, ResourceError
+from MedalSLib.engine.interface import Engine, Progress
+from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError, PromptError, ResourceError
 from MedalSLib.service.logs import log_exception
 
 MANIFEST = "manifest.jsonl"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 CRASHES_ALLOWED = 2
 """Times a study may take its worker process along before it counts as failed."""
+LISTEN_SECONDS = 0.5
+"""How often the cancel is looked at while workers work."""
+
+ProgressOfStudy = Callable[[Path, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class BatchJob:
         model: As for `open_engine`.
         device: As for `open_engine`.
         seed: Seed of the random prompt blocks.
+        overwrite: Replace results that are there although the manifest does not know them.
     """
 
     prompts: tuple[str, ...]
@@ -47,6 +55,12 @@ class BatchJob:
     model: str = "starter"
     device: str = "auto"
     seed: int = 0
+    overwrite: bool = False
+
+    @property
+    def asked(self) -> str:
+        """What the results depend on, in words: results of another batch are told apart by it."""
+        return f"{', '.join(self.prompts)}; {self.modality or 'any modality'}; model {self.model}; seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,9 @@ class StudyOutcome:
         structures: Volume in millilitres by published name.
         cause: Why it failed.
         remedy: What to do about it.
+        kind: Class of `MedalSLib.errors` it failed with; empty for a failure that was not expected.
+        asked: What was asked for; see `BatchJob.asked`.
+        notes: What the user should read about the result: the run's warnings, and what the format could not hold.
     """
 
     study: str
@@ -70,25 +87,43 @@ class StudyOutcome:
     structures: dict[str, float] | None = None
     cause: str = ""
     remedy: str = ""
+    kind: str = ""
+    asked: str = ""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """How a batch went: numbers of studies, and the failures."""
+    """How a batch went.
+
+    Attributes:
+        done: Studies done now.
+        skipped: Studies that were settled before.
+        failures: What failed now.
+        failed_before: What failed in an earlier batch and was not tried again.
+    """
 
     done: int
     skipped: int
     failures: tuple[StudyOutcome, ...]
+    failed_before: tuple[StudyOutcome, ...] = ()
 
 
-def find_studies(source: Path) -> tuple[Path, ...]:
+def find_studies(source: Path, output: Path | None = None) -> tuple[Path, ...]:
     """Return the images below a folder, those a text file lists (one path a line), or the one image given.
+
+    Args:
+        source: Folder, list, or image; a list may name DICOM folders too.
+        output: Folder of the results, whose files are no studies.
 
     Raises:
         InputError: There is none.
     """
+    source = source.absolute()
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
+        found = sorted(path for path in source.rglob("*") if _is_image(path))
+        if output is not None and output.absolute() != source:
+            found = [path for path in found if output.absolute() not in path.parents]
     elif source.suffix.lower() == ".txt" and source.is_file():
         lines = source.read_text(encoding="utf-8").splitlines()
         found = [source.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -96,23 +131,37 @@ def find_studies(source: Path) -> tuple[Path, ...]:
         found = [source] if source.exists() else []
     if not found:
         raise InputError(f"{source} holds no image.", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files.")
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
+
+
+def _is_image(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.endswith(".seg.nrrd") and not name.startswith(".")
 
 
 def result_names(studies: Sequence[Path], suffix: str) -> dict[Path, str]:
-    """Return a result's file name for each study: its own name, with its folders where names meet twice."""
+    """Return a result's file name for each study: its own name, with its folders and ending where names meet twice."""
     common = Path(os.path.commonpath([study.absolute().parent for study in studies]))
-    stems = {study: _stem(study) for study in studies}
-    twice = {stem for stem in stems.values() if list(stems.values()).count(stem) > 1}
-    names: dict[Path, str] = {}
-    for study, stem in stems.items():
-        folders = study.absolute().parent.relative_to(common).parts if stem in twice else ()
-        names[study] = "__".join([*folders, stem]) + suffix
-    return names
+
+    def parts(study: Path) -> list[str]:
+        return list(study.absolute().parent.relative_to(common).parts)
+
+    longer: tuple[Callable[[Path], str], ...] = (
+        lambda study: "__".join([*parts(study), _stem(study)]),
+        lambda study: "__".join([*parts(study), study.name]),
+    )
+    names = {study: _stem(study) for study in studies}
+    for lengthen in longer:
+        # Without regard to case, because not all file systems have any.
+        count = Counter(name.casefold() for name in names.values())
+        names = {study: lengthen(study) if count[name.casefold()] > 1 else name for study, name in names.items()}
+    return {study: name + suffix for study, name in names.items()}
 
 
 def _stem(path: Path) -> str:
-    ending = next((end for end in IMAGE_SUFFIXES if path.name.lower().endswith(end)), path.suffix)
+    ending = next((end for end in IMAGE_SUFFIXES if path.name.lower().endswith(end)), "")
+    if not ending and path.is_file():
+        ending = path.suffix
     return path.name[: -len(ending)] if ending else path.name
 
 
@@ -146,28 +195,50 @@ def _append(folder: Path, outcome: StudyOutcome) -> None:
         raise OutputError(f"The manifest in {folder} cannot be written ({error}).", "Check the disk.") from error
 
 
-def segment_study(engine: Engine, study: Path, job: BatchJob, result: str) -> StudyOutcome:
-    """Segment one study and write its result; a failure is an outcome, not an exception."""
+def segment_study(
+    engine: Engine,
+    study: Path,
+    job: BatchJob,
+    result: str,
+    on_progress: ProgressOfStudy = lambda study, progress: None,
+    cancel: threading.Event | None = None,
+) -> StudyOutcome:
+    """Segment one study and write its result; a failure is an outcome, not an exception.
+
+    Raises:
+        CancelledError: `cancel` was set.
+    """
     from MedalSLib.vocabulary import describe
-    from MedalSLib.volume import SegmentInfo, read_image, write_segmentation
+    from MedalSLib.volume import SegmentInfo, check_segmentation_output, read_image, write_segmentation
 
     begun = time.monotonic()
+    target = job.output / result
     try:
         image = read_image(study)
+        check_segmentation_output(target, image, job.overwrite)
         modality = job.modality or image.modality.modality
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
-            found = session.segment(job.prompts, options=Options(seed=job.seed))
+            found = session.segment(
+                job.prompts,
+                options=Options(seed=job.seed),
+                on_progress=lambda progress: on_progress(study, progress),
+                cancel=cancel,
+            )
         infos = {name: SegmentInfo.of(describe(f"{found.report.modality}_{name}")) for name in found.masks}
-        write_segmentation(job.output / result, dict(found.masks), image.grid, infos, image, True)
+        lost = write_segmentation(target, dict(found.masks), image.grid, infos, image, job.overwrite)
     except CancelledError:
         raise
     except MedalSError as error:
-        return StudyOutcome(str(study), "failed", cause=error.cause, remedy=error.remedy)
+        return StudyOutcome(
+            str(study), "failed", cause=error.cause, remedy=error.remedy, kind=type(error).__name__, asked=job.asked
+        )
     except Exception as error:  # one study must not stop the thousands after it
         log_exception("study_failed", error)
-        return StudyOutcome(str(study), "failed", cause=f"Failed unexpectedly ({type(error).__name__}: {error}).")
+        cause = f"Failed unexpectedly ({type(error).__name__}: {error})."
+        return StudyOutcome(str(study), "failed", cause=cause, asked=job.asked)
     volumes = {name: report.volume_ml for name, report in found.report.structures.items()}
-    return StudyOutcome(str(study), "done", result, round(time.monotonic() - begun, 2), volumes)
+    seconds, notes = round(time.monotonic() - begun, 2), (*session.warnings, *found.report.warnings, *lost)
+    return StudyOutcome(str(study), "done", result, seconds, volumes, asked=job.asked, notes=notes)
 
 
 def run_batch(
@@ -177,8 +248,9 @@ def run_batch(
     workers: int | None = None,
     retry_failed: bool = False,
     on_outcome: Callable[[StudyOutcome, int, int], None] = lambda outcome, done, total: None,
+    on_progress: ProgressOfStudy = lambda study, progress: None,
     engine_factory: Callable[[str, str], Engine] = open_engine,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancel: threading.Event | None = None,
 ) -> BatchSummary:
     """Segment the studies that are not done yet.
 
@@ -188,36 +260,67 @@ def run_batch(
         workers: Engines at once, on Ray (its cluster if RAY_ADDRESS is set); None for one engine in this process.
         retry_failed: Try those again that failed before.
         on_outcome: Told each outcome, how many have ended, and how many there are to do.
+        on_progress: Told how far a study is, with one engine in this process.
         engine_factory: Makes an engine from a model and a device.
-        cancelled: Asked between studies; what was done is kept.
+        cancel: Set it to stop, within one patch with one engine in this process; what was done is kept.
 
     Raises:
-        OutputError: The output folder or the manifest cannot be written.
+        InputError: A result would replace a study.
+        OutputError: The folder or the manifest cannot be written, or it holds the results of another batch.
+        PromptError: A name is not understood, and so in no study, because all have the modality of the job.
         ResourceError: Ray is wanted and not installed.
-        CancelledError: `cancelled` returned True.
+        CancelledError: `cancel` was set.
     """
     try:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {job.output} cannot be made ({error}).", "Check the path.") from error
     names = result_names(studies, job.suffix)
+    _check_replaces_no_study(studies, names, job.output)
     before = read_manifest(job.output)
+    _check_same_batch(before, job)
     todo = [study for study in studies if not _settled(before.get(str(study)), job.output, retry_failed)]
-    outcomes: Iterator[StudyOutcome] = (
-        _outcomes_here(todo, names, job, engine_factory)
+    skipped = [before[str(study)] for study in studies if str(study) in before and study not in set(todo)]
+    cancel = cancel or threading.Event()
+    outcomes = (
+        _outcomes_here(todo, names, job, engine_factory, on_progress, cancel)
         if workers is None
-        else _outcomes_on_ray(todo, names, job, engine_factory, workers)
+        else _outcomes_on_ray(todo, names, job, engine_factory, workers, cancel)
     )
     done, failures = 0, []
-    for number, outcome in enumerate(outcomes, 1):
-        _append(job.output, outcome)
-        done += outcome.state == "done"
-        if outcome.state == "failed":
-            failures.append(outcome)
-        on_outcome(outcome, number, len(todo))
-        if cancelled():
-            raise CancelledError("The batch was cancelled.", "Start it again to go on where it ended.")
-    return BatchSummary(done, len(studies) - len(todo), tuple(failures))
+    with contextlib.closing(outcomes):
+        for number, outcome in enumerate(outcomes, 1):
+            if job.modality is not None and outcome.kind == PromptError.__name__:
+                raise PromptError(outcome.cause, outcome.remedy)
+            _append(job.output, outcome)
+            done += outcome.state == "done"
+            if outcome.state == "failed":
+                failures.append(outcome)
+            on_outcome(outcome, number, len(todo))
+            if cancel.is_set():
+                raise _cancelled()
+    failed_before = tuple(outcome for outcome in skipped if outcome.state == "failed")
+    return BatchSummary(done, len(skipped), tuple(failures), failed_before)
+
+
+def _cancelled() -> CancelledError:
+    return CancelledError("The batch was cancelled.", "Start it again to go on where it ended.")
+
+
+def _check_replaces_no_study(studies: Sequence[Path], names: dict[Path, str], folder: Path) -> None:
+    sources = {study.resolve() for study in studies}
+    for name in names.values():
+        if (folder / name).resolve() in sources:
+            raise InputError(f"The result {name} would replace the study itself.", "Choose another folder.")
+
+
+def _check_same_batch(before: dict[str, StudyOutcome], job: BatchJob) -> None:
+    for outcome in before.values():
+        if outcome.state == "done" and outcome.asked != job.asked and (job.output / outcome.result).exists():
+            raise OutputError(
+                f"The folder {job.output} holds the results of another batch ({outcome.asked}).",
+                "Choose another folder, or ask for the same.",
+            )
 
 
 def _settled(outcome: StudyOutcome | None, folder: Path, retry_failed: bool) -> bool:
@@ -229,13 +332,21 @@ def _settled(outcome: StudyOutcome | None, folder: Path, retry_failed: bool) -> 
 
 
 def _outcomes_here(
-    todo: Sequence[Path], names: dict[Path, str], job: BatchJob, factory: Callable[[str, str], Engine]
-) -> Iterator[StudyOutcome]:
+    todo: Sequence[Path],
+    names: dict[Path, str],
+    job: BatchJob,
+    factory: Callable[[str, str], Engine],
+    on_progress: ProgressOfStudy,
+    cancel: threading.Event,
+) -> Generator[StudyOutcome, None, None]:
     if not todo:
         return
     with factory(job.model, job.device) as engine:
         for study in todo:
-            yield segment_study(engine, study, job, names[study])
+            try:
+                yield segment_study(engine, study, job, names[study], on_progress, cancel)
+            except CancelledError:
+                raise _cancelled() from None
 
 
 def _outcomes_on_ray(
@@ -244,8 +355,11 @@ def _outcomes_on_ray(
     job: BatchJob,
     factory: Callable[[str, str], Engine],
     workers: int,
-) -> Iterator[StudyOutcome]:
+    cancel: threading.Event,
+) -> Generator[StudyOutcome, None, None]:
     """Hand the studies to actors, one at a time each; a study whose actor died is tried once more."""
+    if not todo:
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -254,38 +368,52 @@ def _outcomes_on_ray(
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
     gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+    # Workers have other working folders.
+    job = replace(job, output=job.output.absolute())
 
     class Worker:
         """One engine, in a process of its own."""
 
         def __init__(self) -> None:
-            self.engine = factory(job.model, job.device)
+            self.engine: Engine | None = None
 
-        def segment(self, study: Path) -> StudyOutcome:
-            return segment_study(self.engine, study, job, names[study])
+        def segment(self, study: Path) -> StudyOutcome | MedalSError:
+            try:
+                self.engine = self.engine or factory(job.model, job.device)
+            except MedalSError as error:
+                return error
+            return replace(segment_study(self.engine, study.absolute(), job, names[study]), study=str(study))
 
     remote: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
     idle = [remote.remote() for _ in range(max(1, min(workers, len(todo))))]
     waiting = list(reversed(todo))
     running: dict[Any, tuple[Any, Path]] = {}
     crashes: dict[Path, int] = {}
-    while waiting or running:
-        while waiting and idle:
-            worker, study = idle.pop(), waiting.pop()
-            running[worker.segment.remote(study)] = (worker, study)
-        finished, _ = ray.wait(list(running), num_returns=1)
-        worker, study = running.pop(finished[0])
-        try:
-            outcome = ray.get(finished[0])
-            idle.append(worker)
-            yield outcome
-        except ray.exceptions.RayActorError as error:
-            idle.append(remote.remote())
-            crashes[study] = crashes.get(study, 0) + 1
-            if crashes[study] < CRASHES_ALLOWED:
-                waiting.append(study)
-            else:
-                cause = f"The worker process ended {CRASHES_ALLOWED} times ({type(error).__name__})."
-                yield StudyOutcome(str(study), "failed", cause=cause, remedy="It probably ran out of memory.")
-    for worker in idle:
-        ray.kill(worker)
+    try:
+        while waiting or running:
+            while waiting and idle:
+                worker, study = idle.pop(), waiting.pop()
+                running[worker.segment.remote(study)] = (worker, study)
+            finished, _ = ray.wait(list(running), num_returns=1, timeout=LISTEN_SECONDS)
+            if cancel.is_set():
+                raise _cancelled()
+            for one in finished:
+                worker, study = running.pop(one)
+                try:
+                    outcome = ray.get(one)
+                    idle.append(worker)
+                    if isinstance(outcome, MedalSError):  # no worker can make its engine
+                        raise outcome
+                except ray.exceptions.RayActorError as error:
+                    idle.append(remote.remote())
+                    crashes[study] = crashes.get(study, 0) + 1
+                    if crashes[study] < CRASHES_ALLOWED:
+                        waiting.append(study)
+                        continue
+                    cause = f"The worker process ended {CRASHES_ALLOWED} times ({type(error).__name__})."
+                    remedy = "It probably ran out of memory."
+                    outcome = StudyOutcome(str(study), "failed", cause=cause, remedy=remedy, asked=job.asked)
+                yield outcome
+    finally:
+        for worker in [*idle, *(worker for worker, _ in running.values())]:
+            ray.kill(worker)

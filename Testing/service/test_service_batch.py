@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import FakeEngine, FakeSession
+from fake_engine import UNKNOWN, FakeEngine, FakeSession
 from service_support import ROOT
 
-from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.errors import CancelledError, InputError, ModelError, OutputError, PromptError
 from MedalSLib.service.batch import MANIFEST, BatchJob, find_studies, read_manifest, result_names, run_batch
 from MedalSLib.volume import read_segmentation
 
@@ -83,8 +85,9 @@ def test_a_study_that_cannot_be_read_fails_alone_and_is_tried_again_only_on_requ
 def test_a_batch_that_was_interrupted_goes_on_even_if_its_last_line_was_cut(
     tmp_path: Path, studies: list[Path]
 ) -> None:
-    with pytest.raises(CancelledError):
-        run_batch(studies, job(tmp_path), engine_factory=fake, cancelled=lambda: True)
+    cancel = threading.Event()
+    with pytest.raises(CancelledError, match="go on where it ended"):
+        run_batch(studies, job(tmp_path), engine_factory=fake, cancel=cancel, on_outcome=lambda *_: cancel.set())
     manifest = tmp_path / "out" / MANIFEST
     manifest.write_bytes(manifest.read_bytes() + b'{"study": "cut o')
     summary = run_batch(studies, job(tmp_path), engine_factory=fake)
@@ -101,6 +104,60 @@ def test_studies_are_found_in_folders_and_lists_and_their_results_never_meet(tmp
     assert result_names([first, second], ".seg.nrrd") == {first: "a__ct.seg.nrrd", second: "b__ct.seg.nrrd"}
     with pytest.raises(InputError, match="holds no image"):
         find_studies(tmp_path / "nothing")
+    twins = [tmp_path / "in" / "CT.nrrd", tmp_path / "in" / "ct.nii.gz", tmp_path / "in" / "b" / "ct.nii.gz"]
+    assert list(result_names(twins, ".npz").values()) == ["CT.nrrd.npz", "ct.nii.gz.npz", "b__ct.npz"]
+
+
+def test_results_are_no_studies_and_replace_none(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "in" / "ct.nii.gz")
+    before = study.read_bytes()
+    inside = replace(job(tmp_path), output=tmp_path / "in" / "out")
+    run_batch([study], inside, engine_factory=fake)
+    (tmp_path / "in" / "ct.seg.nrrd").touch()
+    assert find_studies(tmp_path / "in", inside.output) == (study,)
+    with pytest.raises(InputError, match="would replace the study"):
+        run_batch([study], replace(inside, output=tmp_path / "in", overwrite=True), engine_factory=fake)
+    assert study.read_bytes() == before
+
+
+def test_files_that_the_manifest_does_not_know_are_kept_unless_asked(tmp_path: Path, studies: list[Path]) -> None:
+    mine = tmp_path / "out" / "case1.nii.gz"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    (failure,) = run_batch(studies, job(tmp_path), engine_factory=fake).failures
+    assert mine.read_bytes() == b"mine" and failure.kind == "OutputError"
+    again = run_batch(studies, replace(job(tmp_path), overwrite=True), retry_failed=True, engine_factory=fake)
+    assert again.done == 1 and mine.read_bytes() != b"mine"
+
+
+def test_the_results_of_another_batch_are_not_taken_for_this_one_s(tmp_path: Path, studies: list[Path]) -> None:
+    run_batch(studies, job(tmp_path), engine_factory=fake)
+    with pytest.raises(OutputError, match="results of another batch"):
+        run_batch(studies, replace(job(tmp_path), prompts=("Spleen",)), engine_factory=fake)
+
+
+def test_a_name_that_no_study_can_have_is_said_at_once_and_leaves_no_trace(tmp_path: Path, studies: list[Path]) -> None:
+    wrong = replace(job(tmp_path), prompts=(UNKNOWN,))
+    with pytest.raises(PromptError, match="names nothing"):
+        run_batch(studies, wrong, engine_factory=fake)
+    assert not read_manifest(tmp_path / "out")
+    guessing = run_batch(studies, replace(wrong, modality=None), engine_factory=fake)
+    assert {failure.kind for failure in guessing.failures} == {"PromptError"} and len(guessing.failures) == 4
+
+
+def test_cancel_stops_within_a_study_and_the_study_is_done_again(tmp_path: Path, studies: list[Path]) -> None:
+    cancel = threading.Event()
+    engine = FakeEngine(patches=1000)
+    with pytest.raises(CancelledError, match="go on where it ended"):
+        run_batch(
+            studies,
+            job(tmp_path),
+            engine_factory=lambda *_: engine,
+            cancel=cancel,
+            on_progress=lambda study, progress: cancel.set(),
+        )
+    assert engine.patches_done == 1 and not read_manifest(tmp_path / "out")
+    assert run_batch(studies, job(tmp_path), engine_factory=fake).done == 4
 
 
 @pytest.mark.slow
@@ -116,3 +173,28 @@ def test_two_workers_on_ray_do_all_studies_and_one_that_dies_is_replaced(tmp_pat
     assert (tmp_path / "died").exists()
     assert (summary.done, summary.failures) == (4, ())
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def no_engine(_model: str, _device: str) -> FakeEngine:
+    raise ModelError("There is no such model.", "Choose another.")
+
+
+@pytest.mark.slow
+def test_on_ray_a_missing_model_is_said_once_and_cancel_is_heard_in_mid_study(
+    tmp_path: Path, studies: list[Path]
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs the scale-out extra")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "support"), str(ROOT / "Testing" / "service")])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    cancel = threading.Event()
+    threading.Timer(1.0, cancel.set).start()
+    try:
+        with pytest.raises(ModelError, match="no such model"):
+            run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: no_engine("", ""))
+        with pytest.raises(CancelledError):
+            run_batch(
+                studies, job(tmp_path), workers=2, cancel=cancel, engine_factory=lambda *_: FakeEngine(10_000, 0.1)
+            )
+    finally:
+        ray.shutdown()
+    assert not read_manifest(tmp_path / "out")
