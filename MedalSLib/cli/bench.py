@@ -15,8 +15,8 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure speed and memory on this machine",
-        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, memory, start-up.  Networks have "
-        "random weights, on which time does not depend.  Figures are seconds by the clock and of the cores, printed as "
+        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up.  Networks "
+        "have random weights, on which time does not depend.  Figures are seconds by the clock and of the cores, as "
         "JSON; see Documentation/performance.md.",
     )
     parser.add_argument("name", metavar="NAME", help="which benchmark")

@@ -35,6 +35,12 @@ def _cpu_engine(options: BenchOptions) -> dict[str, Any]:
     return cpu_engine(options)
 
 
+def _gpu(options: BenchOptions) -> dict[str, Any]:
+    from MedalSLib.evaluation.benchmarks.gpu import gpu
+
+    return gpu(options)
+
+
 def _memory(options: BenchOptions) -> dict[str, Any]:
     from MedalSLib.evaluation.benchmarks.memory import memory
 
@@ -52,6 +58,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
     "new-name": (_new_name, "another name on an open image against the first"),
     "correction": (_correction, "a brush stroke on one structure against a full run"),
     "cpu-engine": (_cpu_engine, "OpenVINO against PyTorch"),
+    "gpu": (_gpu, "channels last in half precision against PyTorch's ways"),
     "memory": (_memory, "memory of a run on a large grid, apart from the networks'"),
     "start-up": (_start_up, "how long the program takes to start"),
 }
