@@ -222,6 +222,27 @@ def test_a_cut_in_mid_run_is_taken_up_again_without_a_second_run(network: tuple[
     assert running.service.engine._engine.patches_done == 10
 
 
+def test_a_cut_between_structures_delivers_each_of_them_once(network: tuple[BadNetwork, Running]) -> None:
+    bad, running = network
+    resumed = threading.Event()
+    running.service.engine._engine.before_structure = lambda name: name == "Liver" or resumed.wait(20)
+    delivered: list[str] = []
+
+    def cut_after_the_first(name: str, mask: np.ndarray) -> None:
+        delivered.append(name)
+        assert np.array_equal(mask, EXPECTED.masks[name])
+        if not resumed.is_set():
+            connections = bad.connections
+            bad.cut_all()
+            wait_until(lambda: bad.connections > connections)
+            resumed.set()
+
+    with connect(bad.url, KEY) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
+        assert same_result(session.segment(["liver"], MASKS, on_structure=cut_after_the_first), EXPECTED)
+    assert delivered == ["Liver", "Spleen"]
+    assert running.service.engine._engine.patches_done == 10
+
+
 def test_an_upload_that_was_cut_goes_on_where_it_ended(network: tuple[BadNetwork, Running]) -> None:
     bad, running = network
     cancel = threading.Event()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -37,6 +37,7 @@ class FakeEngine:
     """Counts what it does, so that tests can see that a run was done once, or cancelled early."""
 
     def __init__(self, patches: int = 4, seconds_per_patch: float = 0.0) -> None:
+        self.before_structure: Callable[[str], object] = lambda name: None
         self.patches = patches
         self.seconds_per_patch = seconds_per_patch
         self.sessions: list[FakeSession] = []
@@ -109,6 +110,7 @@ class FakeSession:
         found = Masks({}, {prompt: prompt.capitalize() for prompt in prompts})
         labelmap = np.zeros(self._array.shape, np.uint8)
         for label, name in enumerate(names, 1):
+            self._engine.before_structure(name)
             mask = fake_mask(self._array, name, options.seed) | masks.get(name, False)
             if name in locked:
                 mask = np.where(locked[name], masks[name], mask)
