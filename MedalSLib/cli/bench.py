@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from MedalSLib.cli.console import print_json
+from MedalSLib.cli.console import note, print_json
 from MedalSLib.errors import InputError
 
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
@@ -15,9 +16,9 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure speed and memory on this machine",
-        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up.  Networks "
-        "have random weights, on which time does not depend.  Figures are seconds by the clock and of the cores, as "
-        "JSON; see Documentation/performance.md.",
+        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up, service.  "
+        "Networks have random weights, on which time does not depend.  Figures are seconds by the clock and of the "
+        "cores, as JSON; see Documentation/performance.md.",
     )
     parser.add_argument("name", metavar="NAME", help="which benchmark")
     parser.add_argument(
@@ -29,20 +30,63 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="the shortest of N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
+    service = parser.add_argument_group(
+        "service", "what the server costs beside the engine: see Documentation/server.md"
+    )
+    service.add_argument(
+        "--image", default="256,256,150", metavar="I,J,K", help="voxels of the CT (default: %(default)s)"
+    )
+    service.add_argument(
+        "--masks", type=int, default=24, metavar="N", help="structures of a run (default: %(default)s)"
+    )
+    service.add_argument("--clients", type=int, default=8, metavar="N", help="clients at once (default: %(default)s)")
+    service.add_argument("--runs", type=int, default=1000, metavar="N",
+                         help="runs before the last look at the memory (default: %(default)s)")  # fmt: skip
+    service.add_argument("--seconds", type=float, default=5.0, metavar="S",
+                         help="length of each measurement of requests a second (default: %(default)s)")  # fmt: skip
+    service.add_argument("--model", default="", help="model of the small runs (default: none, but fixed masks)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
+    if arguments.name == "service":
+        print_json(_service(arguments))
+        return 0
     from MedalSLib.evaluation.benchmarks.commands import bench
     from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
 
-    try:
-        classes = tuple(int(number) for number in arguments.classes.split(",") if number.strip())
-    except ValueError as error:
-        raise InputError(f"'{arguments.classes}' is no list of numbers.", "Give some such as 1,8,24.") from error
     options = BenchOptions(
-        arguments.width, arguments.patch, classes, arguments.shape, max(1, arguments.repeats), arguments.threads
+        arguments.width,
+        arguments.patch,
+        _numbers(arguments.classes),
+        arguments.shape,
+        max(1, arguments.repeats),
+        arguments.threads,
     )
     print_json(bench(arguments.name, options))
     return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(",") if number.strip())
+    except ValueError as error:
+        raise InputError(f"'{text}' is no list of numbers.", "Give some such as 1,8,24.") from error
+
+
+def _service(arguments: argparse.Namespace) -> dict[str, Any]:
+    from MedalSLib.service.bench import ServiceBenchOptions, service_bench
+
+    shape = _numbers(arguments.image)
+    if len(shape) != 3:
+        raise InputError(f"'{arguments.image}' is not the size of a volume.", "Give I,J,K, such as 512,512,300.")
+    options = ServiceBenchOptions(
+        (shape[0], shape[1], shape[2]),
+        arguments.masks,
+        arguments.clients,
+        arguments.seconds,
+        arguments.runs,
+        arguments.model,
+    )
+    return service_bench(options, note)

@@ -262,6 +262,9 @@ class IsolatedEngine(RemoteEngine):
         super().__init__(transport, 0, startup_seconds, cancel)
         self.lost_tries = 2
 
+    def __enter__(self) -> IsolatedEngine:
+        return self
+
     def cancel_overdue(self) -> None:
         """Kill a child that does not stop; the next run finds a fresh one."""
         LOG.warning("the local engine did not stop in time; ending it")
