@@ -183,6 +183,7 @@ def _compiled(
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # pinned threads wait for whatever else runs on their core
     }
     if _usable(folder):
         settings["CACHE_DIR"] = str(folder)
