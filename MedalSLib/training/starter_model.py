@@ -17,7 +17,7 @@ WIDTHS = (24, 32, 64, 128, 160, 160)
 PATCH_HWD = (128, 128, 96)
 _PROMPT_GAIN = 60.0
 _VOXEL_GAIN = 2.0
-_SILENT = -0.5
+_YES, _NO = 1.2, -0.6
 _PART_BYTES = 15 * 2**20
 
 
@@ -53,35 +53,36 @@ def build(deep_supervision: bool, widths: tuple[int, ...] = WIDTHS, query_dim: i
     return StarterModel(network, CompactTextEncoder(CompactEncoderConfig(query_dim=query_dim)))
 
 
-def spread_mask_embeddings(model: StarterModel, texts: Sequence[str], modalities: Sequence[str], patch: Tensor) -> None:
-    """Give each structure a code of its own before training begins, in place.
+def assign_codes(model: StarterModel, texts: Sequence[str], modalities: Sequence[str], patch: Tensor) -> None:
+    """Give each structure voxel channels of its own before training begins, in place.
 
-    At the usual initialization the mask embeddings of all structures are nearly the same, and a short training spends
-    most of its steps on telling them apart.  Here the last layer of each head is scaled so that a channel varies by 1
-    between the structures, and a third of the channels begin below zero for all of them: what is no structure at all
-    is said there.
+    Mask embeddings end in GELU: they say "yes" with any number and "no" with -0.17 at most, where GELU has no gradient.
+    From the usual initialization a short training first learns "no" for everything and hardly comes back (seen in
+    several runs).  So the last layer of each head is fitted to codes that can be told apart from the first step on:
+    the channels are dealt out among the names in turn, and a structure says "yes" on its own and "no" on all others.
 
     Args:
         model: Untrained model.
-        texts: Names of the structures.
-        modalities: Their modalities.
+        texts: Names of the structures, at most as many different ones as the network has voxel channels.
+        modalities: Their modalities; the same name in two modalities gets the same code.
         patch: Any image [1, 1, H, W, D].
     """
     network = model.network
+    order = {name: number for number, name in enumerate(dict.fromkeys(texts))}
+    owners = torch.tensor([order[name] for name in texts])
     with torch.no_grad():
         features = network.encode(patch, torch.zeros_like(patch))
         decoded = network.decode_queries(features, model.encoder(texts, modalities)[None])[0]
-        heads = [network.mask_embed_proj, *getattr(network, "mid_mask_embed_proj", ())]
-        for head in heads:
+        for head in (network.mask_embed_proj, *getattr(network, "mid_mask_embed_proj", ())):
             *before, last, _ = head
             assert isinstance(last, nn.Linear)
             hidden = nn.Sequential(*before)(decoded)
-            values = last(hidden)
-            scale = 1.0 / values.std(0).clamp_min(1e-4)
-            silent = torch.arange(len(scale)) % 3 == 0
-            scale = torch.where(silent, 0.1 * scale, scale)
-            last.weight.mul_(scale[:, None])
-            last.bias.copy_(torch.where(silent, _SILENT, 0.0) - (last.weight @ hidden.mean(0)))
+            channels = torch.arange(last.out_features) % len(order)
+            wanted = torch.where(channels[None] == owners[:, None], _YES, _NO)
+            with_bias = torch.cat((hidden, torch.ones(len(hidden), 1)), dim=1)
+            fitted = torch.linalg.lstsq(with_bias, wanted, driver="gelsd").solution
+            last.weight.copy_(fitted[:-1].T)
+            last.bias.copy_(fitted[-1])
 
 
 def write_parts(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> list[Path]:
