@@ -28,7 +28,7 @@ _MIB, _KIB = 2.0**20, 2.0**10
 _FIXED = "MedalSLib.service.bench_engine:open_fixed"
 _SMALL = (32, 32, 32)
 _MEDIUM = (64, 96, 96)
-_RUNS_OF_A_SESSION = 20
+_RUNS_OF_A_SESSION = 4
 _FEW_RUNS = 10
 
 Say = Callable[[str], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,16 +161,21 @@ def test_cancel_stops_within_a_study_and_the_study_is_done_again(tmp_path: Path,
     assert run_batch(studies, job(tmp_path), engine_factory=fake).done == 4
 
 
-@pytest.mark.slow
-def test_two_workers_on_ray_do_all_studies_and_one_that_dies_is_replaced(tmp_path: Path, studies: list[Path]) -> None:
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    """A Ray of this machine with two CPUs, whose workers find the tests' engines."""
     ray = pytest.importorskip("ray", reason="needs the scale-out extra")
-    write_study(studies[2], first_voxel=1234)
     paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "support"), str(ROOT / "Testing" / "service")])
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
-    try:
-        summary = run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: DyingEngine(tmp_path))
-    finally:
-        ray.shutdown()
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_cpus")
+def test_two_workers_on_ray_do_all_studies_and_one_that_dies_is_replaced(tmp_path: Path, studies: list[Path]) -> None:
+    write_study(studies[2], first_voxel=1234)
+    summary = run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: DyingEngine(tmp_path))
     assert (tmp_path / "died").exists()
     assert (summary.done, summary.failures) == (4, ())
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
@@ -180,21 +186,14 @@ def no_engine(_model: str, _device: str) -> FakeEngine:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("two_cpus")
 def test_on_ray_a_missing_model_is_said_once_and_cancel_is_heard_in_mid_study(
     tmp_path: Path, studies: list[Path]
 ) -> None:
-    ray = pytest.importorskip("ray", reason="needs the scale-out extra")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing" / "support"), str(ROOT / "Testing" / "service")])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     cancel = threading.Event()
     threading.Timer(1.0, cancel.set).start()
-    try:
-        with pytest.raises(ModelError, match="no such model"):
-            run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: no_engine("", ""))
-        with pytest.raises(CancelledError):
-            run_batch(
-                studies, job(tmp_path), workers=2, cancel=cancel, engine_factory=lambda *_: FakeEngine(10_000, 0.1)
-            )
-    finally:
-        ray.shutdown()
+    with pytest.raises(ModelError, match="no such model"):
+        run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: no_engine("", ""))
+    with pytest.raises(CancelledError):
+        run_batch(studies, job(tmp_path), workers=2, cancel=cancel, engine_factory=lambda *_: FakeEngine(10_000, 0.1))
     assert not read_manifest(tmp_path / "out")
