@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
     from MedalSLib.engine.local import LocalEngine
     from MedalSLib.inference.segment import VolumeResult
     from MedalSLib.vocabulary import Structure
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Structures that run together.
+
+    Attributes:
+        window: Their intensity window.
+        members: The structures.
+        options: How they run.
+    """
+
+    window: Window
+    members: tuple[Structure, ...]
+    options: Options
 
 
 class LocalSession:
@@ -89,17 +105,16 @@ class LocalSession:
 
         self._check_open()
         request = self._understand(prompts, masks, None, None)
-        groups = group_by_window(request.structures, self._overrides(options or Options()))
         costs = [
             estimate_run(
                 self._engine.model,
                 self._frame.shape_dhw,
                 self._frame.spacing_dhw,
-                members,
-                prompted=bool(request.masks),
-                first_stage_only=(options or Options()).stages == "first",
+                group.members,
+                prompted=any(item.name in request.masks for item in group.members),
+                first_stage_only=group.options.stages == "first",
             )
-            for members in groups.values()
+            for group in self._groups(request, options or Options())
         ]
         memory = max(cost.memory_mb for cost in costs)
         free = self._engine.memory_limit_mb or free_memory_mb(self._engine.device.name)
@@ -177,23 +192,24 @@ class LocalSession:
         begun = time.perf_counter()
         probe = MemoryProbe(self._engine.device.name)
         self._caches.begin_run()
-        groups = group_by_window(request.structures, self._overrides(options))
-        meter = ProgressMeter(on_progress, _shares(list(groups), options))
-        results: dict[Window, VolumeResult] = {}
-        for number, (window, members) in enumerate(groups.items()):
+        groups = self._groups(request, options)
+        meter = ProgressMeter(on_progress, _shares(groups))
+        results: list[VolumeResult] = []
+        for number, group in enumerate(groups):
             if cancel is not None and cancel.is_set():
                 raise CancelledError
-            results[window] = self._run_group(number, window, members, request, options, meter, on_structure, cancel)
-            spent = sum(value for stage, value in results[window].seconds.items() if stage.startswith("stage"))
-            self._engine.learn_speed(spent, results[window].runs)
+            result = self._run_group(number, group, request, meter, on_structure, cancel)
+            spent = sum(value for stage, value in result.seconds.items() if stage.startswith("stage"))
+            self._engine.learn_speed(spent, result.runs)
             if on_structure is not None:
-                for item in members:
-                    on_structure(item.name, self._to_kji(results[window].masks[item.key]))
-        merged = merge_results(list(results.values()), request.structures)
+                for item in group.members:
+                    on_structure(item.name, self._to_kji(result.masks[item.key]))
+            results.append(result)
+        merged = merge_results(results, request.structures)
         seconds = {name: round(value, 3) for name, value in merged.seconds.items()}
         masks = {item.name: self._to_kji(merged.masks[item.key]) for item in request.structures}
-        windows = {item.key: window for window, members in groups.items() for item in members}
-        result = SegmentationResult(
+        windows = {item.key: group.window for group in groups for item in group.members}
+        answer = SegmentationResult(
             masks=Masks(masks, request.typed),
             labelmap=self._to_kji(merged.labelmap),
             names=request.names,
@@ -217,25 +233,41 @@ class LocalSession:
             },
         )
         meter.finish()
-        return result
+        return answer
+
+    def _groups(self, request: Request, options: Options) -> list[_Group]:
+        """Return what runs together: structures of one window and, where the model asks for it, those with a mask."""
+        groups = group_by_window(request.structures, self._overrides(options))
+        if self._engine.model.manifest.text_stages == "both" or options.policy == "published":
+            return [_Group(window, members, options) for window, members in groups.items()]
+        prompted = set() if options.mode == "text" else set(request.masks)
+        parts = [
+            (window, tuple(item for item in members if (item.name in prompted) is with_mask), with_mask)
+            for window, members in groups.items()
+            for with_mask in (False, True)
+        ]
+        return [
+            _Group(window, members, options if with_mask else replace(options, stages="first", mode="text"))
+            for window, members, with_mask in parts
+            if members
+        ]
 
     def _run_group(
         self,
         number: int,
-        window: Window,
-        members: Sequence[Structure],
+        group: _Group,
         request: Request,
-        options: Options,
         meter: ProgressMeter,
         on_structure: StructureCallback | None,
         cancel: threading.Event | None,
     ) -> VolumeResult:
-        """Run the structures that share a window."""
+        """Run the structures that run together."""
         from MedalSLib.engine.computing import choose_compute
         from MedalSLib.inference.segment import Hooks, RunOptions, segment_volume
         from MedalSLib.vocabulary import text_for
 
         model = self._engine.model
+        window, members, options = group.window, group.members, group.options
         wanted = set(options.instances)
         every = "*" in wanted
         masks, locked = self._to_dhw(request.masks, members), self._to_dhw(request.locked, members)
@@ -318,11 +350,12 @@ def _stage_words(group: int, stage: str) -> str:
     return stage if group == 0 else f"{stage}, window {group + 1}"
 
 
-def _shares(groups: Sequence[Window], options: Options) -> dict[str, float]:
+def _shares(groups: Sequence[_Group]) -> dict[str, float]:
     """Shares of the progress bar: stage 2 is prompted, so it usually runs each patch twice."""
-    stages = {"stage 1": 1.0} if options.stages == "first" else {"stage 1": 1.0, "stage 2": 2.5}
-    if options.mode == "refine":
-        stages = {"stage 2": 1.0}
-    return {_stage_words(number, stage): share for number in range(len(groups)) for stage, share in stages.items()} | {
-        "finishing": 0.05
-    }
+    shares: dict[str, float] = {}
+    for number, group in enumerate(groups):
+        stages = {"stage 1": 1.0} if group.options.stages == "first" else {"stage 1": 1.0, "stage 2": 2.5}
+        if group.options.mode == "refine":
+            stages = {"stage 2": 1.0}
+        shares |= {_stage_words(number, stage): share for stage, share in stages.items()}
+    return shares | {"finishing": 0.05}

@@ -79,6 +79,8 @@ class Manifest:
         scores: Dice and other scores by data set or structure.
         card: The model card, Markdown.
         source: Where the files came from, and at which revision.
+        text_stages: "both", or "first" where the fine network is better than the coarse one only from a mask that a
+            user drew or corrected, so that text alone is answered by the coarse one.
         format: Version of this file's format.
     """
 
@@ -95,6 +97,7 @@ class Manifest:
     scores: dict[str, Any] = field(default_factory=dict)
     card: str = ""
     source: str = ""
+    text_stages: str = "both"
     format: str = FORMAT
 
     def __post_init__(self) -> None:
@@ -112,6 +115,7 @@ class Manifest:
             (self.format != FORMAT, f'format is "{self.format}", not "{FORMAT}" (a newer Medal S may know it)'),
             (not _NAME.fullmatch(self.name), f'"{self.name}" is not a name'),
             (self.orientation != ORIENTATION, f"orientation must be {ORIENTATION}"),
+            (self.text_stages not in ("both", "first"), "text_stages is both or first"),
             (not names or set(names) - {"1", "2"} != set(), "stages are named 1 and 2"),
             (len(set(names)) != len(names), "a stage is given twice"),
             (not all(isinstance(stage.config, dict) for stage in self.stages), "a stage's config is an object"),

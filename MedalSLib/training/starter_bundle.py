@@ -79,6 +79,7 @@ def write_model(
     scores: dict[str, Any],
     card: str,
     sizes: Sequence[StageSizes] = SIZES["gpu"],
+    text_stages: str = "both",
 ) -> Manifest:
     """Write a model folder: both weight files in half precision, and the manifest.
 
@@ -90,6 +91,7 @@ def write_model(
         scores: Held-out scores.
         card: Model card, Markdown.
         sizes: Spacing and patch of each stage, coarse first.
+        text_stages: As of `Manifest`.
     """
     known = tuple(classes)
     facts: dict[str, Any] = {"classes": known, "training_data": training_data(), "licence": "Apache-2.0"}
@@ -112,6 +114,7 @@ def write_model(
         scores=scores,
         card=card,
         source="trained with MedalSLib.training.starter_train",
+        text_stages=text_stages,
     )
     write_manifest(folder, manifest)
     return manifest
@@ -126,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="JSON of held-out scores for the manifest")
     parser.add_argument("--card", type=Path, help="model card, Markdown")
     parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
     parser.add_argument("--recipe", choices=sorted(SIZES), default="gpu", help="what starter_train trained")
     options = parser.parse_args(arguments)
     tensors = read_parts(options.parts, "average")
@@ -147,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         scores,
         card,
         SIZES[options.recipe],
+        options.text_stages,
     )
     return 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from MedalSLib.engine import Options, Progress, open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import CancelledError, InputError, ModelError, PromptError, ResourceError
+from MedalSLib.network.manifest import read_manifest, write_manifest
 
 
 def block(shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
@@ -271,3 +274,23 @@ def test_the_engine_says_what_it_is(engine: LocalEngine) -> None:
     assert "CT_Liver" in info.classes
     assert info.device.startswith("CPU")
     assert info.device_reason
+
+
+def test_a_model_may_leave_its_fine_network_to_masks(
+    tiny_model: Path, tmp_path: Path, image: np.ndarray, affine: np.ndarray
+) -> None:
+    """Its manifest says that the fine network is better only from a mask that a user drew."""
+    folder = tmp_path / "coarse-first"
+    shutil.copytree(tiny_model, folder)
+    write_manifest(folder, replace(read_manifest(folder), name="coarse-first", text_stages="first"))
+    drawn = block(image.shape, 8, 20)
+    with (
+        open_engine(str(folder), device="cpu") as opened,
+        opened.open_session(image, affine, "CT") as session,
+    ):
+        typed = session.segment(["liver", "spleen"])
+        corrected = session.segment(["spleen"], masks={"liver": drawn})
+    assert "stage 2" not in typed.report.seconds
+    assert corrected.report.structures["Liver"].source == "mask"
+    assert {"stage 1", "stage 2"} <= set(corrected.report.seconds)
+    np.testing.assert_array_equal(corrected.masks["Spleen"], typed.masks["Spleen"])
