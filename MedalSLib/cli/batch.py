@@ -21,9 +21,9 @@ _DESCRIPTION = """\
 Segment the structures named in --text in every study of SOURCE, and write the results into one folder.
 
 SOURCE is a folder (searched with its subfolders for NIfTI, NRRD and MetaImage files), a text file with one path a line
-(DICOM folders too), or one image. Each study that has ended is a line of manifest.jsonl in the output folder: its
-result, seconds and volumes, or why it failed. Give the same command again after an interruption: only what is missing
-is done. A study that fails does not stop the others.
+(DICOM folders too), or one image. Each study that has ended is a line of manifest.jsonl in the output folder, with the
+state "done": its result, seconds and volumes; or "failed": why. Give the same command again after an interruption: only
+what is missing is done. A study that fails does not stop the others.
 """
 _EPILOG = """\
 examples:

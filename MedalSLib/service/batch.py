@@ -1,13 +1,14 @@
 """The same structures in thousands of studies: resumable, with a manifest, on Ray when there is more than one engine.
 
-The manifest is a JSON-lines file beside the results, one line a study, written when the study has ended; so a batch
-that was interrupted goes on where it ended, and what failed can be told from what was never tried.  The last line of
-a study counts.
+The manifest is a JSON-lines file beside the results, with a line when a study is started and one when it has ended; so
+a batch that was interrupted goes on where it ended, what failed can be told from what was never tried, and a result
+that a killed batch wrote from a file that was there before.  The last line of a study counts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import threading
@@ -69,7 +70,7 @@ class StudyOutcome:
 
     Attributes:
         study: Path of the image as it was given.
-        state: "done" or "failed".
+        state: "started", "done" or "failed".
         result: File of the result, relative to the output folder; empty if it failed.
         seconds: Time the study took.
         structures: Volume in millilitres by published name.
@@ -203,7 +204,7 @@ def segment_study(
     on_progress: ProgressOfStudy = lambda study, progress: None,
     cancel: threading.Event | None = None,
 ) -> StudyOutcome:
-    """Segment one study and write its result; a failure is an outcome, not an exception.
+    """Segment one study and write its result, also over an earlier one; a failure is an outcome, not an exception.
 
     Raises:
         CancelledError: `cancel` was set.
@@ -215,7 +216,7 @@ def segment_study(
     target = job.output / result
     try:
         image = read_image(study)
-        check_segmentation_output(target, image, job.overwrite)
+        check_segmentation_output(target, image, overwrite=True)
         modality = job.modality or image.modality.modality
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
             found = session.segment(
@@ -225,7 +226,7 @@ def segment_study(
                 cancel=cancel,
             )
         infos = {name: SegmentInfo.of(describe(f"{found.report.modality}_{name}")) for name in found.masks}
-        lost = write_segmentation(target, dict(found.masks), image.grid, infos, image, job.overwrite)
+        lost = write_segmentation(target, dict(found.masks), image.grid, infos, image, overwrite=True)
     except CancelledError:
         raise
     except MedalSError as error:
@@ -281,15 +282,21 @@ def run_batch(
     _check_same_batch(before, job)
     todo = [study for study in studies if not _settled(before.get(str(study)), job.output, retry_failed)]
     skipped = [before[str(study)] for study in studies if str(study) in before and study not in set(todo)]
+    refused = [] if job.overwrite else _not_ours(todo, names, before, job)
+    free = [study for study in todo if str(study) not in {outcome.study for outcome in refused}]
     cancel = cancel or threading.Event()
+
+    def begin(study: Path) -> None:
+        _append(job.output, StudyOutcome(str(study), "started", names[study], asked=job.asked))
+
     outcomes = (
-        _outcomes_here(todo, names, job, engine_factory, on_progress, cancel)
+        _outcomes_here(free, names, job, engine_factory, begin, on_progress, cancel)
         if workers is None
-        else _outcomes_on_ray(todo, names, job, engine_factory, workers, cancel)
+        else _outcomes_on_ray(free, names, job, engine_factory, begin, workers, cancel)
     )
     done, failures = 0, []
     with contextlib.closing(outcomes):
-        for number, outcome in enumerate(outcomes, 1):
+        for number, outcome in enumerate(itertools.chain(refused, outcomes), 1):
             if job.modality is not None and outcome.kind == PromptError.__name__:
                 raise PromptError(outcome.cause, outcome.remedy)
             _append(job.output, outcome)
@@ -316,15 +323,30 @@ def _check_replaces_no_study(studies: Sequence[Path], names: dict[Path, str], fo
 
 def _check_same_batch(before: dict[str, StudyOutcome], job: BatchJob) -> None:
     for outcome in before.values():
-        if outcome.state == "done" and outcome.asked != job.asked and (job.output / outcome.result).exists():
+        if outcome.state != "failed" and outcome.asked != job.asked and (job.output / outcome.result).exists():
             raise OutputError(
                 f"The folder {job.output} holds the results of another batch ({outcome.asked}).",
                 "Choose another folder, or ask for the same.",
             )
 
 
+def _not_ours(
+    todo: Sequence[Path], names: dict[Path, str], before: dict[str, StudyOutcome], job: BatchJob
+) -> list[StudyOutcome]:
+    """Return a failure for each study whose result's name is taken by a file that no batch wrote."""
+    refused = []
+    for study in todo:
+        known = before.get(str(study))
+        if (known is None or known.state == "failed") and (job.output / names[study]).exists():
+            cause = f"The file {names[study]} was there before the batch."
+            remedy = "Move it away, or allow it to be replaced (--overwrite)."
+            kind = OutputError.__name__
+            refused.append(StudyOutcome(str(study), "failed", cause=cause, remedy=remedy, kind=kind, asked=job.asked))
+    return refused
+
+
 def _settled(outcome: StudyOutcome | None, folder: Path, retry_failed: bool) -> bool:
-    if outcome is None:
+    if outcome is None or outcome.state == "started":
         return False
     if outcome.state == "failed":
         return not retry_failed
@@ -336,6 +358,7 @@ def _outcomes_here(
     names: dict[Path, str],
     job: BatchJob,
     factory: Callable[[str, str], Engine],
+    begin: Callable[[Path], None],
     on_progress: ProgressOfStudy,
     cancel: threading.Event,
 ) -> Generator[StudyOutcome, None, None]:
@@ -343,6 +366,7 @@ def _outcomes_here(
         return
     with factory(job.model, job.device) as engine:
         for study in todo:
+            begin(study)
             try:
                 yield segment_study(engine, study, job, names[study], on_progress, cancel)
             except CancelledError:
@@ -354,6 +378,7 @@ def _outcomes_on_ray(
     names: dict[Path, str],
     job: BatchJob,
     factory: Callable[[str, str], Engine],
+    begin: Callable[[Path], None],
     workers: int,
     cancel: threading.Event,
 ) -> Generator[StudyOutcome, None, None]:
@@ -393,6 +418,7 @@ def _outcomes_on_ray(
         while waiting or running:
             while waiting and idle:
                 worker, study = idle.pop(), waiting.pop()
+                begin(study)
                 running[worker.segment.remote(study)] = (worker, study)
             finished, _ = ray.wait(list(running), num_returns=1, timeout=LISTEN_SECONDS)
             if cancel.is_set():

@@ -40,7 +40,8 @@ def test_every_study_gets_a_result_and_a_line_of_the_manifest(medals, arguments:
     assert sorted(path.name for path in out.glob("*.seg.nrrd")) == ["a__ct.seg.nrrd", "b__ct.seg.nrrd"]
     assert [segment.name for segment in read_segmentation(out / "a__ct.seg.nrrd").segments] == ["Liver", "Left kidney"]
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    assert all(line["structures"].keys() == {"Liver", "Left kidney"} for line in lines)
+    assert [line["state"] for line in lines] == ["started", "done"] * 2
+    assert all(line["structures"].keys() == {"Liver", "Left kidney"} for line in lines if line["state"] == "done")
 
     report = json.loads(medals(*arguments, "--json", "--quiet")[1])
     assert (report["done"], report["skipped"]) == (0, 2)
@@ -82,7 +83,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
 
 def test_what_cannot_work_is_said_before_any_study(medals, arguments: list[object], tmp_path: Path) -> None:
     code, _, said = medals(*["liverpool" if value == NAMES else value for value in arguments])
-    assert code == 4 and "liverpool" in said and not (tmp_path / "out" / "manifest.jsonl").exists()
+    assert code == 4 and "liverpool" in said
+    assert '"failed"' not in (tmp_path / "out" / "manifest.jsonl").read_text()
     assert medals(*[" " if value == NAMES else value for value in arguments])[0] == 4
     assert medals("batch", tmp_path / "nothing", "-o", tmp_path / "out", "--text", "liver")[0] == 3
     assert medals(*arguments, "--workers", "0")[0] == 3
@@ -94,7 +96,14 @@ def test_what_cannot_work_is_said_before_any_study(medals, arguments: list[objec
 def test_help_teaches_how_a_batch_goes_on(medals) -> None:
     code, printed, _ = medals("batch", "--help")
     assert code == 0
-    for word in ("manifest.jsonl", "only what is missing", "--retry-failed", "--workers", "RAY_ADDRESS", "examples:"):
+    for word in (
+        "manifest.jsonl",
+        "what is missing is done",
+        "--retry-failed",
+        "--workers",
+        "RAY_ADDRESS",
+        "examples:",
+    ):
         assert word in printed
 
 

@@ -57,6 +57,10 @@ def fake(_model: str, _device: str) -> FakeEngine:
     return FakeEngine(1)
 
 
+def ended(folder: Path) -> list[str]:
+    return [one.study for one in read_manifest(folder / "out").values() if one.state != "started"]
+
+
 def test_studies_are_done_once_and_only_what_is_missing_is_done_again(tmp_path: Path, studies: list[Path]) -> None:
     summary = run_batch(studies, job(tmp_path), engine_factory=fake)
     assert (summary.done, summary.skipped, summary.failures) == (4, 0, ())
@@ -131,6 +135,15 @@ def test_files_that_the_manifest_does_not_know_are_kept_unless_asked(tmp_path: P
     assert again.done == 1 and mine.read_bytes() != b"mine"
 
 
+def test_a_result_that_a_killed_batch_wrote_last_is_made_again(tmp_path: Path, studies: list[Path]) -> None:
+    run_batch(studies, job(tmp_path), engine_factory=fake)
+    manifest = tmp_path / "out" / MANIFEST
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    manifest.write_bytes(b"".join(lines[:-1]))
+    again = run_batch(studies, job(tmp_path), engine_factory=fake)
+    assert (again.done, again.skipped, again.failures) == (1, 3, ())
+
+
 def test_the_results_of_another_batch_are_not_taken_for_this_one_s(tmp_path: Path, studies: list[Path]) -> None:
     run_batch(studies, job(tmp_path), engine_factory=fake)
     with pytest.raises(OutputError, match="results of another batch"):
@@ -141,7 +154,7 @@ def test_a_name_that_no_study_can_have_is_said_at_once_and_leaves_no_trace(tmp_p
     wrong = replace(job(tmp_path), prompts=(UNKNOWN,))
     with pytest.raises(PromptError, match="names nothing"):
         run_batch(studies, wrong, engine_factory=fake)
-    assert not read_manifest(tmp_path / "out")
+    assert not ended(tmp_path)
     guessing = run_batch(studies, replace(wrong, modality=None), engine_factory=fake)
     assert {failure.kind for failure in guessing.failures} == {"PromptError"} and len(guessing.failures) == 4
 
@@ -157,7 +170,7 @@ def test_cancel_stops_within_a_study_and_the_study_is_done_again(tmp_path: Path,
             cancel=cancel,
             on_progress=lambda study, progress: cancel.set(),
         )
-    assert engine.patches_done == 1 and not read_manifest(tmp_path / "out")
+    assert engine.patches_done == 1 and not ended(tmp_path)
     assert run_batch(studies, job(tmp_path), engine_factory=fake).done == 4
 
 
@@ -196,4 +209,4 @@ def test_on_ray_a_missing_model_is_said_once_and_cancel_is_heard_in_mid_study(
         run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: no_engine("", ""))
     with pytest.raises(CancelledError):
         run_batch(studies, job(tmp_path), workers=2, cancel=cancel, engine_factory=lambda *_: FakeEngine(10_000, 0.1))
-    assert not read_manifest(tmp_path / "out")
+    assert not ended(tmp_path)
