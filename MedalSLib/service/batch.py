@@ -1,96 +1,30 @@
-"""The same structures in thousands of studies: resumable, with a manifest, on Ray when there is more than one engine.
-
-The manifest is a JSON-lines file beside the results, with a line when a study is started and one when it has ended; so
-a batch that was interrupted goes on where it ended, what failed can be told from what was never tried, and a result
-that a killed batch wrote from a file that was there before.  The last line of a study counts.
-"""
+"""The same structures in thousands of studies: resumable, with a manifest, on Ray for more than one engine."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from MedalSLib.engine import Options, open_engine
 from MedalSLib.engine.interface import Engine, Progress
 from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError, PromptError, ResourceError
+from MedalSLib.service.batch_manifest import MANIFEST, BatchJob, StudyOutcome, append_outcome, read_manifest
+from MedalSLib.service.batch_studies import find_studies, result_names
 from MedalSLib.service.logs import log_exception
 
-MANIFEST = "manifest.jsonl"
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 CRASHES_ALLOWED = 2
 """Times a study may take its worker process along before it counts as failed."""
 LISTEN_SECONDS = 0.5
 """How often the cancel is looked at while workers work."""
 
 ProgressOfStudy = Callable[[Path, Progress], None]
-
-
-@dataclass(frozen=True)
-class BatchJob:
-    """What is done with each study.
-
-    Attributes:
-        prompts: Names or phrases, as for `Session.segment`.
-        output: Folder of the results.
-        suffix: Format of the results, as a file name's end.
-        modality: Modality of all studies, None to guess each.
-        model: As for `open_engine`.
-        device: As for `open_engine`.
-        seed: Seed of the random prompt blocks.
-        overwrite: Replace results that are there although the manifest does not know them.
-    """
-
-    prompts: tuple[str, ...]
-    output: Path
-    suffix: str = ".seg.nrrd"
-    modality: str | None = None
-    model: str = "starter"
-    device: str = "auto"
-    seed: int = 0
-    overwrite: bool = False
-
-    @property
-    def asked(self) -> str:
-        """What the results depend on, in words: results of another batch are told apart by it."""
-        return f"{', '.join(self.prompts)}; {self.modality or 'any modality'}; model {self.model}; seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class StudyOutcome:
-    """A line of the manifest.
-
-    Attributes:
-        study: Path of the image as it was given.
-        state: "started", "done" or "failed".
-        result: File of the result, relative to the output folder; empty if it failed.
-        seconds: Time the study took.
-        structures: Volume in millilitres by published name.
-        cause: Why it failed.
-        remedy: What to do about it.
-        kind: Class of `MedalSLib.errors` it failed with; empty for a failure that was not expected.
-        asked: What was asked for; see `BatchJob.asked`.
-        notes: What the user should read about the result: the run's warnings, and what the format could not hold.
-    """
-
-    study: str
-    state: str
-    result: str = ""
-    seconds: float = 0.0
-    structures: dict[str, float] | None = None
-    cause: str = ""
-    remedy: str = ""
-    kind: str = ""
-    asked: str = ""
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -108,92 +42,6 @@ class BatchSummary:
     skipped: int
     failures: tuple[StudyOutcome, ...]
     failed_before: tuple[StudyOutcome, ...] = ()
-
-
-def find_studies(source: Path, output: Path | None = None) -> tuple[Path, ...]:
-    """Return the images below a folder, those a text file lists (one path a line), or the one image given.
-
-    Args:
-        source: Folder, list, or image; a list may name DICOM folders too.
-        output: Folder of the results, whose files are no studies.
-
-    Raises:
-        InputError: There is none.
-    """
-    source = source.absolute()
-    if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if _is_image(path))
-        if output is not None and output.absolute() != source:
-            found = [path for path in found if output.absolute() not in path.parents]
-    elif source.suffix.lower() == ".txt" and source.is_file():
-        lines = source.read_text(encoding="utf-8").splitlines()
-        found = [source.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    else:
-        found = [source] if source.exists() else []
-    if not found:
-        raise InputError(f"{source} holds no image.", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files.")
-    return tuple(dict.fromkeys(found))
-
-
-def _is_image(path: Path) -> bool:
-    name = path.name.lower()
-    return name.endswith(IMAGE_SUFFIXES) and not name.endswith(".seg.nrrd") and not name.startswith(".")
-
-
-def result_names(studies: Sequence[Path], suffix: str) -> dict[Path, str]:
-    """Return a result's file name for each study: its own name, with its folders and ending where names meet twice."""
-    common = Path(os.path.commonpath([study.absolute().parent for study in studies]))
-
-    def parts(study: Path) -> list[str]:
-        return list(study.absolute().parent.relative_to(common).parts)
-
-    longer: tuple[Callable[[Path], str], ...] = (
-        lambda study: "__".join([*parts(study), _stem(study)]),
-        lambda study: "__".join([*parts(study), study.name]),
-    )
-    names = {study: _stem(study) for study in studies}
-    for lengthen in longer:
-        # Without regard to case, because not all file systems have any.
-        count = Counter(name.casefold() for name in names.values())
-        names = {study: lengthen(study) if count[name.casefold()] > 1 else name for study, name in names.items()}
-    return {study: name + suffix for study, name in names.items()}
-
-
-def _stem(path: Path) -> str:
-    ending = next((end for end in IMAGE_SUFFIXES if path.name.lower().endswith(end)), "")
-    if not ending and path.is_file():
-        ending = path.suffix
-    return path.name[: -len(ending)] if ending else path.name
-
-
-def read_manifest(folder: Path) -> dict[str, StudyOutcome]:
-    """Return the last outcome by study; a line that was cut off by a crash is left out."""
-    path = folder / MANIFEST
-    outcomes: dict[str, StudyOutcome] = {}
-    if not path.is_file():
-        return outcomes
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-            outcomes[values["study"]] = StudyOutcome(**values)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return outcomes
-
-
-def _append(folder: Path, outcome: StudyOutcome) -> None:
-    try:
-        with (folder / MANIFEST).open("a+b") as file:
-            file.seek(0, os.SEEK_END)
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # the last line was cut off
-                    file.write(b"\n")
-            file.write(json.dumps(asdict(outcome)).encode("ascii") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"The manifest in {folder} cannot be written ({error}).", "Check the disk.") from error
 
 
 def segment_study(
@@ -287,7 +135,7 @@ def run_batch(
     cancel = cancel or threading.Event()
 
     def begin(study: Path) -> None:
-        _append(job.output, StudyOutcome(str(study), "started", names[study], asked=job.asked))
+        append_outcome(job.output, StudyOutcome(str(study), "started", names[study], asked=job.asked))
 
     outcomes = (
         _outcomes_here(free, names, job, engine_factory, begin, on_progress, cancel)
@@ -299,7 +147,7 @@ def run_batch(
         for number, outcome in enumerate(itertools.chain(refused, outcomes), 1):
             if job.modality is not None and outcome.kind == PromptError.__name__:
                 raise PromptError(outcome.cause, outcome.remedy)
-            _append(job.output, outcome)
+            append_outcome(job.output, outcome)
             done += outcome.state == "done"
             if outcome.state == "failed":
                 failures.append(outcome)
@@ -443,3 +291,16 @@ def _outcomes_on_ray(
     finally:
         for worker in [*idle, *(worker for worker, _ in running.values())]:
             ray.kill(worker)
+
+
+__all__ = [
+    "MANIFEST",
+    "BatchJob",
+    "BatchSummary",
+    "StudyOutcome",
+    "find_studies",
+    "read_manifest",
+    "result_names",
+    "run_batch",
+    "segment_study",
+]
