@@ -129,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="JSON of held-out scores for the manifest")
     parser.add_argument("--card", type=Path, help="model card, Markdown")
     parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="how many stages to keep, coarse first")
     parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
     parser.add_argument("--recipe", choices=sorted(SIZES), default="gpu", help="what starter_train trained")
     options = parser.parse_args(arguments)
@@ -150,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.version,
         scores,
         card,
-        SIZES[options.recipe],
+        SIZES[options.recipe][: options.stages],
         options.text_stages,
     )
     return 0
