@@ -137,7 +137,8 @@ class Masks(dict[str, np.ndarray]):
 
     def __init__(self, masks: Mapping[str, np.ndarray] | None = None, typed: Mapping[str, str] | None = None) -> None:
         super().__init__(masks or {})
-        self._typed = {phrase.casefold(): name for phrase, name in (typed or {}).items()}
+        self._typed = {name.casefold(): name for name in self}
+        self._typed |= {phrase.casefold(): name for phrase, name in (typed or {}).items()}
 
     def __missing__(self, key: str) -> np.ndarray:
         name = self._typed.get(key.casefold())
