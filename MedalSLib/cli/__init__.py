@@ -18,7 +18,7 @@ from MedalSLib.errors import MedalSError
 _DESCRIPTION = "Segment 3-D medical images from text and masks together (CT, MRI, PET, ultrasound, microscopy)."
 _EPILOG = """\
 examples:
-  medals segment ct.nii.gz --text "liver, left kidney" -o organs.seg.nrrd --preview organs.png
+  medals segment ct.nii.gz --text "liver, rt kidney" -o organs.seg.nrrd --preview organs.png
   medals segment ct.nrrd --text spleen --masks corrected.seg.nrrd --mode refine -o spleen.seg.nrrd
   medals names kid --modality CT
   medals resolve "rt kidney, liver mets" --modality CT --json
