@@ -44,11 +44,13 @@ class LocalEngine:
         memory_limit_mb: float | None = None,
         caches: CacheSettings | None = None,
     ) -> None:
-        self.device: Device = choose_device(device)
+        chosen = choose_device(device)
         if threads:
             import torch
 
             torch.set_num_threads(threads)
+            chosen = choose_device(device)  # its words name the threads
+        self.device: Device = chosen
         from MedalSLib.network.bundle import open_model
 
         self.model: Model = open_model(model, device=self.device.name)

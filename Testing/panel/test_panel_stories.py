@@ -99,8 +99,8 @@ class TestTyping:
     def test_a_preset_is_added(self, bench):
         menu = bench.find("presetsButton").menu()
         menu.aboutToShow.emit()
-        next(action for action in menu.actions() if action.text.startswith("Lung lobes")).trigger()
-        assert bench.view.prompt.edit.plainText == "lung lobes"
+        next(action for action in menu.actions() if action.text.startswith("Thoracic organs")).trigger()
+        assert bench.view.prompt.edit.plainText == "thoracic organs"
 
     def test_another_modality_changes_what_names_mean(self, bench):
         bench.type("prostate")
