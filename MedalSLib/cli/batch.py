@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib import errors
-from MedalSLib.cli.console import StepBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
 from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
     from MedalSLib.engine.interface import Engine, Progress
     from MedalSLib.service.batch import BatchSummary, StudyOutcome
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 _DESCRIPTION = """\
 Segment the structures named in --text in every study of SOURCE, and write the results into one folder.

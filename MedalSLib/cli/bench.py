@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from MedalSLib.cli.console import note, print_json
+from MedalSLib.cli.console import Commands, note, print_json
 from MedalSLib.errors import InputError
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
 def add_commands(commands: Commands) -> None:

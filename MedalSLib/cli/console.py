@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 from MedalSLib.engine.interface import Progress
 from MedalSLib.errors import MedalSError
+
+Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
 def complain(error: MedalSError) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from MedalSLib.cli.console import ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
 from MedalSLib.engine.interface import Progress
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
 def add_commands(commands: Commands) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
-from MedalSLib.cli.console import print_json
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+from MedalSLib.cli.console import Commands, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -48,7 +47,7 @@ def run_names(arguments: argparse.Namespace) -> int:
     if arguments.prefix:
         suggestions = suggest(arguments.prefix, modality, limit=arguments.limit or 10)
         if arguments.json:
-            print_json([_fields(item) for item in suggestions])
+            print_json([asdict(item) for item in suggestions])
         else:
             for item in suggestions:
                 meaning = "" if item.classes == (item.text,) else f"  = {', '.join(item.classes)}"
@@ -76,7 +75,7 @@ def run_resolve(arguments: argparse.Namespace) -> int:
     modality = normalize_modality(arguments.modality) if arguments.modality else None
     resolutions = resolve(arguments.text, modality)
     if arguments.json:
-        print_json([_fields(item) for item in resolutions])
+        print_json([asdict(item) for item in resolutions])
     else:
         for item in resolutions:
             if item.classes:
@@ -85,9 +84,3 @@ def run_resolve(arguments: argparse.Namespace) -> int:
                 hint = f"  (did you mean {', '.join(item.suggestions[:3])}?)" if item.suggestions else ""
                 print(f"{item.phrase}: not understood{hint}")
     return 0 if resolutions and all(item.classes for item in resolutions) else 4
-
-
-def _fields(item: object) -> dict[str, object]:
-    from dataclasses import fields
-
-    return {field.name: getattr(item, field.name) for field in fields(item)}  # type: ignore[arg-type]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from MedalSLib.cli.console import cancel_on_interrupt, complain, note, print_json
+from MedalSLib.cli.console import Commands, cancel_on_interrupt, complain, note, print_json
 from MedalSLib.errors import CancelledError, InputError, MedalSError
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
 def add_commands(commands: Commands) -> None:

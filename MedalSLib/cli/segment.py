@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedalSLib.cli.console import ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
 from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from MedalSLib.engine.interface import Box, EngineInfo, SegmentationResult
     from MedalSLib.volume import Grid, SegmentInfo
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 _DESCRIPTION = """\
 Segment the structures named in --text, and write them on the image's own grid.

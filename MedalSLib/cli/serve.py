@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from MedalSLib.cli.console import note, print_json
-
-Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+from MedalSLib.cli.console import Commands, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
