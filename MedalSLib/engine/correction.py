@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from MedalSLib.volume import bounding_box
+
 if TYPE_CHECKING:
     from MedalSLib.inference.packed import Box
     from MedalSLib.inference.segment import RunKey
@@ -31,8 +33,6 @@ class Correction:
     @classmethod
     def of(cls, masks: Mapping[str, np.ndarray], locked: Mapping[str, np.ndarray]) -> Correction | None:
         """Return the correction that masks and locks describe, None if nothing is locked."""
-        from MedalSLib.inference.regions import bounding_box
-
         edits = {key: box for key, mask in locked.items() if (box := bounding_box(mask)) is not None}
         if not edits:
             return None

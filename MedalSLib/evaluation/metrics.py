@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from MedalSLib.errors import InputError, ResourceError
+from MedalSLib.volume import bounding_box
 
 SpacingOrder = Literal["correct", "published"]
 Scores = dict[str, float]
@@ -42,9 +43,12 @@ def surface_dice(
     Raises:
         ResourceError: MONAI is not installed.
     """
+    bounds = bounding_box(truth | found)
+    if bounds is None:
+        return NOT_A_NUMBER
     if not truth.any() or not found.any():
-        return NOT_A_NUMBER if not truth.any() and not found.any() else 0.0
-    box = _box(truth | found)
+        return 0.0
+    box = tuple(slice(*axis) for axis in bounds)
     try:
         import torch
         from monai.metrics import compute_surface_dice
@@ -178,15 +182,6 @@ def _check(gt: np.ndarray, seg: np.ndarray) -> None:
             f"The truth has the shape {gt.shape} and the segmentation {seg.shape}.",
             "Both must be 3-D arrays on the same grid.",
         )
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the slices of the smallest box around a mask that is not empty."""
-    bounds = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        bounds.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(bounds)
 
 
 def _consecutive(labels: np.ndarray) -> tuple[np.ndarray, int]:

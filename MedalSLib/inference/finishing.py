@@ -17,8 +17,9 @@ from MedalSLib.inference.postprocessing import (
     remove_small_components,
     split_instances,
 )
-from MedalSLib.inference.regions import bounding_box, slices
+from MedalSLib.inference.regions import slices
 from MedalSLib.inference.results import StructureLike, StructureResult, VolumeResult, label_type
+from MedalSLib.volume import bounding_box
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from MedalSLib.inference.group_answer import GroupAnswer, placed
 from MedalSLib.inference.options import Mode, RunOptions
 from MedalSLib.inference.packed import Box, LazyMasks, PackedMask
 from MedalSLib.inference.postprocessing import remove_small_components
-from MedalSLib.inference.regions import bounding_box, slices, stage_2_region, whole
+from MedalSLib.inference.regions import slices, stage_2_region, whole
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.results import Source
 from MedalSLib.inference.stage_runs import StageRuns
+from MedalSLib.volume import bounding_box
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,6 @@ from MedalSLib.inference.packed import Box
 from MedalSLib.inference.resampling_policy import StageSpec, region_spacing
 
 
-def bounding_box(mask: np.ndarray) -> Box | None:
-    """Return the half-open bounding box of the voxels that are not zero, None if there is none."""
-    bounds = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        if not len(inside):
-            return None
-        bounds.append((int(inside[0]), int(inside[-1]) + 1))
-    return bounds[0], bounds[1], bounds[2]
-
-
 def stage_2_region(
     box: Box,
     shape_dhw: Sequence[int],

@@ -18,10 +18,12 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.service.protocol import EncodedArray
+from MedalSLib.volume import bounding_box
 
 IMAGE_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8")
 LABEL_DTYPES = ("|u1", "<u2", "<u4")
 BITS = "bits"
+_NOTHING = ((0, 0), (0, 0), (0, 0))
 MAX_AXIS = 1 << 16
 """Longest axis accepted: far above any scanner, and small enough that products of three stay exact."""
 
@@ -142,21 +144,6 @@ def inflate(data: bytes, size: int) -> bytes:
     return plain
 
 
-def bounding_box(array: np.ndarray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return half-open bounds of the non-zero voxels along each axis, all zero if there are none."""
-    filled = array if array.dtype == bool else array != 0
-    bounds: list[tuple[int, int]] = []
-    slices: list[slice] = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        indexes = np.flatnonzero(filled[tuple(slices)].any(axis=others))
-        if not indexes.size:
-            return (0, 0), (0, 0), (0, 0)
-        bounds.append((int(indexes[0]), int(indexes[-1]) + 1))
-        slices.append(slice(*bounds[-1]))
-    return bounds[0], bounds[1], bounds[2]
-
-
 def encode_array(array: np.ndarray) -> EncodedArray:
     """Encode a boolean mask (K, J, I) as packed bits of its box, or an unsigned labelmap as its box.
 
@@ -167,7 +154,7 @@ def encode_array(array: np.ndarray) -> EncodedArray:
         raise InputError(f"A mask has the shape {array.shape}, not three axes.", "Give masks on the image's grid.")
     if array.dtype != bool and array.dtype.newbyteorder("<").str not in LABEL_DTYPES:
         raise InputError(f"A mask holds values of the type {array.dtype}.", "Give boolean masks.")
-    box = bounding_box(array)
+    box = bounding_box(array) or _NOTHING
     crop = np.ascontiguousarray(array[tuple(slice(*bounds) for bounds in box)])
     if array.dtype == bool:
         dtype, plain = BITS, np.packbits(crop).tobytes()

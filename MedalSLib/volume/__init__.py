@@ -4,6 +4,7 @@ Importing this room loads numpy only; the libraries that read and write files ar
 them.
 """
 
+from MedalSLib.volume.boxes import bounding_box
 from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_challenge_result
 from MedalSLib.volume.files import check_output
 from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
@@ -37,6 +38,7 @@ __all__ = [
     "Window",
     "apply_window",
     "axial_grid",
+    "bounding_box",
     "check_output",
     "check_segmentation_output",
     "group_by_window",

@@ -14,7 +14,6 @@ from MedalSLib.service.encoding import (
     LABEL_DTYPES,
     DamagedError,
     array_bytes,
-    bounding_box,
     canonical_image,
     chunk_bounds,
     decode_array,
@@ -25,6 +24,7 @@ from MedalSLib.service.encoding import (
     encoded_from_json,
 )
 from MedalSLib.service.protocol import to_json
+from MedalSLib.volume import bounding_box
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)
 
