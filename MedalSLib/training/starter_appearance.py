@@ -71,7 +71,7 @@ def ct_appearance(old_mean: np.ndarray, rng: np.random.Generator, synthetic: boo
         synthetic: Draw every tissue anew; otherwise most keep near their own mean and contrast phase changes.
     """
     mean = old_mean + rng.normal(0, 6 if not synthetic else 14, COUNT)
-    keep = 0.0 if synthetic else 0.35
+    keep = 0.0 if synthetic else 0.5
     for names, (low, high) in _RANGES.items():
         if rng.random() >= keep:
             mean[_ids(names)] = rng.uniform(low, high) + rng.normal(0, 5, len(names))
