@@ -43,7 +43,7 @@ class StageSizes:
 
 SIZES: dict[str, tuple[StageSizes, ...]] = {
     "gpu": (StageSizes((4.0, 4.0, 4.0), (128, 128, 96)), StageSizes((2.0, 2.0, 2.0), (96, 96, 96))),
-    "cpu": (StageSizes((6.0, 6.0, 8.0), (64, 64, 32)), StageSizes((3.2, 3.2, 4.2), (64, 64, 32))),
+    "cpu": (StageSizes((6.0, 6.0, 8.0), (64, 64, 32)), StageSizes((4.2, 4.2, 5.6), (64, 64, 32))),
 }
 """Sizes of the stages by the recipe of `starter_train`: the middle of what each kind of batch was trained on."""
 
@@ -62,12 +62,14 @@ def model_from(tensors: dict[str, Tensor], widths: tuple[int, ...], query_dim: i
     return model.eval()
 
 
-def training_data() -> str:
-    """Return what the starter was trained on, in words."""
-    packages = sorted({(source.package, source.licence) for source in SOURCES})
+def training_data(recipe: str) -> str:
+    """Return what a recipe of `starter_train` trains on, in words."""
+    drawn = RECIPES[recipe].weights
+    used = [source for source in SOURCES if drawn is None or source.name in drawn]
+    packages = sorted({(source.package, source.licence) for source in used})
     listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
     return (
-        f"{len(SOURCES)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
+        f"{len(used)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
     )
 
 
@@ -78,7 +80,8 @@ def write_model(
     version: str,
     scores: dict[str, Any],
     card: str,
-    sizes: Sequence[StageSizes] = SIZES["gpu"],
+    recipe: str,
+    stages: int = 2,
     text_stages: str = "both",
 ) -> Manifest:
     """Write a model folder: both weight files in half precision, and the manifest.
@@ -90,11 +93,13 @@ def write_model(
         version: Of the weights.
         scores: Held-out scores.
         card: Model card, Markdown.
-        sizes: Spacing and patch of each stage, coarse first.
+        recipe: Of `starter_train`; says the training data, and the spacing and patch of each stage.
+        stages: How many stages to keep, coarse first.
         text_stages: As of `Manifest`.
     """
     known = tuple(classes)
-    facts: dict[str, Any] = {"classes": known, "training_data": training_data(), "licence": "Apache-2.0"}
+    data = training_data(recipe)
+    facts: dict[str, Any] = {"classes": known, "training_data": data, "licence": "Apache-2.0"}
     network_sum = save_weights(folder / NETWORK_FILE, model.network, dtype=torch.float16, **facts)
     encoder_sum = save_weights(folder / ENCODER_FILE, model.encoder, dtype=torch.float16, **facts)
     config = model.network.config.to_dict()
@@ -107,10 +112,10 @@ def write_model(
         classes=known,
         stages=tuple(
             StageManifest(str(number), size.spacing_hwd, size.patch_hwd, NETWORK_FILE, network_sum, config)
-            for number, size in enumerate(sizes, start=1)
+            for number, size in enumerate(SIZES[recipe][:stages], start=1)
         ),
         text_encoder=TextEncoderManifest("compact", (ENCODER_FILE,), {ENCODER_FILE: encoder_sum}),
-        training_data=training_data(),
+        training_data=data,
         scores=scores,
         card=card,
         source="trained with MedalSLib.training.starter_train",
@@ -151,7 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.version,
         scores,
         card,
-        SIZES[options.recipe][: options.stages],
+        options.recipe,
+        options.stages,
         options.text_stages,
     )
     return 0
