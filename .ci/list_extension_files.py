@@ -15,14 +15,15 @@ LISTS = {"scripts": ("MedalSLib", (".py",)), "resources": ("Resources", ())}
 SKIPPED = {"__pycache__", ".gitignore", ".gitkeep", ".DS_Store"}
 
 
-def files(folder: str, suffixes: tuple[str, ...]) -> list[str]:
+def files(folder: str, suffixes: tuple[str, ...], root: Path = ROOT) -> list[str]:
     """Return the files of a folder that belong to the extension, as CMake writes paths, sorted.
 
     Files that git ignores (built or downloaded) do not belong to it; without git every file does.
     """
-    paths = sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and not SKIPPED & set(path.parts))
-    found = [path.relative_to(ROOT).as_posix() for path in paths if not suffixes or path.suffix in suffixes]
-    return [name for name in found if name not in _ignored(found)]
+    paths = sorted(path for path in (root / folder).rglob("*") if path.is_file() and not SKIPPED & set(path.parts))
+    found = [path.relative_to(root).as_posix() for path in paths if not suffixes or path.suffix in suffixes]
+    ignored = _ignored(found, root)
+    return [name for name in found if name not in ignored]
 
 
 def listed(text: str, name: str) -> list[str]:
@@ -47,11 +48,11 @@ def written(text: str) -> str:
     return text
 
 
-def _ignored(names: list[str]) -> set[str]:
+def _ignored(names: list[str], root: Path) -> set[str]:
     try:
         done = subprocess.run(
             ["git", "check-ignore", "--stdin"],
-            cwd=ROOT,
+            cwd=root,
             input="\n".join(names),
             capture_output=True,
             text=True,

@@ -16,15 +16,13 @@ class Sample:
     """A sample image.
 
     Attributes:
-        name: Name in the Sample Data module.
-        description: What it shows.
+        name: Name that the Sample Data module shows, and by which scripts ask for it.
         fileName: Name of the downloaded file.
         nodeName: Name of the volume.
         sha256: Digest of the file.
     """
 
     name: str
-    description: str
     fileName: str
     nodeName: str
     sha256: str
@@ -32,15 +30,13 @@ class Sample:
 
 SAMPLES = (
     Sample(
-        "MedalSChest",
-        "CT chest",
+        "Medal S CT chest",
         "CT-chest.nrrd",
         "CTChest",
         "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e",
     ),
     Sample(
-        "MedalSLiver",
-        "CT liver",
+        "Medal S CT liver",
         "CTLiver.nrrd",
         "CTLiver",
         "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e",
