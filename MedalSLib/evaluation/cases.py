@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.volume import Segmentation, read_challenge, read_image, read_segmentation, same_grid
+from MedalSLib.volume import Grid, Segmentation, read_challenge, read_image, read_segmentation, same_grid
 
 _SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".npz", ".dcm")
 _ENDINGS = ("_seg", "-seg", "_label", "-label", "_labels", "_gt", "_pred", "_segmentation")
@@ -31,6 +31,27 @@ class FilePair:
     truth: Path
     found: Path | None
     image: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """An image whose structures are known.
+
+    Attributes:
+        name: The case.
+        array_kji: Intensities (K, J, I) as of `Image`.
+        grid: The image's grid.
+        modality: Modality.
+        truths: Boolean (K, J, I) on that grid by published name.
+        windowed: As of `Image`.
+    """
+
+    name: str
+    array_kji: np.ndarray
+    grid: Grid
+    modality: str
+    truths: dict[str, np.ndarray]
+    windowed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +112,33 @@ def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[Fil
             f"No file in {found} is called like one in {truth} ({next(iter(truths))}).", "Give both the same names."
         )
     return [FilePair(name, path, results.get(name), pictures.get(name)) for name, path in sorted(truths.items())]
+
+
+def find_images(truth: Path, images: Path) -> list[FilePair]:
+    """Return the cases of a folder of truths (or of one file) with the images of the same names.
+
+    Raises:
+        InputError: There is no such folder or file, no segmentation in it, or no image of the same name.
+    """
+    pairs = [replace(pair, found=None, image=pair.found) for pair in find_pairs(truth, images)]
+    return [pair for pair in pairs if pair.image is not None]
+
+
+def open_labelled(pair: FilePair) -> LabelledImage:
+    """Read an image with its truth.
+
+    Raises:
+        InputError: A file is damaged, or the truth lies off the image.
+    """
+    assert pair.image is not None
+    image = read_image(pair.image)
+    modality = _modality(pair) or image.modality.modality
+    if pair.truth.suffix == ".npz":
+        truths = {item.name: item.truth for item in open_pair(pair).structures}
+    else:
+        masks = read_segmentation(pair.truth).masks_on(image.grid)
+        truths = {published_name(name, modality): mask for name, mask in masks.items()}
+    return LabelledImage(pair.name, image.array_kji, image.grid, modality, truths, image.windowed)
 
 
 def open_pair(pair: FilePair) -> CasePair:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError
+from MedalSLib.errors import CancelledError, InputError, MedalSError
 from MedalSLib.evaluation.cases import CasePair, FilePair, StructurePair, find_pairs, open_pair
 from MedalSLib.evaluation.figure import draw_scores
 from MedalSLib.evaluation.metrics import (
@@ -24,6 +23,7 @@ from MedalSLib.evaluation.metrics import (
     mean,
     surface_dice,
 )
+from MedalSLib.evaluation.tables import json_ready, output_folder, write_table
 from MedalSLib.volume.files import replacing
 
 OnCase = Callable[[int, int, str], None]
@@ -128,7 +128,7 @@ def evaluate_folder(
         CancelledError: `cancel` was set.
     """
     pairs = find_pairs(Path(gt_dir), Path(seg_dir), Path(images_dir) if images_dir else None)
-    target = _output(Path(out), overwrite) if out else None
+    target = output_folder(Path(out), _FILES, overwrite) if out else None
     rows: list[Row] = []
     failed: list[dict[str, str]] = []
     for done, pair in enumerate(pairs, 1):
@@ -145,9 +145,9 @@ def evaluate_folder(
         raise InputError(f"None of {len(pairs)} cases could be scored{reason}", "Check the files.")
     summary = summarise(rows)
     report = {
-        "cases": [_json_ready(asdict(row)) for row in rows],
-        "summary": [_json_ready(asdict(row)) for row in summary],
-        "mean": _json_ready(_overall(rows)),
+        "cases": [json_ready(asdict(row)) for row in rows],
+        "summary": [json_ready(asdict(row)) for row in summary],
+        "mean": json_ready(_overall(rows)),
         "missing": [pair.name for pair in pairs if pair.found is None],
         "failed": failed,
         "tolerance_mm": tolerance_mm,
@@ -248,24 +248,6 @@ def _number(value: float) -> float:
     return -1.0 if math.isnan(value) else value
 
 
-def _json_ready(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON does not have, by null."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
-
-
-def _output(folder: Path, overwrite: bool) -> Path:
-    existing = [name for name in _FILES if (folder / name).exists()]
-    if existing and not overwrite:
-        raise OutputError(
-            f"{folder / existing[0]} exists already.", "Choose another folder, or allow it to be overwritten."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).", "Choose another one.") from error
-    return folder
-
-
 def _write(
     folder: Path, rows: Sequence[Row], summary: Sequence[SummaryRow], report: dict[str, Any], overwrite: bool
 ) -> list[str]:
@@ -274,10 +256,7 @@ def _write(
         ("summary.csv", SummaryRow, summary),
     )
     for name, kind, entries in tables:
-        with replacing(folder / name, overwrite) as path, path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(kind)])
-            writer.writeheader()
-            writer.writerows({key: _cell(value) for key, value in asdict(entry).items()} for entry in entries)
+        write_table(folder / name, kind, entries, overwrite)
     with replacing(folder / "summary.json", overwrite) as path:
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     files = list(_FILES[:3])
@@ -288,9 +267,3 @@ def _write(
     except MedalSError as error:
         report["failed"].append({"case": "figure.png", "reason": str(error)})
     return [str(folder / name) for name in files]
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6f}"
-    return value

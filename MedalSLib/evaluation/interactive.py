@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.metrics import dice, surface_dice
+from MedalSLib.volume import bounding_box
 
-Kind = Literal["click", "stroke"]
+Kind = Literal["click", "stroke", "slice"]
 Segmenter = Callable[[np.ndarray, "Correction"], np.ndarray]
 """Called with the present mask (D, H, W) and the newest correction; returns the next mask."""
 
@@ -72,8 +73,8 @@ def next_correction(
         found: Boolean (D, H, W).
         spacing_dhw: Spacing in mm.
         kind: "click" paints a ball around the deepest voxel; "stroke" paints a line through it, within its slice and
-            along the error's longest direction there.
-        radius_mm: Radius of the brush.
+            along the error's longest direction there; "slice" paints all of the error in its slice.
+        radius_mm: Radius of the brush of a click or stroke.
 
     Raises:
         InputError: The arrays are of different shapes, or the kind is unknown.
@@ -83,34 +84,40 @@ def next_correction(
 
     if truth.shape != found.shape or truth.ndim != 3:
         raise InputError("The truth and the result are on different grids.", "Bring them onto one grid first.")
-    if kind not in ("click", "stroke"):
-        raise InputError(f"The correction '{kind}' is unknown.", "Use 'click' or 'stroke'.")
+    if kind not in get_args(Kind):
+        raise InputError(f"The correction '{kind}' is unknown.", f"Use one of: {', '.join(get_args(Kind))}.")
     truth, found = truth.astype(bool), found.astype(bool)
-    # Missed and surplus voxels are different errors even where they touch.
-    regions, count = cc3d.connected_components(
-        (truth & ~found).astype(np.uint8) + 2 * (found & ~truth).astype(np.uint8), connectivity=6, return_N=True
-    )
-    if not count:
+    bounds = bounding_box(truth ^ found)
+    if bounds is None:
         return None
-    sizes = np.bincount(regions.ravel(), minlength=count + 1)
+    box = tuple(slice(*axis) for axis in bounds)
+    # Missed and surplus voxels are different errors even where they touch.
+    errors = (truth[box] & ~found[box]).astype(np.uint8) + 2 * (found[box] & ~truth[box]).astype(np.uint8)
+    regions = cc3d.connected_components(errors, connectivity=6)
+    sizes = np.bincount(regions.ravel())
     sizes[0] = 0
-    error = regions == int(sizes.argmax())
-    start = np.array([np.flatnonzero(error.any(axis=axes))[0] for axes in ((1, 2), (0, 2), (0, 1))])
-    stop = np.array([np.flatnonzero(error.any(axis=axes))[-1] + 1 for axes in ((1, 2), (0, 2), (0, 1))])
-    box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
-    inside = error[box]
+    inside = regions == int(sizes.argmax())
     depth = distance_transform_edt(np.pad(inside, 1), sampling=spacing_dhw)[1:-1, 1:-1, 1:-1]
     center = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+    painted = np.zeros(truth.shape, bool)
+    painted[box] = _brush(inside, center, np.asarray(spacing_dhw, float), kind, radius_mm)
+    d, h, w = (int(value) + low for value, (low, _) in zip(center, bounds, strict=True))
+    return Correction(bool(truth[d, h, w]), (d, h, w), painted)
+
+
+def _brush(inside: np.ndarray, center: np.ndarray, spacing: np.ndarray, kind: Kind, radius_mm: float) -> np.ndarray:
+    """Return what is painted of an error, boolean (D, H, W) like `inside`."""
+    from scipy.ndimage import distance_transform_edt
+
     core = np.zeros(inside.shape, bool)
+    if kind == "slice":
+        core[center[0]] = inside[center[0]]
+        return core
     if kind == "click":
         core[tuple(center)] = True
     else:
-        _draw_line(core, inside, center, np.asarray(spacing_dhw, float))
-    brush = distance_transform_edt(~core, sampling=spacing_dhw) <= radius_mm
-    painted = np.zeros(truth.shape, bool)
-    painted[box] = inside & (brush | core)
-    d, h, w = (int(value) for value in center + start)
-    return Correction(bool(truth[d, h, w]), (d, h, w), painted)
+        _draw_line(core, inside, center, spacing)
+    return inside & ((distance_transform_edt(~core, sampling=spacing) <= radius_mm) | core)
 
 
 def interactive_scores(
@@ -131,7 +138,7 @@ def interactive_scores(
         segment: Gives the next result from the present one and the newest correction.
         spacing_dhw: Spacing in mm.
         rounds: Number of corrections; fewer if the result becomes perfect, whose scores then count for the rest.
-        kind: "click" or "stroke".
+        kind: "click", "stroke" or "slice".
         tolerance_mm: Tolerance of the surface Dice.
         radius_mm: Radius of the brush.
 

@@ -10,8 +10,8 @@ from MedalSLib.volume.geometry import Box
 def bounding_box(array: np.ndarray) -> Box | None:
     """Return the half-open bounds of the voxels that are not zero along each axis, None if there are none.
 
-    Each axis is only searched within what the axes before it left, which on a small mask in a large volume saves most of
-    the work.
+    Each axis is only searched within what the axes before it left, which saves most of the work on a small mask in a
+    large volume.
 
     Args:
         array: Three axes, boolean or numbers.
