@@ -13,6 +13,16 @@ LEAK = 0.01
 _AT_ONCE = 1 << 24  # values
 
 
+def initialize(weight: Tensor) -> None:
+    """Draw a convolution's first weights; one on the meta device, whose values are read from a file later, has none.
+
+    PyTorch's random numbers for the meta device bring in its compiler and with it Triton: seconds at the first run, and
+    a crash in a process whose OpenGL driver has loaded another LLVM (Mesa's llvmpipe and radeonsi do).
+    """
+    if not weight.is_meta:
+        nn.init.kaiming_normal_(weight, a=LEAK)
+
+
 class ConvBlock(nn.Module):
     """3x3x3 convolution, instance normalization, leaky ReLU."""
 
@@ -20,7 +30,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(inputs, outputs, kernel_size=3, stride=stride, padding=1)
         self.norm = nn.InstanceNorm3d(outputs, eps=1e-5, affine=True)
-        nn.init.kaiming_normal_(self.conv.weight, a=LEAK)
+        initialize(self.conv.weight)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]  # bias=True: never None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,7 +119,7 @@ class Decoder(nn.Module):
         )
         for name, parameter in self.transpconvs.named_parameters():
             if name.endswith("weight"):
-                nn.init.kaiming_normal_(parameter, a=LEAK)
+                initialize(parameter)
             else:
                 nn.init.zeros_(parameter)
 
