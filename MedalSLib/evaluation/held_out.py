@@ -1,4 +1,4 @@
-"""The cases that no model of this project may be trained on: slicerio's chest CT and the challenge's abdominal CT."""
+"""The cases held out of the starter's training: slicerio's chest CT, the challenge's abdominal CT, and two in MR."""
 
 from __future__ import annotations
 
@@ -56,3 +56,22 @@ def abdomen_case(folder: Path) -> LabelledImage:
     grid = axial_grid(labels.shape, image.spacing_dhw, _ABDOMEN_ORIENTATION)
     truths = {name: labels == number for number, name in ABDOMEN.items()}
     return LabelledImage("AMOS", image.imgs, grid, "CT", truths, windowed=True)
+
+
+def labelled_cases(folder: Path, modality: str) -> list[LabelledImage]:
+    """Read every `NAME.nii.gz` of a folder that has a `NAME.seg.nrrd` beside it.
+
+    Segments are taken for structures by their names as published.
+
+    Raises:
+        InputError: There is none, or a file is damaged.
+    """
+    cases = []
+    for path in sorted(folder.glob("*.seg.nrrd")):
+        name = path.name.removesuffix(".seg.nrrd")
+        image = read_image(folder / f"{name}.nii.gz")
+        truths = read_segmentation(path).masks_on(image.grid)
+        cases.append(LabelledImage(name, image.array_kji, image.grid, modality, truths))
+    if not cases:
+        raise InputError(f"{folder} holds no NAME.seg.nrrd.", "See MedalSLib.training.starter_held_out.")
+    return cases
