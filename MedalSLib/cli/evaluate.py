@@ -1,4 +1,4 @@
-"""`medals evaluate`: the challenge's scores for folders of results."""
+"""`medals evaluate`: the challenge's scores for folders of results, and what corrections make of a model's own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ def add_commands(commands: Commands) -> None:
         "evaluate",
         help="score segmentations against ground truths (DSC, NSD, F1)",
         description="Score results against truths of the same file names: Dice and surface Dice of each structure, F1 "
-        "of instances. A missing result counts as empty.",
+        "of instances. A missing result counts as empty. With --interactive there are no results to read: a model "
+        "segments the images, and a simulated user corrects it round by round.",
     )
     parser.add_argument("--gt", type=Path, required=True, metavar="DIR", help="folder of truths, or one file")
-    parser.add_argument("--seg", type=Path, required=True, metavar="DIR", help="folder of results, or one file")
+    parser.add_argument("--seg", type=Path, metavar="DIR", help="folder of results, or one file")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of images, whose prompts say what counts")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="also write tables (CSV, JSON) and a figure here")
     parser.add_argument("--tolerance", type=float, default=2.0, help="of the surface Dice in mm (default: %(default)s)")
@@ -30,11 +31,27 @@ def add_commands(commands: Commands) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--json", action="store_true", help="print the whole report as JSON")
-    parser.set_defaults(run=run)
+    _add_interactive(parser)
+    parser.set_defaults(run=run, refuse=parser.error)
+
+
+def _add_interactive(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("interactive", "text only, masks only and both, with --images and a model")
+    group.add_argument("--interactive", action="store_true", help="simulate a user who corrects the largest errors")
+    group.add_argument("--model", default="starter", help="name, folder or address (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    group.add_argument("--rounds", type=int, default=5, help="corrections of each structure (default: %(default)s)")
+    group.add_argument("--correction", choices=["slice", "stroke", "click"], default="slice",
+                       help="what is painted of an error (default: all of it in a slice)")  # fmt: skip
+    group.add_argument("--radius", type=float, default=4.0, help="of strokes and clicks in mm (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and print; exit code 3 if a case could not be read."""
+    if arguments.interactive:
+        return _run_interactive(arguments)
+    if arguments.seg is None:
+        arguments.refuse("give --seg DIR, or --interactive with --images DIR")
     from MedalSLib.evaluation.commands import evaluate, summary_table
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
@@ -57,3 +74,32 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(summary_table(report))
     return 3 if report["failed"] else 0
+
+
+def _run_interactive(arguments: argparse.Namespace) -> int:
+    from MedalSLib.evaluation.commands import evaluate_interactive
+    from MedalSLib.evaluation.interactive_case import Simulation
+    from MedalSLib.evaluation.interactive_report import curves_table
+
+    if arguments.images is None or arguments.seg is not None:
+        arguments.refuse("--interactive segments images itself: give --images DIR, and no --seg")
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = evaluate_interactive(
+            arguments.gt,
+            arguments.images,
+            arguments.out,
+            model=arguments.model,
+            device=arguments.device,
+            simulation=Simulation(arguments.rounds, arguments.correction, arguments.radius, arguments.tolerance),
+            overwrite=arguments.overwrite,
+            on_progress=bar,
+            cancel=cancel,
+        )
+    for case, names in report["left_out"].items():
+        if names:
+            note(f"medals: {case}: not known to the model or not there: {', '.join(names)}")
+    if arguments.json:
+        print_json(report)
+    else:
+        print(curves_table(report))
+    return 0

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from MedalSLib.engine import open_engine
+from MedalSLib.evaluation.cases import find_images, open_labelled
 from MedalSLib.evaluation.folder import evaluate_folder
+from MedalSLib.evaluation.interactive_case import Simulation
+from MedalSLib.evaluation.interactive_report import evaluate_prompts
 from MedalSLib.evaluation.metrics import SpacingOrder
 
 OnProgress = Callable[[str, int, int, str], None]
@@ -40,6 +44,53 @@ def evaluate(
         on_case=(lambda done, total, name: on_progress("evaluating", done, total, name)) if on_progress else None,
         cancel=cancel,
     )
+
+
+def evaluate_interactive(
+    gt: str | Path,
+    images: str | Path,
+    out: str | Path | None = None,
+    *,
+    model: str = "starter",
+    device: str = "auto",
+    simulation: Simulation | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+    cancel: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Let a simulated user correct a model's results: text, masks and both, with the scores after every correction.
+
+    Args:
+        gt: Folder of true segmentations whose segments have names, or one file.
+        images: Folder of images of the same names, or one file.
+        out: Folder for `curves.csv`, `curves.json` and `curves.png`; None to write nothing.
+        model: As of `open_engine`.
+        device: As of `open_engine`.
+        simulation: How the user is simulated.
+        overwrite: Replace the files of an earlier evaluation.
+        on_progress: Progress.
+        cancel: Set it to stop.
+
+    Returns:
+        See `interactive_report.evaluate_prompts`.
+
+    Raises:
+        InputError: There is no image with a truth, or the model knows none of the structures.
+        ModelError: The model cannot be opened.
+        OutputError: The files exist already or cannot be written.
+        CancelledError: `cancel` was set.
+    """
+    pairs = find_images(Path(gt), Path(images))
+    with open_engine(model, device) as engine:
+        return evaluate_prompts(
+            engine,
+            map(open_labelled, pairs),
+            simulation or Simulation(),
+            Path(out) if out else None,
+            overwrite=overwrite,
+            on_step=on_progress,
+            cancel=cancel,
+        )
 
 
 def summary_table(report: dict[str, Any]) -> str:

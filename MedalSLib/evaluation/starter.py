@@ -1,6 +1,6 @@
 """Scores of a model on the cases held out of the starter's training, through the engine that users have.
 
-`python -m MedalSLib.evaluation.starter --model FOLDER [--chest SLICERIO_DATA] [--abdomen CASES] [--rounds 5 -o DIR]`
+`python -m MedalSLib.evaluation.starter --model FOLDER [--chest DIR] [--abdomen DIR] [--mr DIR] [--rounds 5 -o DIR]`
 
 Prints the Dice of each structure by its name alone as JSON.  With `--rounds`, also simulates a user who corrects: Dice
 and surface Dice after every round for text alone, masks alone and both, as a table, JSON and a figure.
@@ -20,10 +20,10 @@ from MedalSLib.engine import open_engine
 from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.evaluation.cases import LabelledImage
-from MedalSLib.evaluation.held_out import LARGE, abdomen_case, chest_case, slicerio_data
+from MedalSLib.evaluation.held_out import LARGE, abdomen_case, chest_case, labelled_cases, slicerio_data
 from MedalSLib.evaluation.interactive import Kind
 from MedalSLib.evaluation.interactive_case import Simulation
-from MedalSLib.evaluation.interactive_report import evaluate_prompts, known_truths, options_for
+from MedalSLib.evaluation.interactive_report import curves_table, evaluate_prompts, known_truths, options_for
 from MedalSLib.evaluation.metrics import dice, mean
 
 
@@ -50,15 +50,16 @@ def text_scores(image: LabelledImage, engine: Engine) -> dict[str, Any]:
     }
 
 
-def held_out_cases(chest: Path | None, abdomen: Path | None) -> list[LabelledImage]:
+def held_out_cases(chest: Path | None, abdomen: Path | None, mr: Path | None = None) -> list[LabelledImage]:
     """Read the held-out cases that are here.
 
     Raises:
         InputError: There is none, or one is damaged.
     """
     cases = [read(folder) for read, folder in ((chest_case, chest), (abdomen_case, abdomen)) if folder is not None]
+    cases += labelled_cases(mr, "MRI") if mr is not None else []
     if not cases:
-        raise InputError("There is no case to score.", "Install slicerio, or give --chest or --abdomen.")
+        raise InputError("There is no case to score.", "Install slicerio, or give --chest, --abdomen or --mr.")
     return cases
 
 
@@ -69,9 +70,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     made.add_argument("--chest", type=Path, default=slicerio_data(), help="data of slicerio (default: as installed)")
     made.add_argument("--abdomen", type=Path, help="folder with the challenge's AMOS case")
+    made.add_argument("--mr", type=Path, help="folder of training.starter_held_out: NAME.nii.gz with NAME.seg.nrrd")
     made.add_argument("--rounds", type=int, default=0, help="corrections to simulate (default: none)")
-    made.add_argument("--correction", choices=get_args(Kind), default="stroke", help="default: %(default)s")
-    made.add_argument("--radius", type=float, default=4.0, help="of the brush in mm (default: %(default)s)")
+    made.add_argument("--correction", choices=get_args(Kind), default="slice", help="default: %(default)s")
+    made.add_argument("--radius", type=float, default=4.0, help="of strokes and clicks in mm (default: %(default)s)")
     made.add_argument("-o", "--output", type=Path, help="folder for curves.csv, curves.json and curves.png")
     return made
 
@@ -80,12 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Score a model; prints JSON and returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        cases = held_out_cases(options.chest, options.abdomen)
+        cases = held_out_cases(options.chest, options.abdomen, options.mr)
         with open_engine(options.model, options.device) as engine:
             report: dict[str, Any] = {case.name: text_scores(case, engine) for case in cases}
             if options.rounds:
                 simulation = Simulation(options.rounds, options.correction, options.radius)
                 curves = evaluate_prompts(engine, cases, simulation, options.output, overwrite=True, on_step=_say)
+                sys.stderr.write(curves_table(curves) + "\n")
                 report["corrections"] = {key: curves[key] for key in ("mean", "simulation", "seconds", "files")}
     except MedalSError as error:
         sys.stderr.write(f"{error}\n")

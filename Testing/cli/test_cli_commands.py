@@ -44,6 +44,12 @@ def test_wrong_usage_exits_with_two(medals) -> None:
     assert medals("dance")[0] == 2
 
 
+def test_evaluate_needs_results_to_read_or_images_to_segment_and_not_both(medals, tmp_path: Path) -> None:
+    for given in ([], ["--interactive"], ["--interactive", "--images", tmp_path, "--seg", tmp_path]):
+        code, _, said = medals("evaluate", "--gt", tmp_path, *given)
+        assert code == 2 and "--images DIR" in said
+
+
 def test_models_are_listed_with_state_and_licence(medals) -> None:
     code, printed, _ = medals("models", "list", "--json")
     assert code == 0

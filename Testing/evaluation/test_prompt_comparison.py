@@ -1,0 +1,145 @@
+"""Text, masks and both are compared with the same user, and each way gets what its name says and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicerio
+import torch
+from tiny_models import write_tiny_model
+
+from MedalSLib.engine.local import LocalEngine
+from MedalSLib.errors import InputError, OutputError
+from MedalSLib.evaluation.commands import evaluate_interactive
+from MedalSLib.evaluation.held_out import chest_case
+from MedalSLib.evaluation.interactive import next_correction
+from MedalSLib.evaluation.interactive_case import Simulation
+from MedalSLib.evaluation.interactive_report import curves_table
+from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts
+from MedalSLib.evaluation.wordless import wordless
+
+SHAPE = (14, 20, 20)
+LIVER, SPLEEN = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+LIVER[2:12, 2:12, 2:12] = True
+SPLEEN[3:9, 13:19, 13:19] = True
+TRUTHS = {"Liver": LIVER, "Spleen": SPLEEN}
+
+
+class Recording:
+    """A session that finds half of the truth by text, gives masks back as they are, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], dict[str, np.ndarray]]] = []
+
+    def segment(self, prompts, masks=None, locked=None, roi=None, *, options=None, cancel=None, **_):  # type: ignore[no-untyped-def]
+        self.calls.append((list(prompts), {name: mask.copy() for name, mask in (masks or {}).items()}))
+        found = {name: TRUTHS[name] & (np.arange(SHAPE[0]) < 6)[:, None, None] for name in prompts}
+        return SimpleNamespace(masks=found | (masks or {}))
+
+
+def test_each_way_begins_and_goes_on_as_its_name_says() -> None:
+    session, silent = Recording(), Recording()
+    seen: list[tuple[str, int, int]] = []
+    curves = compare_prompts(
+        session, silent, TRUTHS, (2.0, 1.0, 1.0), Simulation(2, "slice"), on_round=lambda *step: seen.append(step)
+    )
+    assert list(curves) == [TEXT, MASK, BOTH, PAINTING]
+    assert len(set(curves[TEXT].dsc)) == 1
+    assert curves[MASK].dsc[0] == 0
+    for way in (BOTH, PAINTING):
+        assert curves[way].dsc[0] == curves[TEXT].dsc[0]
+        assert list(curves[way].dsc) == sorted(set(curves[way].dsc))
+    assert session.calls[0] == (["Liver", "Spleen"], {})
+    assert len(session.calls) == 1 + 2
+    assert all(list(masks) == ["Liver", "Spleen"] for _, masks in session.calls[1:])
+    assert [prompts for prompts, _ in silent.calls] == [["Liver"], ["Spleen"]] * 2
+    assert all(list(masks) == prompts for prompts, masks in silent.calls)
+    assert seen == [(way, done, 2) for way in (MASK, BOTH, PAINTING) for done in (1, 2)]
+
+
+def test_masks_alone_are_left_out_where_texts_cannot_be_silenced() -> None:
+    assert list(compare_prompts(Recording(), None, TRUTHS, (1, 1, 1), Simulation(1))) == [TEXT, BOTH, PAINTING]
+
+
+def test_a_slice_correction_paints_all_of_the_error_in_one_slice() -> None:
+    found = LIVER.copy()
+    found[6:] = False
+    correction = next_correction(LIVER, found, (2, 1, 1), "slice")
+    assert correction is not None
+    assert correction.add
+    slices = np.flatnonzero(correction.painted.any(axis=(1, 2)))
+    assert len(slices) == 1
+    assert (correction.painted[slices[0]] == LIVER[slices[0]]).all()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_tiny_model(folder, classes=("CT_Liver", "CT_Spleen", "MRI_Liver"), patch=(32, 32, 64), contrast=30.0)
+    return folder
+
+
+def test_a_silenced_model_has_one_query_for_every_text_and_the_other_keeps_its_own(model: Path) -> None:
+    with LocalEngine(str(model), "cpu") as engine:
+        texts = [("Liver", "CT"), ("Spleen", "CT")]
+        spoken = engine.model.encode(texts)
+        silent = wordless(engine).model.encode(texts)
+        assert torch.allclose(silent, spoken.mean(0).expand_as(spoken), atol=1e-6)
+        assert not torch.allclose(spoken[0], spoken[1])
+        assert torch.equal(engine.model.encode(texts), spoken)
+        assert wordless(engine).model.network("1") is engine.model.network("1")
+
+
+def folders(root: Path) -> tuple[Path, Path]:
+    """A challenge case with a liver, a spleen, and a structure the model does not know."""
+    for name in ("gts", "images"):
+        (root / name).mkdir()
+    labels = LIVER * np.uint8(1) + SPLEEN * np.uint8(2)
+    labels[0, 0, 0] = 3
+    image = np.random.default_rng(0).integers(0, 60, SHAPE).astype(np.uint8) + labels * np.uint8(60)
+    prompts = {"1": "Liver in abdominal CT", "2": "The spleen", "3": "Stomach", "instance_label": 0}
+    np.savez(root / "gts" / "CT_Toy_1.npz", gts=labels, spacing=(1.0, 1.0, 2.0))
+    np.savez(
+        root / "images" / "CT_Toy_1.npz",
+        imgs=image,
+        spacing=(1.0, 1.0, 2.0),
+        text_prompts=np.array(prompts, dtype=object),
+    )
+    return root / "gts", root / "images"
+
+
+def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tmp_path: Path) -> None:
+    gts, images = folders(tmp_path)
+    out = tmp_path / "out"
+    report = evaluate_interactive(gts, images, out, model=str(model), device="cpu", simulation=Simulation(2))
+    assert report["left_out"] == {"CT_Toy_1": ["Stomach"]}
+    rows = list(csv.DictReader((out / "curves.csv").open()))
+    assert len(rows) == 4 * 2 * 3
+    both = [float(row["dsc"]) for row in rows if row["prompts"] == BOTH and row["round"] == "2"]
+    assert report["mean"][BOTH]["dsc"][2] == pytest.approx(np.mean(both), abs=1e-6)
+    assert json.loads((out / "curves.json").read_text())["mean"] == report["mean"]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{report['mean'][BOTH]['dsc'][2]:.3f}" in curves_table(report)
+    with pytest.raises(OutputError, match=r"curves\.csv"):
+        evaluate_interactive(gts, images, out, model=str(model), device="cpu")
+
+
+def test_a_model_that_knows_none_of_the_structures_is_refused(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "other", classes=("MRI_Liver",))
+    with pytest.raises(InputError, match="knows none"):
+        evaluate_interactive(*folders(tmp_path), model=str(tmp_path / "other"), device="cpu")
+
+
+def test_the_held_out_chest_has_both_lungs_each_on_its_own_side() -> None:
+    case = chest_case(Path(slicerio.__file__).parent / "data")
+    assert set(case.truths) == {"Left lung", "Right lung"}
+    right = {
+        name: (case.grid.index_to_ras(np.argwhere(mask)[:, ::-1].mean(axis=0)))[0] for name, mask in case.truths.items()
+    }
+    assert right["Right lung"] > right["Left lung"] + 50
