@@ -173,7 +173,8 @@ def screenshots(extension: Extension) -> list[str]:
 def homepage(extension: Extension) -> list[str]:
     """The homepage is the repository's page, whose README says what the catalog asks for."""
     url, page = str(extension.catalog.get("scm_url", "")), extension.cmake.get("HOMEPAGE", "")
-    return [] if page.startswith("https://") and page == url else [f"EXTENSION_HOMEPAGE {page!r} is not {url!r}"]
+    found = [] if page.startswith("https://") and page == url else [f"EXTENSION_HOMEPAGE {page!r} is not {url!r}"]
+    return found if f'"{page}"' in extension.text(f"{NAME}/{NAME}.py") else [*found, "the module links another page"]
 
 
 def contributors(extension: Extension) -> list[str]:

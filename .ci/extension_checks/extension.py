@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import list_extension_files
@@ -66,16 +66,7 @@ class Extension:
 
     def tree(self, name: str) -> ast.Module:
         """Return the syntax tree of a Python file; of a broken one, nothing (the check of the package says so)."""
-        if name not in self._trees:
-            try:
-                self._trees[name] = ast.parse(self.text(name))
-            except SyntaxError:
-                self._trees[name] = ast.Module([], [])
-        return self._trees[name]
-
-    @cached_property
-    def _trees(self) -> dict[str, ast.Module]:
-        return {}
+        return _parsed(self.text(name))
 
     @cached_property
     def cmake(self) -> dict[str, str]:
@@ -114,6 +105,14 @@ class Extension:
             return list_extension_files.listed(self.text("CMakeLists.txt"), name)
         except SystemExit:
             return []
+
+
+@lru_cache(maxsize=2048)
+def _parsed(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def _module_files(text: str) -> list[str]:
