@@ -11,7 +11,7 @@ from MedalSLib.panel.i18n import tr as _
 def progressText(event: Progress) -> str:
     """Return a progress event as one line: what, which patch, how long still."""
     parts = [stageText(event.stage)]
-    if event.patches:
+    if event.patches > 1:
         parts.append(_("patch {done} of {total}").format(done=event.patch, total=event.patches))
     if event.seconds_left is not None:
         parts.append(_("about {time} left").format(time=durationText(event.seconds_left)))
@@ -19,14 +19,19 @@ def progressText(event: Progress) -> str:
 
 
 def stageText(stage: str) -> str:
-    """Return an engine's stage in words; one that is not known is shown as the engine says it."""
+    """Return an engine's stage in words; one that is not known is shown as the engine says it.
+
+    Structures that need another intensity window are run after the first ones: "stage 1, window 2".
+    """
+    name, _comma, window = stage.partition(", window ")
     known = {
         "stage 1": _("Finding the structures"),
         "stage 2": _("Drawing their outlines"),
         "refining": _("Refining around your corrections"),
         "finishing": _("Finishing"),
     }
-    return known.get(stage, stage[:1].upper() + stage[1:])
+    words = known.get(name, name[:1].upper() + name[1:])
+    return _("{stage}, intensity window {number}").format(stage=words, number=window) if window else words
 
 
 def estimateText(estimate: Estimate, device: str) -> str:

@@ -34,6 +34,7 @@ class PromptPresenter:
         self._model = Model()
         self._chips: tuple[Chip, ...] = ()
         self._key: tuple[object, ...] | None = None
+        self._typing = False
         self.changed = Signal()
 
     @property
@@ -45,6 +46,17 @@ class PromptPresenter:
     def text(self, text: str) -> None:
         if text != self._state.prompt:
             self._state.prompt = text
+            self.changed.emit()
+
+    @property
+    def typing(self) -> bool:
+        """Whether a name is being typed, with completions on show: too early to say that it is not understood."""
+        return self._typing
+
+    @typing.setter
+    def typing(self, typing: bool) -> None:
+        if typing != self._typing:
+            self._typing = typing
             self.changed.emit()
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import qt
 
@@ -74,6 +73,8 @@ class PromptView:
         self.completions.setFocusPolicy(qt.Qt.NoFocus)
         self.completions.hide()
         self.completions.connect("itemClicked(QListWidgetItem*)", guarded(self._picked))
+        self._popping = EventFilter(self._shownOrHidden)
+        self.completions.installEventFilter(self._popping)
         self._filter = EventFilter(self._event)
         self.edit.installEventFilter(self._filter)
         self._resized = EventFilter(self._resize)
@@ -82,7 +83,7 @@ class PromptView:
         presenter.changed.connect(self.update)
         self.update()
 
-    def place(self, page: Any) -> None:
+    def place(self, page: qt.QWidget) -> None:
         """Let the completions float above a page that is larger than this widget."""
         self.completions.setParent(page)
         self.completions.hide()
@@ -128,24 +129,24 @@ class PromptView:
             return
         self.completions.setCurrentRow(0)
         corner = self.edit.viewport().mapTo(self.completions.parentWidget(), self.edit.cursorRect().bottomLeft())
-        row = self.completions.sizeHintForRow(0) + 1
+        rows = self.completions.sizeHintForRow(0) * len(self._offered)
         self.completions.setGeometry(
             self.edit.mapTo(self.completions.parentWidget(), qt.QPoint(0, 0)).x(),
             corner.y() + 4,
             self.edit.width,
-            row * len(self._offered) + 6,
+            rows + 2 * self.completions.frameWidth,
         )
         self.completions.show()
         self.completions.raise_()
 
-    def _event(self, event: Any) -> bool:
+    def _event(self, event: qt.QKeyEvent) -> bool:
         kind = event.type()
         if kind == qt.QEvent.FocusOut:
             self.completions.hide()
             return False
         return self._key(event.key(), event.modifiers()) if kind == qt.QEvent.KeyPress else False
 
-    def _key(self, key: Any, modifiers: Any) -> bool:
+    def _key(self, key: int, modifiers: int) -> bool:
         enter = key in (qt.Qt.Key_Return, qt.Qt.Key_Enter)
         if enter and modifiers & qt.Qt.ControlModifier:
             self.completions.hide()
@@ -166,10 +167,15 @@ class PromptView:
             return False
         return True
 
-    def _picked(self, item: Any) -> None:
+    def _shownOrHidden(self, event: qt.QEvent) -> bool:
+        if event.type() in (qt.QEvent.Show, qt.QEvent.Hide):
+            self._presenter.typing = event.type() == qt.QEvent.Show
+        return False
+
+    def _picked(self, item: qt.QListWidgetItem) -> None:
         self.pick(self.completions.row(item))
 
-    def _resize(self, event: Any) -> bool:
+    def _resize(self, event: qt.QResizeEvent) -> bool:
         if event.type() == qt.QEvent.Resize and event.size().width() != event.oldSize().width():
             self._showChips()
         return False
@@ -187,7 +193,7 @@ class PromptView:
             self._rows.addWidget(sideBySide(*(self._chip(index, chips[index], texts[index]) for index in line)))
         self._chips.setVisible(bool(chips))
 
-    def _chip(self, index: int, chip: Chip, text: str) -> Any:
+    def _chip(self, index: int, chip: Chip, text: str) -> qt.QToolButton:
         made = named(qt.QToolButton(), f"chip{index}", chip.explanation, chip.explanation)
         made.text = text
         made.setStyleSheet(
@@ -205,7 +211,7 @@ class PromptView:
         return made
 
     @staticmethod
-    def _action(menu: Any, text: str, function: Callable[[], None]) -> None:
+    def _action(menu: qt.QMenu, text: str, function: Callable[[], None]) -> None:
         menu.addAction(text).connect("triggered()", clicked(function))
 
     def _accepter(self, index: int, suggestion: str) -> Callable[[], None]:

@@ -8,6 +8,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.model import PanelModel
 from MedalSLib.panel.widgets.tools import button, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.workspace import VolumeFacts
 
 _STEPS = 1000
 
@@ -62,6 +63,7 @@ class RunView:
         model.consent.changed.connect(self.update)
         model.prompt.changed.connect(self.update)
         model.spatial.changed.connect(self.update)
+        model.volumeChanged.connect(self._volumeChanged)
         self.update()
 
     def update(self) -> None:
@@ -79,13 +81,16 @@ class RunView:
             self.bar.setValue(int(run.fraction * _STEPS))
         say(self._progress, Message(run.progress))
         say(self._estimate, Message(run.estimate if not busy else ""))
-        hint = Message(run.blocker) if not busy and not run.message.text else run.message
-        say(self._message, hint)
+        waits = not busy and not run.message.text and not self._model.prompt.typing
+        say(self._message, Message(run.blocker) if waits else run.message)
         say(self._remarks, Message("\n".join(run.remarks), "warning" if run.remarks else "info"))
         question = self._model.consent.question
         self._consent.setVisible(question is not None)
         title = _("This is the first image for this server. May it be sent?")
         say(self._question, Message(f"{title}\n{question.text}" if question is not None else "", "warning"))
+
+    def _volumeChanged(self, _facts: VolumeFacts | None) -> None:
+        self.update()
 
     def _allow(self) -> None:
         self._model.run.answerConsent(True)
