@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -193,7 +193,8 @@ class LocalSession:
         probe = MemoryProbe(self._engine.device.name)
         self._caches.begin_run()
         groups = self._groups(request, options)
-        meter = ProgressMeter(on_progress, _shares(groups))
+        networks = [stage.stage for stage in self._engine.model.manifest.stages]
+        meter = ProgressMeter(on_progress, _shares(groups, networks))
         results: list[VolumeResult] = []
         for number, group in enumerate(groups):
             if cancel is not None and cancel.is_set():
@@ -350,12 +351,17 @@ def _stage_words(group: int, stage: str) -> str:
     return stage if group == 0 else f"{stage}, window {group + 1}"
 
 
-def _shares(groups: Sequence[_Group]) -> dict[str, float]:
-    """Shares of the progress bar: stage 2 is prompted, so it usually runs each patch twice."""
+def _shares(groups: Sequence[_Group], networks: Collection[str]) -> dict[str, float]:
+    """Shares of the progress bar: stage 2 is prompted, so it usually runs each patch twice.
+
+    Args:
+        groups: What runs together, one after the other.
+        networks: The model's stages, "1" and "2" or one of them.
+    """
     shares: dict[str, float] = {}
     for number, group in enumerate(groups):
-        stages = {"stage 1": 1.0} if group.options.stages == "first" else {"stage 1": 1.0, "stage 2": 2.5}
-        if group.options.mode == "refine":
-            stages = {"stage 2": 1.0}
-        shares |= {_stage_words(number, stage): share for stage, share in stages.items()}
-    return shares | {"finishing": 0.05}
+        wanted = {"1"} if group.options.stages == "first" else {"2"} if group.options.mode == "refine" else {"1", "2"}
+        for stage in sorted(wanted.intersection(networks) or networks):
+            shares[_stage_words(number, f"stage {stage}")] = 2.5 if stage == "2" else 1.0
+        shares[_stage_words(number, "finishing")] = 0.05
+    return shares
