@@ -11,8 +11,9 @@ import qt_host
 from slicer_host.engines import FakeEngine
 from slicer_host.fixtures import scene, slicer_host, slicer_session
 from slicer_host.phantoms import addVolume, affine, box
+from stories import starter, story
 
-__all__ = ["scene", "slicer_host", "slicer_session"]
+__all__ = ["scene", "slicer_host", "slicer_session", "starter", "story"]
 
 SHAPE = (30, 40, 48)
 LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))

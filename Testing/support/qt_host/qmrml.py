@@ -245,6 +245,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
                 item.setIcon(_swatch(QtGui.QColor.fromRgbF(*segment.GetColor())))
                 self._list.addItem(item)
 
+    def _show3D(self):
+        node = self.segmentationNode()
+        if node is not None:
+            node.CreateClosedSurfaceRepresentation()
+
     def _draw(self):
         """Roughly what the real one looks like, so that pictures of the panel are true to size."""
         layout = QtWidgets.QVBoxLayout(self)
@@ -252,6 +257,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         row = QtWidgets.QHBoxLayout()
         for text in ("Add", "Remove", "Show 3D", "Segmentations..."):
             row.addWidget(QtWidgets.QPushButton(text))
+        show = row.itemAt(2).widget()
+        show.setObjectName("Show3DButton")
+        show.connect("clicked()", self._show3D)
         layout.addLayout(row)
         self._list = QtWidgets.QListWidget()
         self._list.setMaximumHeight(110)
@@ -261,6 +269,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             button = QtWidgets.QToolButton()
             button.setText(text)
             tools.addWidget(button)
+            if text in ("Undo", "Redo"):
+                button.setObjectName(f"{text}Button")
+                button.connect("clicked()", getattr(self, text.lower()))
         tools.addStretch(1)
         layout.addLayout(tools)
 

@@ -1,0 +1,123 @@
+"""Story: a chest CT is opened, names are typed and completed, and the results are looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stories import LUNGS, dice
+
+
+@pytest.fixture
+def chest(story):
+    return story.load_chest(crop=None)
+
+
+def test_first_run(story, chest):
+    bench = story.bench
+    assert bench.logic.parameters.volume is chest
+    assert bench.find("modalityCombo").currentText == "CT (detected)"
+
+    type_with_completions(story)
+    chips = [bench.find(f"chip{index}").text for index in range(4)]
+    assert chips == ["✓ Left lung", "≈ right lnug → Right lung", "✓ Heart", "? kidney stone: Right kidney?"]
+
+    shown = watch_the_run(story)
+    check_progress(shown)
+
+    assert story.message().startswith("✓ 3 of 3 structures found")
+    assert bench.find("remarksLabel").text == "⚠ Not segmented: kidney stone. The marks above say why."
+    check_masks(story, chest)
+    check_segments(story, chest)
+    check_going_there(story)
+    story.press("Show3DButton")
+    story.picture("3-results")
+
+
+def type_with_completions(story):
+    """Type a few letters and pick with the keyboard alone; what was picked is finished with a comma."""
+    from PySide6 import QtCore
+
+    bench = story.bench
+    bench.type("lun")
+    completions = bench.view.prompt.completions
+    offered = [completions.item(index).text() for index in range(completions.count)]
+    assert set(LUNGS) <= set(offered)
+    assert not any("not in this model" in text for text in offered[:2])  # what the model knows comes first
+    for _ in range(offered.index("Left lung")):
+        bench.press(QtCore.Qt.Key_Down)
+    story.picture("1-completions")
+    bench.press(QtCore.Qt.Key_Return)
+    assert bench.view.prompt.edit.plainText == "Left lung, "
+    story.type("right lnug, heart, kidney stone")
+
+
+def watch_the_run(story):
+    """Run with the keyboard; return (bar, progress, row states, segments) whenever the window could be looked at."""
+    from PySide6 import QtCore
+
+    bench, shown, pictures = story.bench, [], []
+
+    def look():
+        if bench.model.run.state != "running":
+            return
+        states = tuple(row.state for row in bench.model.run.rows)
+        shown.append((bench.find("progressBar").value, bench.find("progressLabel").text, states, story.shown()))
+        assert bench.find("cancelButton").enabled and not bench.find("runButton").enabled
+        if states == ("found", "found", "waiting") and not pictures:
+            pictures.append(story.picture("2-running"))
+
+    bench.during = look
+    bench.press(QtCore.Qt.Key_Return, QtCore.Qt.ControlModifier)
+    bench.during = None
+    bench.settle()
+    assert pictures, "the lungs were never to be seen while the heart was computed"
+    return shown
+
+
+def check_progress(shown):
+    bars = [bar for bar, *_ in shown]
+    assert bars == sorted(bars) and len(set(bars)) > 4
+    lungs_only = [bar for bar, _text, states, _count in shown if states == ("found", "found", "waiting")]
+    assert min(lungs_only) < 700 < max(lungs_only)  # the bar has a way to go, and goes it, while the heart is computed
+    assert any("Finding the structures · patch" in text and "left" in text for _bar, text, *_ in shown)
+    counts = [count for *_, count in shown]
+    assert counts == sorted(counts) and 2 in counts  # both lungs are in the scene before the heart is
+
+
+def check_masks(story, chest):
+    masks, truth = story.masks(story.segmentation, chest), story.truth(chest)
+    for name in LUNGS:
+        assert dice(masks[name], truth[name]) > 0.8, name
+    assert masks["Heart"].any()
+    assert not (masks["Left lung"] & masks["Right lung"]).any()
+    voxel_ml = float(np.prod(chest.GetSpacing())) / 1000
+    for name, (volume, status, _note) in story.results().items():
+        assert status == "✓ found"
+        assert float(volume.removesuffix(" ml")) == pytest.approx(np.count_nonzero(masks[name]) * voxel_ml, rel=0.01)
+
+
+def check_segments(story, chest):
+    """Names, codes and colours are the standard's, and the segmentation lies in the patient's study."""
+    from MedalSLib.slicer.targets import terminologyOf
+
+    inside = story.segmentation.GetSegmentation()
+    segments = {inside.GetSegment(one).GetName(): inside.GetSegment(one) for one in inside.GetSegmentIDs()}
+    codes = {name: terminologyOf(segment) for name, segment in segments.items()}
+    assert all("SCT^" in code for code in codes.values())
+    assert "^Left" in codes["Left lung"] and "^Right" in codes["Right lung"] and "^Heart" in codes["Heart"]
+    assert "^Left" not in codes["Heart"] and "^Right" not in codes["Heart"]
+    assert segments["Heart"].GetColor() != segments["Left lung"].GetColor()
+    hierarchy = story.slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(story.scene)
+    items = [hierarchy.GetItemByDataNode(node) for node in (story.segmentation, chest)]
+    assert hierarchy.GetItemParent(items[0]) == hierarchy.GetItemParent(items[1])
+    assert hierarchy.GetItemName(hierarchy.GetItemParent(items[0])) == "Study of CTChest4"
+
+
+def check_going_there(story):
+    """A click on a row brings its structure into the slice views."""
+    names = list(story.results())
+    table = story.bench.find("resultsTable")
+    table.cellClicked.emit(names.index("Left lung"), 0)
+    left = story.views.offsets()
+    table.cellClicked.emit(names.index("Heart"), 0)
+    assert story.views.offsets() != left
