@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import slicer
 
-from MedalSLib.slicer.lattice import Patch, patchOf, toOrientedImage, union
+from MedalSLib.slicer.lattice import Patch, emptyPatch, patchOf, toOrientedImage, union
 from MedalSLib.slicer.segments import SURFACE
+from MedalSLib.slicer.turns import Turns
 
 UNDO_STATES = 10
 _NODE_TAG = "MedalS"
@@ -87,14 +89,23 @@ class SegmentEditing:
 
     def add(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
         """Set the voxels of a patch in a segment; other segments stay as they are and may overlap."""
-        self._modify(segmentationNode, segmentID, patch, self._logic.ModificationModeAdd, bypassMasking)
+        self._modify(
+            segmentationNode, segmentID, _imageOf(patch.cropped()), self._logic.ModificationModeAdd, bypassMasking
+        )
 
     def remove(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
         """Clear the voxels of a patch in a segment; other segments stay as they are."""
-        self._modify(segmentationNode, segmentID, patch, self._logic.ModificationModeRemove, bypassMasking)
+        mode = self._logic.ModificationModeRemove
+        self._modify(segmentationNode, segmentID, _imageOf(patch.cropped()), mode, bypassMasking)
 
     def become(
-        self, segmentationNode: Any, segmentID: str, current: Patch, wanted: Patch, bypassMasking: bool = False
+        self,
+        segmentationNode: Any,
+        segmentID: str,
+        current: Patch,
+        wanted: Patch,
+        bypassMasking: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         """Make a segment that has the voxels `current` have those of `wanted`, on a layer of its own.
 
@@ -107,33 +118,33 @@ class SegmentEditing:
             current: Its voxels as they are, on the lattice of `wanted`.
             wanted: Its voxels as they should be.
             bypassMasking: Whether the editor's masks do not count.
+            turns: Divides the work; a segment that is gone after a turn is left alone.
         """
-        box = union(current.box, wanted.box)
-        was, willBe = current.on(box), wanted.on(box)
-        removed, added = was & ~willBe, willBe & ~was
+        turns = turns or Turns()
+        anew = bypassMasking or not self._isMasked()
+        change = turns.aside(lambda: _Change.between(current, wanted, anew), current.mask.size + wanted.mask.size)
+        removed, added = _imageOf(change.removed), _imageOf(change.added)
+        turns.pause()
         segmentation = segmentationNode.GetSegmentation()
-        with surfaceLater(segmentationNode, segmentID):
+        if segmentation.GetSegment(segmentID) is None:
+            return
+        with surfaceLater(segmentationNode, segmentID):  # no turn between: nobody should see half of a change
             segmentation.SeparateSegmentLabelmap(segmentID)
-            if removed.any() and (bypassMasking or not self._isMasked()):
+            if change.anew:
                 segmentation.ClearSegment(segmentID)
-                added = willBe
-            else:
-                self.remove(segmentationNode, segmentID, patchOf(removed, box, wanted.matrix), bypassMasking)
-            self.add(segmentationNode, segmentID, patchOf(added, box, wanted.matrix), bypassMasking)
+            self._modify(segmentationNode, segmentID, removed, self._logic.ModificationModeRemove, bypassMasking)
+            self._modify(segmentationNode, segmentID, added, self._logic.ModificationModeAdd, bypassMasking)
 
     def _isMasked(self) -> bool:
         node = self.node
         everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
         return bool(node.GetSourceVolumeIntensityMask()) or node.GetMaskMode() != everywhere
 
-    def _modify(self, segmentationNode: Any, segmentID: str, patch: Patch, mode: int, bypassMasking: bool) -> None:
-        cropped = patch.cropped()
-        if cropped.isEmpty:
+    def _modify(self, segmentationNode: Any, segmentID: str, image: Any, mode: int, bypassMasking: bool) -> None:
+        if image is None:
             return
         with self._masking(segmentID, bypassMasking):
-            self._logic.ModifySegmentByLabelmap(
-                segmentationNode, segmentID, toOrientedImage(cropped), mode, False, bypassMasking
-            )
+            self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, bypassMasking)
 
     @contextmanager
     def _masking(self, segmentID: str, bypass: bool) -> Iterator[None]:
@@ -156,6 +167,38 @@ class SegmentEditing:
             if node.GetSelectedSegmentID() != selected:
                 node.SetSelectedSegmentID(selected)
             node.EndModify(blocked)
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """The way from one state of a segment to another.
+
+    Attributes:
+        anew: Whether the segment is cleared first.
+        removed: Voxels to take away, cropped.
+        added: Voxels to set then, cropped.
+    """
+
+    anew: bool
+    removed: Patch
+    added: Patch
+
+    @staticmethod
+    def between(current: Patch, wanted: Patch, mayClear: bool) -> _Change:
+        box = union(current.box, wanted.box)
+        was, willBe = current.on(box), wanted.on(box)
+        removed = was & ~willBe
+        if mayClear and removed.any():
+            return _Change(True, emptyPatch(wanted.matrix), wanted.cropped())
+        added = willBe & ~was
+        return _Change(
+            False, patchOf(removed, box, wanted.matrix).cropped(), patchOf(added, box, wanted.matrix).cropped()
+        )
+
+
+def _imageOf(cropped: Patch) -> Any:
+    """Return a cropped patch as an image, None if nothing is set."""
+    return toOrientedImage(cropped) if cropped.mask.size else None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ not that of the image.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from MedalSLib.volume.geometry import Box
 
 LATTICE_TOLERANCE = 0.01
 """Largest distance, in voxels, of two lattices' points that still counts as the same point."""
+SLAB_VOXELS = 4_000_000
+"""Voxels that are interpolated in one call, which takes some ten milliseconds and cannot be interrupted."""
 _FULL = 200
 """Value of a full voxel while it is interpolated."""
 
@@ -56,6 +59,11 @@ class Patch:
         (i0, i1), (j0, j1), (k0, k1) = bounds
         i, j, k = self.start
         return Patch(self.mask[k0:k1, j0:j1, i0:i1], (i + i0, j + j0, k + k0), self.matrix)
+
+    def slices(self, box: Box) -> tuple[slice, slice, slice]:
+        """Return where a box within the patch lies in `mask`."""
+        i, j, k = (slice(low - start, high - start) for (low, high), start in zip(box, self.start, strict=True))
+        return k, j, i
 
     def on(self, box: Box) -> np.ndarray:
         """Return a boolean (K, J, I) copy of the voxels in `box`; False outside the patch."""
@@ -165,16 +173,19 @@ def resampled(patch: Patch, matrix: np.ndarray, box: Box, transform: Any = None)
         if common is None:
             return emptyPatch(matrix)
         box = common
-    reference = slicer.vtkOrientedImageData()
-    reference.SetExtent(*_extent(box))
-    reference.SetImageToWorldMatrix(toVtkMatrix(matrix))
-    output = slicer.vtkOrientedImageData()
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        toOrientedImage(_padded(cropped), _FULL), reference, output, True, False, transform
-    )
-    array = vtk_to_numpy(output.GetPointData().GetScalars()).reshape(_shape(output.GetExtent()))
-    i0, _, j0, _, k0, _ = output.GetExtent()
-    return patchOf(Patch(array >= _FULL // 2, (i0, j0, k0), matrix).on(box), box, matrix)
+    source = toOrientedImage(_padded(cropped), _FULL)
+    out = Patch(np.zeros([high - low for low, high in box[::-1]], bool), (box[0][0], box[1][0], box[2][0]), matrix)
+    for slab in slabs(box):
+        out.mask[out.slices(slab)] = _interpolated(source, matrix, slab, transform)
+    return out
+
+
+def slabs(box: Box) -> Iterator[Box]:
+    """Divide a box along k into slabs of about `SLAB_VOXELS`."""
+    (i0, i1), (j0, j1), (k0, k1) = box
+    thickness = max(1, SLAB_VOXELS // max(1, (i1 - i0) * (j1 - j0)))
+    for k in range(k0, k1, thickness):
+        yield (i0, i1), (j0, j1), (k, min(k + thickness, k1))
 
 
 def reach(patch: Patch, matrix: np.ndarray) -> Box:
@@ -208,11 +219,10 @@ def fromOrientedImage(image: Any, label: int | None = None, within: Box | None =
         within: Read this part of the image's own lattice only.
     """
     matrix = matrixOfImage(image)
-    scalars = image.GetPointData().GetScalars()
-    i0, i1, j0, j1, k0, k1 = image.GetExtent()
-    if scalars is None or i0 > i1 or j0 > j1 or k0 > k1:
+    array = _voxels(image)
+    if array is None:
         return emptyPatch(matrix)
-    array = vtk_to_numpy(scalars).reshape(_shape(image.GetExtent()))
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
     if within is not None:
         common = intersection(within, ((i0, i1 + 1), (j0, j1 + 1), (k0, k1 + 1)))
         if common is None:
@@ -221,6 +231,12 @@ def fromOrientedImage(image: Any, label: int | None = None, within: Box | None =
         array = array[c0 - k0 : c1 - k0, b0 - j0 : b1 - j0, a0 - i0 : a1 - i0]
         i0, j0, k0 = a0, b0, c0
     return Patch(array != 0 if label is None else array == label, (i0, j0, k0), matrix)
+
+
+def holds(image: Any, label: int) -> bool:
+    """Whether a vtkOrientedImageData has a voxel of the value `label`; looks no further than the first."""
+    array = _voxels(image)
+    return array is not None and any((plane == label).any() for plane in array)
 
 
 def matrixOfImage(image: Any) -> np.ndarray:
@@ -240,6 +256,30 @@ def toVtkMatrix(array: np.ndarray) -> Any:
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy([float(value) for value in np.asarray(array).ravel()])
     return matrix
+
+
+def _voxels(image: Any) -> np.ndarray | None:
+    """Return the voxels (K, J, I) of a vtkOrientedImageData as they are in memory, None if it has none."""
+    scalars = image.GetPointData().GetScalars()
+    i0, i1, j0, j1, k0, k1 = image.GetExtent()
+    if scalars is None or i0 > i1 or j0 > j1 or k0 > k1:
+        return None
+    array: np.ndarray = vtk_to_numpy(scalars).reshape(_shape(image.GetExtent()))
+    return array
+
+
+def _interpolated(source: Any, matrix: np.ndarray, box: Box, transform: Any) -> np.ndarray:
+    """Return which voxels of a box are more full than not, boolean (K, J, I)."""
+    reference = slicer.vtkOrientedImageData()
+    reference.SetExtent(*_extent(box))
+    reference.SetImageToWorldMatrix(toVtkMatrix(matrix))
+    output = slicer.vtkOrientedImageData()
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        source, reference, output, True, False, transform
+    )
+    array = vtk_to_numpy(output.GetPointData().GetScalars()).reshape(_shape(output.GetExtent()))
+    i0, _, j0, _, k0, _ = output.GetExtent()
+    return Patch(array >= _FULL // 2, (i0, j0, k0), matrix).on(box)
 
 
 def _shape(extent: tuple[int, ...]) -> tuple[int, int, int]:

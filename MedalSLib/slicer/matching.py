@@ -44,9 +44,7 @@ def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
         if targets.instanceOf(segment):
             continue
         structure, how = _structureOf(segment, modality)
-        empty = segment.GetRepresentation(segments.LABELMAP) is not None and (
-            segments.storedPatch(segmentationNode, segmentID).isEmpty
-        )
+        empty = not segments.hasVoxels(segmentationNode, segmentID)
         found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, targets.isLocked(segment)))
     return found
 

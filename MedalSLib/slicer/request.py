@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from MedalSLib.engine.interface import Options, Report
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.writer import Overlap, Written
@@ -60,35 +58,3 @@ class RunOutcome:
     written: tuple[Written, ...]
     segmentationNode: Any
     strokes: Strokes | None = None
-
-
-def disjoint(masks: Mapping[str, np.ndarray], labelmap: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return masks that share no voxel: where several overlap, the most probable structure keeps it.
-
-    Args:
-        masks: Boolean (K, J, I) by name.
-        labelmap: 0, or 1 + position in `names` of the most probable structure.
-        names: Names in the order of the labels.
-
-    Voxels in which the most probable structure is none of those that overlap go to the first of them.
-    """
-    if not masks:
-        return {}
-    count = np.zeros(labelmap.shape, np.uint8)
-    for mask in masks.values():
-        count += mask
-    shared = count > 1
-    if not shared.any():
-        return dict(masks)
-    free = shared.copy()
-    best = {}
-    for name, mask in masks.items():
-        label = names.index(name) + 1 if name in names else -1
-        best[name] = mask & shared & (labelmap == label)
-        free &= ~best[name]
-    out = {}
-    for name, mask in masks.items():
-        rest = mask & free
-        free &= ~rest
-        out[name] = (mask & ~shared) | best[name] | rest
-    return out

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import SegmentationResult
 from MedalSLib.errors import CancelledError
 from MedalSLib.slicer import volumes
+from MedalSLib.slicer.answers import Answer, Cut
 from MedalSLib.slicer.editing import SegmentEditing
-from MedalSLib.slicer.lattice import boundingBox
 from MedalSLib.slicer.regions import Region
-from MedalSLib.slicer.request import RunOutcome, RunRequest, disjoint
+from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.segmentations import addSegmentation, placeBesideVolume, prepareSegmentation
 from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.terminology import structureNamed
+from MedalSLib.slicer.turns import Turns
 from MedalSLib.slicer.watch import SceneWatch
-from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written, removeStaleInstances
+from MedalSLib.slicer.writer import SegmentWriter, Written, removeStaleInstances
 
 
 class ResultSink:
@@ -33,7 +33,7 @@ class ResultSink:
         baselineOf: Returns the baseline of a segmentation.
         watch: Watches the nodes of the run.
         onWritten: Called after each structure.
-        pump: Lets the application process its events; called between structures.
+        turns: Divides the work.
 
     Attributes:
         modality: What the image is taken for: decides codes and colours of new segments.
@@ -49,7 +49,7 @@ class ResultSink:
         baselineOf: Callable[[Any], Baseline],
         watch: SceneWatch,
         onWritten: Callable[[Written], None] | None,
-        pump: Callable[[], None],
+        turns: Turns,
     ) -> None:
         self._request = request
         self._image = image
@@ -59,7 +59,7 @@ class ResultSink:
         self._baselineOf = baselineOf
         self._watch = watch
         self._onWritten = onWritten
-        self._pump = pump
+        self._turns = turns
         self._node = request.segmentationNode
         self._added = False
         self._writer: SegmentWriter | None = None
@@ -74,56 +74,65 @@ class ResultSink:
         """The writer, None if nothing was written."""
         return self._writer
 
-    def stream(self, name: str, mask: np.ndarray) -> None:
+    def stream(self, name: str, cut: Cut) -> None:
         """Show a structure that is final while others are still being computed.
 
         One whose instances become separate segments, or that may yet lose voxels to others of the run, is written when
         all is known; so is one that was not found.
         """
         separate = name in self._request.options.instances or self._isInstance(name)
-        if not separate and boundingBox(mask) is not None:
-            self._write(name, mask)
+        if not separate and not cut.isEmpty:
+            self._write(name, cut)
 
-    def finish(self, result: SegmentationResult) -> RunOutcome:
+    def finish(self, answer: Answer) -> RunOutcome:
         """Write what is final now, and remember what was left for finding strokes.
 
         Raises:
-            CancelledError: The volume was moved or replaced during the run, or a node of it was removed.
+            CancelledError: The run was cancelled, the volume was moved or replaced, or a node of the run was removed.
         """
-        self.modality = result.report.modality or self.modality
-        masks = dict(result.masks)
-        if self._request.overlap is not Overlap.ALLOW:
-            masks = disjoint(masks, result.labelmap, result.names)
-        self._expected = tuple(name for name, mask in masks.items() if boundingBox(mask) is not None)
+        self.modality = answer.report.modality or self.modality
+        self._expected = tuple(name for name, cut in answer.masks.items() if not cut.isEmpty)
         if self._writer is not None:
             self._writer.expect(self._expected)
         written = []
-        for name, mask in masks.items():
-            self._checkGround()
-            if name in result.instances:
-                written += self._writeInstances(name, result.instances[name])
+        for name, cut in answer.masks.items():
+            self.checkGround()
+            if name in answer.instances:
+                written += self._writeInstances(name, answer.instances[name])
             else:
-                written.append(self._write(name, mask))
-            self._pump()
-        self._checkGround()
+                written.append(self._write(name, cut))
+            self._turns.pause()
+        self.checkGround()
         if self._writer is not None:
             placeBesideVolume(self._node, self._request.volumeNode)
             decided = self._strokes.locked if self._strokes is not None else None
-            self._baselineOf(self._node).record(self._node, self._request.volumeNode, self._writer.written, decided)
-        return RunOutcome(result.report, tuple(written), self._node, self._strokes)
+            self._remember(self._writer.written, decided)
+        return RunOutcome(answer.report, tuple(written), self._node, self._strokes)
 
-    def rollback(self) -> None:
+    def rollback(self, turns: Turns) -> None:
         """Put everything back; a segmentation that the run added is removed."""
         if self._node is None or self._node.GetScene() is None:
             return
         if self._writer is not None:
-            self._writer.rollback()
-        if self._added:
+            self._writer.rollback(turns)
+        if self._added and self._node.GetScene() is not None:
             self._node.GetScene().RemoveNode(self._node)
 
-    def _write(self, name: str, mask: np.ndarray, instance: int = 0) -> Written:
+    def checkGround(self) -> None:
+        """See whether what the run stands on is still there.
+
+        Raises:
+            CancelledError: A node of the run was removed, or the volume was moved or replaced.
+        """
+        if self._watch.lost:
+            raise CancelledError(self._watch.lost, "Nothing was written.")
+        node = self._request.volumeNode
+        if node.GetImageData() is None or volumes.gridOf(node) != self._image.grid:
+            raise CancelledError(f"{self._image.name} was moved or replaced during the run.", "Run it again.")
+
+    def _write(self, name: str, cut: Cut, instance: int = 0) -> Written:
         if self._node is None:
-            if boundingBox(mask) is None:
+            if cut.isEmpty:
                 return Written(name, reason="absent")
             self._node = addSegmentation(self._request.volumeNode)
             self._added = True
@@ -131,20 +140,22 @@ class ResultSink:
         if self._writer is None:
             self._writer = self._makeWriter()
             self._writer.expect(self._expected)
-        baseline = self._baselineOf(self._node)
         target = self._writer.target(name, instance)
-        if target and not instance and not baseline.knows(target):
-            baseline.record(self._node, self._request.volumeNode, {name: target})
-        written = self._writer.write(name, mask, instance)
+        if target and not instance and not self._baselineOf(self._node).knows(target):
+            self._remember({name: target})
+        written = self._writer.write(name, cut, instance)
         if self._onWritten is not None:
             self._onWritten(written)
         return written
 
-    def _writeInstances(self, name: str, labelmap: np.ndarray) -> list[Written]:
-        count = int(labelmap.max()) if labelmap.size else 0
-        written = [self._write(name, labelmap == number, number) for number in range(1, count + 1)]
-        if count and self._node is not None:
-            removeStaleInstances(self._node, name, count)
+    def _remember(self, segmentIDs: Mapping[str, str], decided: Mapping[str, np.ndarray] | None = None) -> None:
+        baseline = self._baselineOf(self._node)
+        baseline.record(self._node, self._request.volumeNode, segmentIDs, decided, self._turns)
+
+    def _writeInstances(self, name: str, cuts: Sequence[Cut]) -> list[Written]:
+        written = [self._write(name, cut, number) for number, cut in enumerate(cuts, 1)]
+        if cuts and self._node is not None:
+            removeStaleInstances(self._node, name, len(cuts))
         return written or [Written(name, reason="absent")]
 
     def _makeWriter(self) -> SegmentWriter:
@@ -164,6 +175,7 @@ class ResultSink:
             request.excludedIDs,
             self.modality,
             keepAbsent=self._strokes is None,
+            turns=self._turns,
         )
 
     def _isInstance(self, name: str) -> bool:
@@ -171,10 +183,3 @@ class ResultSink:
             return False
         structure = structureNamed(name, self.modality)
         return structure is not None and structure.kind == "instance"
-
-    def _checkGround(self) -> None:
-        if self._watch.lost:
-            raise CancelledError(self._watch.lost, "Nothing was written.")
-        node = self._request.volumeNode
-        if node.GetImageData() is None or volumes.gridOf(node) != self._image.grid:
-            raise CancelledError(f"{self._image.name} was moved or replaced during the run.", "Run it again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,11 +17,11 @@ from MedalSLib.engine.interface import (
     Options,
     Progress,
     ProgressCallback,
-    SegmentationResult,
     Session,
 )
 from MedalSLib.errors import CancelledError, InputError, MedalSError, PromptError, ResourceError
 from MedalSLib.slicer import segments, volumes
+from MedalSLib.slicer.answers import Answer, Cut, answerOf
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.editing import SegmentEditing
 from MedalSLib.slicer.regions import Region, regionOf
@@ -29,14 +29,16 @@ from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.results import ResultSink
 from MedalSLib.slicer.sequences import frameOf
 from MedalSLib.slicer.strokes import Baseline, Strokes
+from MedalSLib.slicer.turns import Turns
 from MedalSLib.slicer.watch import SceneWatch
-from MedalSLib.slicer.writer import SegmentWriter, Written
-from MedalSLib.volume.geometry import Box
+from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written
+from MedalSLib.volume.geometry import Box, Grid
 
 REFINE_MARGIN_MM = 20.0
 """How far around the strokes a refinement may change the result."""
 
 WrittenCallback = Callable[[Written], None]
+Prepare = Callable[["Turns"], "tuple[_Inputs, Strokes | None]"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +77,12 @@ class Runner:
         self._pump = pump
         self._poll = poll
         self._worker = Worker()
+        self._helper = Worker()
         self._session: Session | None = None
         self._sessionKey: tuple[Any, ...] = ()
         self._sessionEngine: Engine | None = None
         self._closeLater = False
+        self._closed = False
         self._stop: threading.Event | None = None
         self._baselines: dict[tuple[str, int], tuple[Any, Baseline]] = {}
         self._last: SegmentWriter | None = None
@@ -121,10 +125,14 @@ class Runner:
             CancelledError: `cancel` was set, the scene closed, or a node of the run was removed.
             ResourceError: Another run is going on, or memory ran out.
         """
-        inputs = self._inputs(request)
-        if not inputs.prompts and not inputs.masks:
-            raise PromptError("There is nothing to segment.", "Type the name of a structure, or choose a segment.")
-        return self._run(engine, request, inputs, None, onProgress, onWritten, cancel)
+
+        def prepare(turns: Turns) -> tuple[_Inputs, None]:
+            inputs = self._inputs(engine, request, turns)
+            if not inputs.prompts and not inputs.masks:
+                raise PromptError("There is nothing to segment.", "Type the name of a structure, or choose a segment.")
+            return inputs, None
+
+        return self._run(engine, request, prepare, onProgress, onWritten, cancel)
 
     def refine(
         self,
@@ -139,29 +147,44 @@ class Runner:
         Raises:
             InputError: There are no strokes since the last result.
         """
-        node = request.segmentationNode
-        strokes = self.strokes(node, request.volumeNode) if node is not None else None
-        if strokes is None:
-            raise InputError(
-                "Nothing was painted or erased since the last result.",
-                "Correct a segment of the last run with the Segment Editor's tools, then refine.",
-            )
-        image = volumes.readVolume(request.volumeNode)
-        margin = [int(np.ceil(REFINE_MARGIN_MM / step)) for step in image.grid.spacing_ijk]
-        (i, di), (j, dj), (k, dk) = zip(strokes.box, margin, strict=True)
-        box: Box = image.grid.clip_box(((i[0] - di, i[1] + di), (j[0] - dj, j[1] + dj), (k[0] - dk, k[1] + dk)))
-        options = replace(request.options, mode="refine")
-        inputs = _Inputs(image, (), request.modality, strokes.masks, strokes.locked, Region(box), options)
-        return self._run(engine, request, inputs, strokes, onProgress, onWritten, cancel)
+
+        def prepare(turns: Turns) -> tuple[_Inputs, Strokes]:
+            node, strokes = request.segmentationNode, None
+            if node is not None:
+                strokes = self._baselineOf(node).strokes(node, request.volumeNode, turns)
+            if strokes is None:
+                raise InputError(
+                    "Nothing was painted or erased since the last result.",
+                    "Correct a segment of the last run with the Segment Editor's tools, then refine.",
+                )
+            image = self._image(engine, request, turns)
+            region = Region(_around(strokes.box, image.grid))
+            options = replace(request.options, mode="refine")
+            return _Inputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
+
+        return self._run(engine, request, prepare, onProgress, onWritten, cancel)
 
     def estimate(self, engine: Engine, request: RunRequest) -> Estimate:
         """Say what a run will cost; opens the image in the engine, which the run then finds open."""
-        inputs = self._inputs(request)
         with self._exclusive():
+            inputs = self._inputs(engine, request, self._turns())
             call = self._worker.submit(
                 lambda _send: self._open(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)
             )
             return call.drive(self._pump, poll=self._poll)
+
+    def rollback(self, writers: Sequence[SegmentWriter]) -> None:
+        """Put back what runs changed, the interface alive meanwhile; the latest of them first.
+
+        Args:
+            writers: Of the runs to take back, as `last` gives them.
+
+        Raises:
+            ResourceError: A run is going on.
+        """
+        with self._exclusive():
+            for writer in reversed(writers):
+                writer.rollback(self._turns())
 
     def cancel(self) -> None:
         """Ask the run that goes on, if any, to stop."""
@@ -169,79 +192,72 @@ class Runner:
             self._stop.set()
 
     def forget(self) -> None:
-        """Close the open image and forget all results: the scene was closed or the engine changed.
+        """Close the open image and forget all results: the scene was closed.
 
         While a run goes on, the image is closed at its end: the worker thread still uses it.
         """
         self._baselines.clear()
         self._last = None
+        self.closeSession()
+
+    def closeSession(self) -> None:
+        """Close the open image: the engine is about to close.  Results stay known, so strokes on them are found.
+
+        While a run goes on, the image is closed at its end: the worker thread still uses it.
+        """
         if self._busy:
             self._closeLater = True
         else:
-            self._closeSession()
+            self._closeImage()
 
     def close(self) -> None:
         """Free everything; a run that goes on is cancelled."""
         self.cancel()
         self.forget()
         self._worker.close()
+        self._closed = True
+        if not self._busy:
+            self._helper.close()
 
     def _run(
         self,
         engine: Engine,
         request: RunRequest,
-        inputs: _Inputs,
-        strokes: Strokes | None,
+        prepare: Prepare,
         onProgress: ProgressCallback | None,
         onWritten: WrittenCallback | None,
         cancel: threading.Event | None,
     ) -> RunOutcome:
-        stop = self._stop = cancel if cancel is not None else threading.Event()
+        volumes.readVolume(request.volumeNode, copy=False)
+        stop = cancel if cancel is not None else threading.Event()
         with self._exclusive(), SceneWatch(request.volumeNode.GetScene(), stop) as watch:
+            self._stop = stop
             watch.follow(request.volumeNode, "volume")
-            sink = ResultSink(
-                request,
-                inputs.image,
-                inputs.region,
-                strokes,
-                self._editing,
-                self._baselineOf,
-                watch,
-                onWritten,
-                self._pump,
-            )
+            sink: ResultSink | None = None
 
-            def work(send: Callable[[Any], None]) -> SegmentationResult:
-                session = self._open(engine, inputs)
-                send(_Opened(session.modality))
-                return session.segment(
-                    inputs.prompts,
-                    inputs.masks,
-                    inputs.locked,
-                    None if inputs.region is None else inputs.region.box,
-                    options=inputs.options,
-                    on_progress=send,
-                    on_structure=lambda name, mask: send((name, mask)),
-                    cancel=stop,
-                )
-
-            def received(event: Any) -> None:
-                if isinstance(event, Progress):
-                    if onProgress is not None:
-                        onProgress(event)
-                elif isinstance(event, _Opened):
-                    sink.modality = event.modality
-                elif not stop.is_set():
-                    sink.stream(*event)
-
-            try:
-                result = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
+            def check() -> None:
                 if stop.is_set():
                     raise CancelledError
-                outcome = sink.finish(result)
+
+            try:
+                turns = self._turns(check)
+                inputs, strokes = prepare(turns)
+                sink = ResultSink(
+                    request,
+                    inputs.image,
+                    inputs.region,
+                    strokes,
+                    self._editing,
+                    self._baselineOf,
+                    watch,
+                    onWritten,
+                    turns,
+                )
+                outcome = self._compute(engine, inputs, request.overlap, sink, onProgress, stop)
             except BaseException as error:
                 lost = watch.lost
-                sink.rollback()
+                if sink is not None:
+                    sink.rollback(self._turns())
                 self._dropBroken(error)
                 if lost:
                     raise CancelledError(lost, "Nothing was written.") from error
@@ -249,14 +265,57 @@ class Runner:
             self._last = sink.writer
             return outcome
 
-    def _inputs(self, request: RunRequest) -> _Inputs:
-        image = volumes.readVolume(request.volumeNode)
+    def _compute(
+        self,
+        engine: Engine,
+        inputs: _Inputs,
+        overlap: Overlap,
+        sink: ResultSink,
+        onProgress: ProgressCallback | None,
+        stop: threading.Event,
+    ) -> RunOutcome:
+        """Let the engine work on the worker thread, and write what comes from it."""
+
+        def work(send: Callable[[Any], None]) -> Answer:
+            session = self._open(engine, inputs)
+            send(_Opened(session.modality))
+            result = session.segment(
+                inputs.prompts,
+                inputs.masks,
+                inputs.locked,
+                None if inputs.region is None else inputs.region.box,
+                options=inputs.options,
+                on_progress=send,
+                on_structure=lambda name, mask: send((name, Cut.of(mask))),
+                cancel=stop,
+            )
+            return answerOf(result, overlapping=overlap is Overlap.ALLOW)
+
+        def received(event: Any) -> None:
+            if isinstance(event, Progress):
+                if onProgress is not None:
+                    onProgress(event)
+            elif isinstance(event, _Opened):
+                sink.modality = event.modality
+            elif not stop.is_set():
+                sink.stream(*event)
+
+        answer = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
+        if stop.is_set():
+            raise CancelledError
+        return sink.finish(answer)
+
+    def _turns(self, check: Callable[[], None] = lambda: None) -> Turns:
+        return Turns(self._pump, self._helper, check)
+
+    def _inputs(self, engine: Engine, request: RunRequest, turns: Turns) -> _Inputs:
+        image = self._image(engine, request, turns)
         source = request.promptsFrom or request.segmentationNode
         masks: dict[str, np.ndarray] = {}
         for segmentID, structure in request.spatialPrompts.items():
             if source is None:
                 raise InputError("The segments to use as prompts have no segmentation.", "Choose a segmentation.")
-            mask = segments.readSegment(source, segmentID, request.volumeNode)
+            mask = segments.readSegment(source, segmentID, request.volumeNode, turns)
             if not mask.any():
                 name = segments.segmentOf(source, segmentID).GetName()
                 raise InputError(
@@ -268,14 +327,28 @@ class Runner:
         prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
         return _Inputs(image, prompts, request.modality, masks, {}, region, request.options)
 
+    def _image(self, engine: Engine, request: RunRequest, turns: Turns) -> volumes.VolumeImage:
+        """Read the volume; without copying its voxels, which takes long, if they are open in the engine."""
+        node = request.volumeNode
+        image = volumes.readVolume(node, copy=False)
+        if self._isOpen(engine, image, request.modality):
+            return image
+        array = turns.aside(image.array.copy, image.array.size)
+        if volumes.readVolume(node, copy=False).signature != image.signature:
+            return volumes.readVolume(node)  # changed while it was copied: in one go then
+        return replace(image, array=array)
+
+    def _isOpen(self, engine: Engine, image: volumes.VolumeImage, modality: str | None) -> bool:
+        key = (image.signature, modality)
+        return self._session is not None and self._sessionEngine is engine and self._sessionKey == key
+
     def _open(self, engine: Engine, inputs: _Inputs) -> Session:
         """Return the session of the image, the open one if it is still the same image; on the worker thread."""
-        key = (inputs.image.signature, inputs.modality)
-        if self._session is None or self._sessionEngine is not engine or self._sessionKey != key:
-            self._closeSession()
-            grid = inputs.image.grid
-            self._session = engine.open_session(inputs.image.array, np.array(grid.affine_ras), inputs.modality)
-            self._sessionKey, self._sessionEngine = key, engine
+        image = inputs.image
+        if self._session is None or not self._isOpen(engine, image, inputs.modality):
+            self._closeImage()
+            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), inputs.modality)
+            self._sessionKey, self._sessionEngine = (image.signature, inputs.modality), engine
         return self._session
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
@@ -291,9 +364,9 @@ class Runner:
     def _dropBroken(self, error: BaseException) -> None:
         """Open the image anew after a fault: a session whose server or memory is gone would fail for ever."""
         if not isinstance(error, CancelledError | PromptError | InputError):
-            self._closeSession()
+            self._closeImage()
 
-    def _closeSession(self) -> None:
+    def _closeImage(self) -> None:
         self._closeLater = False
         session, self._session, self._sessionEngine = self._session, None, None
         if session is None:
@@ -309,7 +382,16 @@ class Runner:
     def _release(self) -> None:
         self._busy, self._stop = False, None
         if self._closeLater:
-            self._closeSession()
+            self._closeImage()
+        if self._closed:
+            self._helper.close()
+
+
+def _around(box: Box, grid: Grid) -> Box:
+    """Return the part of a grid that lies within the refinement's margin of a box."""
+    margin = [int(np.ceil(REFINE_MARGIN_MM / step)) for step in grid.spacing_ijk]
+    (i, di), (j, dj), (k, dk) = zip(box, margin, strict=True)
+    return grid.clip_box(((i[0] - di, i[1] + di), (j[0] - dj, j[1] + dj), (k[0] - dk, k[1] + dk)))
 
 
 class _Busy:

@@ -13,10 +13,12 @@ from MedalSLib.slicer.lattice import (
     Patch,
     emptyPatch,
     fromOrientedImage,
+    holds,
     matrixOfImage,
     resampled,
     toVtkMatrix,
 )
+from MedalSLib.slicer.turns import Turns
 from MedalSLib.volume.geometry import Box
 
 LABELMAP = "Binary labelmap"
@@ -42,21 +44,30 @@ def segmentOf(segmentationNode: Any, segmentID: str) -> Any:
     return segment
 
 
-def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any) -> np.ndarray:
+def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, turns: Turns | None = None) -> np.ndarray:
     """Return a segment as a boolean (K, J, I) array on the grid of a volume.
 
     The segment may lie on another grid and under another transform, non-linear ones included: its voxels are brought
     to their place (see `lattice.resampled`).
 
+    Args:
+        segmentationNode: The segmentation.
+        segmentID: The segment.
+        volumeNode: The volume.
+        turns: Divides the work.
+
     Raises:
         InputError: No such segment, or its shape cannot be made into voxels.
     """
+    turns = turns or Turns()
     i, j, k = volumeNode.GetImageData().GetDimensions()
-    return readSegmentPatch(segmentationNode, segmentID, volumeNode).on(((0, i), (0, j), (0, k)))
+    patch = readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
+    return turns.aside(lambda: patch.on(((0, i), (0, j), (0, k))), i * j * k)
 
 
-def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any) -> Patch:
+def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any, turns: Turns | None = None) -> Patch:
     """Return a segment as the smallest patch on the lattice of a volume, within the volume; see `readSegment`."""
+    turns = turns or Turns()
     matrix = volumes.localMatrix(volumeNode)
     i, j, k = volumeNode.GetImageData().GetDimensions()
     whole: Box = ((0, i), (0, j), (0, k))
@@ -64,10 +75,12 @@ def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any) -> 
     if patch.isEmpty:
         return emptyPatch(matrix)
     relation = transforms.matrixBetween(segmentationNode, volumeNode)
+    general = None
     if relation is None:
         general = transforms.generalBetween(segmentationNode, volumeNode)
-        return resampled(patch, matrix, whole, general).cropped()
-    return resampled(Patch(patch.mask, patch.start, relation @ patch.matrix), matrix, whole).cropped()
+    else:
+        patch = Patch(patch.mask, patch.start, relation @ patch.matrix)
+    return turns.aside(lambda: resampled(patch, matrix, whole, general).cropped(), patch.mask.size)
 
 
 def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -> Patch:
@@ -88,8 +101,19 @@ def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -
     return fromOrientedImage(image, segment.GetLabelValue()).cropped()
 
 
-def storedWithin(segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any) -> np.ndarray:
-    """Return a segment's voxels in a box of a lattice of the segmentation's coordinates, boolean (K, J, I).
+def hasVoxels(segmentationNode: Any, segmentID: str) -> bool:
+    """Whether a segment has any voxel, or is stored as a surface only; looks no further than the first voxel."""
+    segment = segmentOf(segmentationNode, segmentID)
+    image = segment.GetRepresentation(LABELMAP)
+    if image is None:
+        return segment.GetRepresentation(SURFACE) is not None
+    return holds(image, segment.GetLabelValue())
+
+
+def storedWithin(
+    segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any, turns: Turns | None = None
+) -> Patch:
+    """Return a segment's voxels in a box of a lattice of the segmentation's coordinates, as a patch within the box.
 
     Reads no more than the box where the segment is stored on that lattice.
 
@@ -99,12 +123,14 @@ def storedWithin(segmentationNode: Any, segmentID: str, matrix: np.ndarray, box:
         matrix: The lattice.
         box: Bounds on it.
         volumeNode: Whose grid to use for a segment that is stored as a surface only.
+        turns: Divides the work.
     """
     segment = segmentOf(segmentationNode, segmentID)
     image = segment.GetRepresentation(LABELMAP)
     if image is not None and np.allclose(matrixOfImage(image), matrix, rtol=0, atol=1e-9):
-        return fromOrientedImage(image, segment.GetLabelValue(), box).on(box)
-    return resampled(storedPatch(segmentationNode, segmentID, volumeNode), matrix, box).on(box)
+        return fromOrientedImage(image, segment.GetLabelValue(), box)
+    patch = storedPatch(segmentationNode, segmentID, volumeNode)
+    return (turns or Turns()).aside(lambda: resampled(patch, matrix, box), patch.mask.size)
 
 
 def segmentationMatrix(segmentationNode: Any) -> np.ndarray | None:

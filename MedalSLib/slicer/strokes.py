@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, union
+from MedalSLib.slicer.turns import Turns
 from MedalSLib.volume.geometry import Box
 
 _VERSIONS = 10
@@ -80,8 +82,11 @@ class Baseline:
         volumeNode: Any,
         written: Mapping[str, str],
         decided: Mapping[str, np.ndarray] | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Remember the segments as a run left them, or as they are before their first run.
+
+        Segments that are gone are left out.
 
         Args:
             segmentationNode: The segmentation.
@@ -89,72 +94,108 @@ class Baseline:
             written: Segment IDs by published name.
             decided: The strokes that a refinement honoured (`Strokes.locked`): they stay locked in the next one.
                 None after a run from scratch, which starts anew.
+            turns: Divides the work.
         """
+        turns = turns or Turns()
         for structure, segmentID in written.items():
-            patch = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode)
+            if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
+                continue
+            patch = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
+            packed = turns.aside(partial(_Packed.of, patch), patch.mask.size)
             record = self._records.setdefault(segmentID, _Record(structure))
             record.structure = structure
-            record.versions = [*record.versions[1 - _VERSIONS :], _Packed.of(patch)]
+            record.versions = [*record.versions[1 - _VERSIONS :], packed]
             mask = None if decided is None else decided.get(structure)
             record.decided = None
             if mask is not None:
-                record.decided = _Packed.of(Patch(mask, (0, 0, 0), patch.matrix).cropped())
+                strokes = turns.aside(Patch(mask, (0, 0, 0), patch.matrix).cropped, mask.size)
+                record.decided = _Packed.of(strokes)
 
     def knows(self, segmentID: str) -> bool:
         """Whether a state of the segment is remembered."""
         return segmentID in self._records
 
-    def strokes(self, segmentationNode: Any, volumeNode: Any) -> Strokes | None:
+    def strokes(self, segmentationNode: Any, volumeNode: Any, turns: Turns | None = None) -> Strokes | None:
         """Return the edits since the last result, None if there are none.
 
         Segments that were deleted, and segments no run has written, do not count.
+
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume of the runs.
+            turns: Divides the work.
         """
+        turns = turns or Turns()
         i, j, k = volumeNode.GetImageData().GetDimensions()
         whole: Box = ((0, i), (0, j), (0, k))
-        masks: dict[str, np.ndarray] = {}
-        locked: dict[str, np.ndarray] = {}
-        painted: dict[str, int] = {}
-        erased: dict[str, int] = {}
-        segmentIDs: dict[str, str] = {}
-        boxes: list[Box] = []
-        for segmentID, record in self._records.items():
+        found: dict[str, _Edit] = {}
+        for segmentID, record in list(self._records.items()):
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
                 continue
-            current = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode)
-            result = self._nearest(record, current)
-            box = union(current.box, result.box)
-            now, then = current.on(box), result.on(box)
-            added, removed = now & ~then, then & ~now
-            bounds = boundingBox(added | removed)
-            if bounds is None:
-                continue
-            boxes.append(_shifted(bounds, box))
-            name = record.structure
-            masks[name] = current.on(whole)
-            locked[name] = self._decisions(record, current).on(whole)
-            painted[name], erased[name] = int(added.sum()), int(removed.sum())
-            segmentIDs[name] = segmentID
-        return Strokes(masks, locked, union(*boxes), painted, erased, segmentIDs) if boxes else None
+            current = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
+            voxels = current.mask.size * (1 + len(record.versions))
+            edit = turns.aside(partial(_Edit.of, segmentID, record, current, whole), voxels)
+            if edit is not None:
+                found[record.structure] = edit
+        if not found:
+            return None
+        return Strokes(
+            {name: edit.mask for name, edit in found.items()},
+            {name: edit.locked for name, edit in found.items()},
+            union(*(edit.box for edit in found.values())),
+            {name: edit.painted for name, edit in found.items()},
+            {name: edit.erased for name, edit in found.items()},
+            {name: edit.segmentID for name, edit in found.items()},
+        )
 
     def forget(self) -> None:
         """Forget everything: the segmentation or the volume is another one."""
         self._records.clear()
 
-    def _decisions(self, record: _Record, current: Patch) -> Patch:
-        """Return the voxels that the user decided: new strokes and earlier ones that still stand."""
-        result = self._nearest(record, current)
-        earlier = record.decided.patch() if record.decided is not None else emptyPatch(current.matrix)
-        box = union(current.box, result.box, earlier.box)
-        return patchOf((current.on(box) ^ result.on(box)) | earlier.on(box), box, current.matrix)
+
+@dataclass(frozen=True, eq=False)
+class _Edit:
+    """What the user did to one segment; the attributes are as in `Strokes`."""
+
+    segmentID: str
+    mask: np.ndarray
+    locked: np.ndarray
+    box: Box
+    painted: int
+    erased: int
 
     @staticmethod
-    def _nearest(record: _Record, current: Patch) -> Patch:
-        def difference(patch: Patch) -> int:
-            box = union(patch.box, current.box)
-            return int((patch.on(box) ^ current.on(box)).sum())
+    def of(segmentID: str, record: _Record, current: Patch, whole: Box) -> _Edit | None:
+        """Compare a segment with what the nearest of its results left; None if they are the same."""
+        result = _nearest(record, current)
+        box = union(current.box, result.box)
+        now, then = current.on(box), result.on(box)
+        added, removed = now & ~then, then & ~now
+        bounds = boundingBox(added | removed)
+        if bounds is None:
+            return None
+        earlier = record.decided.patch() if record.decided is not None else emptyPatch(current.matrix)
+        reach = union(box, earlier.box)
+        decided = patchOf((current.on(reach) ^ result.on(reach)) | earlier.on(reach), reach, current.matrix)
+        return _Edit(
+            segmentID,
+            current.on(whole),
+            decided.on(whole),
+            _shifted(bounds, box),
+            int(added.sum()),
+            int(removed.sum()),
+        )
 
-        newestFirst = [packed.patch() for packed in reversed(record.versions)]
-        return min(newestFirst, key=difference) if newestFirst else emptyPatch(current.matrix)
+
+def _nearest(record: _Record, current: Patch) -> Patch:
+    """Return the remembered result that differs least, the newest among equals."""
+
+    def difference(patch: Patch) -> int:
+        box = union(patch.box, current.box)
+        return int((patch.on(box) ^ current.on(box)).sum())
+
+    newestFirst = (packed.patch() for packed in reversed(record.versions))
+    return min(newestFirst, key=difference, default=emptyPatch(current.matrix))
 
 
 def _shifted(bounds: Box, box: Box) -> Box:

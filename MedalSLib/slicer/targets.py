@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 import vtk
 
-from MedalSLib.slicer.segments import LABELMAP, segmentIDs, segmentOf, storedPatch
+from MedalSLib.slicer.segments import LABELMAP, hasVoxels, segmentIDs, segmentOf
 
 STRUCTURE_TAG = "MedalS.Structure"
 INSTANCE_TAG = "MedalS.Instance"
@@ -65,7 +65,7 @@ def findTarget(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     for segmentID in segmentIDs(segmentationNode):
         segment = segmentation.GetSegment(segmentID)
         same = segment.GetName().strip().casefold() == structure.casefold()
-        if same and not structureOf(segment) and storedPatch(segmentationNode, segmentID).isEmpty:
+        if same and not structureOf(segment) and not hasVoxels(segmentationNode, segmentID):
             return segmentID
     return ""
 

@@ -22,7 +22,7 @@ class VolumeImage:
     Attributes:
         nodeID: ID of the node in its scene.
         name: Name of the node.
-        array: Intensities (K, J, I), a copy: what the user does to the node meanwhile does not reach it.
+        array: Intensities (K, J, I): the node's own memory if they were read without a copy.
         grid: Index (i, j, k) to world RAS millimetres, parent transform included; to the node's own RAS if `warped`.
         warped: Whether the parent transform is not linear.  The voxels form a grid only in the node's own
             coordinates then, and results belong to nodes under the same transform.
@@ -37,8 +37,12 @@ class VolumeImage:
     signature: tuple[Any, ...]
 
 
-def readVolume(node: Any) -> VolumeImage:
+def readVolume(node: Any, copy: bool = True) -> VolumeImage:
     """Return a volume node's voxels and their place.
+
+    Args:
+        node: The volume node.
+        copy: Whether to copy the voxels, so that what the user does to the node meanwhile does not reach them.
 
     Raises:
         InputError: No node, or not a scalar 3-D volume with voxels on an invertible grid; says which and what to do.
@@ -47,7 +51,8 @@ def readVolume(node: Any) -> VolumeImage:
     if reason:
         raise InputError(reason, remedy)
     grid, warped = gridOf(node), not transforms.isLinearToWorld(node)
-    array = np.array(slicer.util.arrayFromVolume(node))
+    array = slicer.util.arrayFromVolume(node)
+    array = np.array(array) if copy else array
     return VolumeImage(node.GetID(), node.GetName() or "", array, grid, warped, signatureOf(node))
 
 

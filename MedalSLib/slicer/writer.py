@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from MedalSLib.slicer import segments
+from MedalSLib.slicer.answers import Cut
 from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
-from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, reach, resampled, sameVoxels, union
+from MedalSLib.slicer.lattice import Patch, emptyPatch, patchOf, reach, resampled, sameVoxels, union
 from MedalSLib.slicer.regions import Region
 from MedalSLib.slicer.targets import (
     STRUCTURE_TAG,
@@ -23,6 +25,7 @@ from MedalSLib.slicer.targets import (
     structureOf,
 )
 from MedalSLib.slicer.terminology import describe
+from MedalSLib.slicer.turns import Turns
 from MedalSLib.volume.geometry import Box
 
 
@@ -81,6 +84,7 @@ class SegmentWriter:
         modality: Modality of the run, for codes and colours of new segments.
         keepAbsent: Whether a structure that was not found leaves an earlier segment as it is; a refinement clears it
             within its region instead.
+        turns: Divides the work, so that the interface answers while a large structure is written.
 
     Raises:
         InputError: A non-linear transform lies between volume and segmentation.
@@ -97,6 +101,7 @@ class SegmentWriter:
         excludeIDs: Sequence[str] = (),
         modality: str = "CT",
         keepAbsent: bool = True,
+        turns: Turns | None = None,
     ) -> None:
         self._node = segmentationNode
         self._volume = volumeNode
@@ -106,6 +111,7 @@ class SegmentWriter:
         self._excluded = frozenset(excludeIDs)
         self._modality = modality
         self._keepAbsent = keepAbsent
+        self._turns = turns or Turns()
         self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
         stored = segments.segmentationMatrix(segmentationNode)
         self._matrix = self._volumeMatrix if stored is None else stored
@@ -129,21 +135,21 @@ class SegmentWriter:
         """Say which structures are still to be written: what an earlier run left of them is no obstacle to this one."""
         self._expected = frozenset(self.target(structure) for structure in structures) - {""}
 
-    def write(self, structure: str, mask: np.ndarray, instance: int = 0) -> Written:
+    def write(self, structure: str, mask: np.ndarray | Cut, instance: int = 0) -> Written:
         """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
 
         An empty mask adds no segment, and leaves an earlier one as it is unless `keepAbsent` is off.
 
         Args:
             structure: Published name.
-            mask: Boolean (K, J, I) on the volume's grid.
+            mask: Boolean (K, J, I) on the volume's grid, or cut out of it.
             instance: Number of the instance, 0 for the whole structure.
         """
-        bounds = boundingBox(mask)
-        segmentID = self.target(structure, instance)
-        if bounds is None and (self._keepAbsent or not segmentID):
+        cut = mask if isinstance(mask, Cut) else Cut.of(mask)
+        if cut.isEmpty and (self._keepAbsent or not self.target(structure, instance)):
             return Written(structure, reason="absent")
-        patch = emptyPatch(self._matrix) if bounds is None else self._onSegmentation(mask, bounds)
+        patch = emptyPatch(self._matrix) if cut.isEmpty else self._onLattice(cut.patch(self._volumeMatrix))
+        segmentID = self.target(structure, instance)
         if segmentID and (isLocked(self._segment(segmentID)) or segmentID in self._excluded):
             return Written(structure, segmentID, reason="locked")
         if not segmentID:
@@ -159,21 +165,29 @@ class SegmentWriter:
         changed = self._apply(segmentID, patch)
         return Written(structure, segmentID, changed)
 
-    def rollback(self) -> None:
+    def rollback(self, turns: Turns | None = None) -> None:
         """Put every segment that the run changed back to what it was; segments the run added are removed.
 
-        Segments that the user edited meanwhile and the run did not touch keep his edits.
+        Segments that the user edited meanwhile and the run did not touch keep his edits.  Nothing is done to a
+        segmentation that has left its scene.
+
+        Args:
+            turns: Divides the work.
         """
+        self._turns = turns or Turns()
         segmentation = self._node.GetSegmentation()
         for segmentID, before in self._before.items():
-            if segmentation.GetSegment(segmentID) is None:
+            if self._node.GetScene() is None:
+                break
+            if not self._exists(segmentID):
                 continue
             if before.patch is None:
                 segmentation.RemoveSegment(segmentID)
                 continue
             self._change(segmentID, self._stored(segmentID), before.patch, bypass=True)
-            if before.adopted:
+            if before.adopted and self._exists(segmentID):
                 segmentation.GetSegment(segmentID).RemoveTag(STRUCTURE_TAG)
+            self._turns.pause()
         self._before.clear()
         self._written.clear()
         self._saved = False
@@ -183,24 +197,30 @@ class SegmentWriter:
         known = self._written.get((structure, instance))
         if known is None and not instance:
             known = self._given.get(structure)
-        if known is not None and self._node.GetSegmentation().GetSegment(known) is not None:
+        if known is not None and self._exists(known):
             return known
         return findTarget(self._node, structure, instance)
 
     def _apply(self, segmentID: str, wanted: Patch) -> bool:
         current = self._stored(segmentID)
         if self._region is not None:
-            wanted = self._withinRegion(wanted, current)
-        mask = wanted.mask.copy()
-        own = current.on(wanted.box)
-        for other in self._others(segmentID):
-            if other in self._excluded:
-                mask &= ~self._within(other, wanted.box)
-            elif self._isProtected(other):
-                mask &= ~self._within(other, wanted.box) | own  # what the segment already had stays its own
-        wanted = Patch(mask, wanted.start, wanted.matrix)
+            within = wanted
+            wanted = self._turns.aside(lambda: self._withinRegion(within, current), within.mask.size)
+        wanted = self._allowed(segmentID, wanted, current)
         overwritten = self._overlap is Overlap.OVERWRITE and self._overwriteOthers(segmentID, wanted)
         return self._change(segmentID, current, wanted) or overwritten
+
+    def _allowed(self, segmentID: str, wanted: Patch, current: Patch) -> Patch:
+        """Leave out what other segments do not give away; `wanted`, which is the run's own, is changed in place."""
+        for other in self._others(segmentID):
+            excluded = other in self._excluded
+            if not excluded and not self._isProtected(other):
+                continue
+            taken = self._within(other, wanted.box)
+            if taken.mask.size:
+                own = emptyPatch(self._matrix) if excluded else current  # what the segment already had stays its own
+                self._turns.aside(partial(_takeAway, wanted, taken, own), taken.mask.size)
+        return wanted
 
     def _isProtected(self, other: str) -> bool:
         if self._overlap is Overlap.OVERWRITE:
@@ -209,10 +229,10 @@ class SegmentWriter:
 
     def _change(self, segmentID: str, current: Patch, wanted: Patch, bypass: bool = False) -> bool:
         """Make a segment what is wanted; False if it is so already."""
-        if sameVoxels(current, wanted):
+        if self._turns.aside(lambda: sameVoxels(current, wanted), current.mask.size + wanted.mask.size):
             return False
         self._remember(segmentID, current)
-        self._editing.become(self._node, segmentID, current, wanted, bypass)
+        self._editing.become(self._node, segmentID, current, wanted, bypass, self._turns)
         return True
 
     def _overwriteOthers(self, segmentID: str, wanted: Patch) -> bool:
@@ -220,18 +240,26 @@ class SegmentWriter:
         for other in self._others(segmentID):
             if isLocked(self._segment(other)) or other in self._excluded:
                 continue
-            lost = self._within(other, wanted.box) & wanted.mask
-            if lost.any():
-                self._remember(other, self._stored(other))
-                with surfaceLater(self._node, other):
-                    self._editing.remove(self._node, other, patchOf(lost, wanted.box, self._matrix))
-                changed = True
+            taken = self._within(other, wanted.box)
+            lost = self._turns.aside(partial(_common, taken, wanted), taken.mask.size)
+            if lost.mask.size and self._exists(other):
+                before = self._stored(other)
+                if self._exists(other):
+                    self._remember(other, before)
+                    with surfaceLater(self._node, other):
+                        self._editing.remove(self._node, other, lost)
+                    changed = True
         return changed
 
-    def _others(self, segmentID: str) -> list[str]:
+    def _others(self, segmentID: str) -> Iterator[str]:
         """Segments that are not part of this run: structures of one run may overlap, as their masks do."""
         mine = {segmentID, *self._written.values(), *self._expected}
-        return [other for other in segments.segmentIDs(self._node) if other not in mine]
+        for other in segments.segmentIDs(self._node):
+            if other not in mine and self._exists(other):  # the user may delete some while we are at it
+                yield other
+
+    def _exists(self, segmentID: str) -> bool:
+        return self._node.GetSegmentation().GetSegment(segmentID) is not None
 
     def _withinRegion(self, wanted: Patch, current: Patch) -> Patch:
         """Take the result inside the region and what is there outside it."""
@@ -240,25 +268,23 @@ class SegmentWriter:
         inside = self._region.on(box)
         return patchOf((wanted.on(box) & inside) | (current.on(box) & ~inside), box, self._matrix)
 
-    def _onSegmentation(self, mask: np.ndarray, bounds: Box) -> Patch:
-        (i0, i1), (j0, j1), (k0, k1) = bounds
-        patch = Patch(mask[k0:k1, j0:j1, i0:i1], (i0, j0, k0), self._volumeMatrix)
-        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
-
     def _regionPatch(self, region: Region) -> Patch:
         (i0, i1), (j0, j1), (k0, k1) = region.box
         inside = np.ones((k1 - k0, j1 - j0, i1 - i0), bool) if region.inside is None else region.inside
-        patch = Patch(inside, (i0, j0, k0), self._volumeMatrix)
-        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+        return self._onLattice(Patch(inside, (i0, j0, k0), self._volumeMatrix))
 
     def _stored(self, segmentID: str) -> Patch:
-        patch = segments.storedPatch(self._node, segmentID, self._volume)
-        if patch.isEmpty:
-            return emptyPatch(self._matrix)
-        return resampled(patch, self._matrix, reach(patch, self._matrix)).cropped()
+        return self._onLattice(segments.storedPatch(self._node, segmentID, self._volume))
 
-    def _within(self, segmentID: str, box: Box) -> np.ndarray:
-        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume)
+    def _onLattice(self, patch: Patch) -> Patch:
+        """Bring voxels of the segmentation's coordinates to its lattice, cropped."""
+        if not patch.mask.size:
+            return emptyPatch(self._matrix)
+        box = reach(patch, self._matrix)
+        return self._turns.aside(lambda: resampled(patch, self._matrix, box).cropped(), patch.mask.size)
+
+    def _within(self, segmentID: str, box: Box) -> Patch:
+        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume, self._turns)
 
     def _remember(self, segmentID: str, patch: Patch) -> None:
         """Keep what a segment is before its first change."""
@@ -274,6 +300,22 @@ class SegmentWriter:
             self._editing.edit(self._node, self._volume)
             self._editing.saveState()
             self._saved = True
+
+
+def _takeAway(wanted: Patch, taken: Patch, own: Patch) -> None:
+    """Clear in `wanted` what is `taken`, except what the segment had before.
+
+    Args:
+        wanted: Changed in place.
+        taken: A patch within it.
+        own: What the segment had.
+    """
+    wanted.mask[wanted.slices(taken.box)] &= ~taken.mask | own.on(taken.box)
+
+
+def _common(taken: Patch, wanted: Patch) -> Patch:
+    """Return the voxels that both have, cropped; `taken` lies within `wanted`."""
+    return Patch(taken.mask & wanted.mask[wanted.slices(taken.box)], taken.start, taken.matrix).cropped()
 
 
 def removeStaleInstances(segmentationNode: Any, structure: str, count: int) -> tuple[str, ...]:

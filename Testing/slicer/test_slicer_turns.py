@@ -1,0 +1,482 @@
+"""Write-back in pieces: the interface has its turn in the middle of each, and the result is that of one piece."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from slicer_host.engines import FakeEngine
+from slicer_host.phantoms import GRIDS, addVolume, affine, ballRas, box, centreRas, draw, slicerSays
+
+from MedalSLib.errors import CancelledError
+
+SHAPE = (24, 40, 48)
+LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
+SPLEEN = box(SHAPE, (8, 20), (15, 35), (20, 44))
+
+
+@pytest.fixture
+def ct(scene):
+    return addVolume(scene, SHAPE, affine((2, 2, 2)))
+
+
+@pytest.fixture
+def editing(scene):
+    from MedalSLib.slicer.editing import SegmentEditing
+
+    return SegmentEditing(scene)
+
+
+@pytest.fixture
+def often(monkeypatch, slicer_host):
+    """A turn whenever one is allowed, and every array on the helper thread; gives the function that makes turns."""
+    from MedalSLib.slicer import turns
+    from MedalSLib.slicer.background import Worker
+
+    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(turns, "AT_ONCE_VOXELS", 0)
+    worker = Worker()
+    yield lambda pump=lambda: None, check=lambda: None: turns.Turns(pump, worker, check)
+    worker.close()
+
+
+@pytest.fixture
+def runner(often, slicer_host, editing):
+    from MedalSLib.slicer.runner import Runner
+
+    runner = Runner(editing, slicer_host.app.processEvents, poll=0.002)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def request_(ct):
+    from MedalSLib.slicer.request import RunRequest
+
+    return RunRequest(ct, prompts=("Liver", "Spleen"), modality="CT")
+
+
+def voxels(node, ct):
+    return {one: slicerSays(node, one, ct) for one in node.GetSegmentation().GetSegmentIDs()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+class TestTurns:
+    def test_without_a_pump_the_work_is_done_at_once_on_this_thread(self, slicer_host):
+        from MedalSLib.slicer.turns import Turns
+
+        turns = Turns()
+        assert turns.aside(threading.current_thread, 10**9) is threading.main_thread()
+        turns.pause()
+
+    def test_large_arrays_are_handled_on_the_helper_thread_while_the_interface_has_its_turns(self, slicer_host):
+        from MedalSLib.slicer.background import Worker
+        from MedalSLib.slicer.turns import Turns
+
+        worker, seen, go = Worker(), [], threading.Event()
+
+        def pump():
+            seen.append(threading.current_thread())
+            if len(seen) == 3:
+                go.set()
+
+        def work():
+            assert go.wait(10)  # three turns come while it goes on
+            return threading.current_thread()
+
+        assert Turns(pump, worker).aside(work, 10**9) is not threading.main_thread()
+        assert set(seen) == {threading.main_thread()} and len(seen) >= 3
+        worker.close()
+
+    def test_turns_are_not_more_frequent_than_drawing_can_follow(self, slicer_host):
+        from MedalSLib.slicer.turns import Turns
+
+        seen = []
+        turns = Turns(lambda: seen.append(1))
+        for _number in range(1000):
+            turns.pause()
+        assert len(seen) < 100
+
+    def test_what_ends_the_work_is_raised_after_the_work_in_hand(self, often):
+        ended = []
+
+        def check():
+            raise CancelledError
+
+        with pytest.raises(CancelledError):
+            often(check=check).aside(lambda: ended.append(1), 10**9)
+        assert ended == [1]
+
+
+class TestTheSameResult:
+    """Each write in pieces is compared with the same write in one piece."""
+
+    @pytest.fixture
+    def written(self, scene, ct, editing):
+        """Write a first and a second run into a segmentation with the user's own segments; return what is there."""
+
+        def do(policy, turns=None, region=None, grid=None, mask=None):
+            from MedalSLib.slicer.segmentations import addSegmentation
+            from MedalSLib.slicer.targets import setLocked
+            from MedalSLib.slicer.writer import Overlap, SegmentWriter
+
+            if grid is None:
+                node = addSegmentation(ct)
+            else:
+                node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+                node.SetReferenceImageGeometryParameterFromVolumeNode(grid)
+            random = np.random.default_rng(3)
+            mine = random.random(SHAPE) < 0.3
+            draw(node, grid or ct, "mine", mine if grid is None else mine[tuple(slice(n) for n in shapeOf(grid))])
+            draw(node, ct, "locked", box(SHAPE, (0, 9), (0, 40), (0, 48)))
+            draw(node, ct, "not here", box(SHAPE, (12, 24), (30, 40), (0, 48)))
+            setLocked(node, "locked", True)
+            options = {"overlap": Overlap(policy), "excludeIDs": ("not here",), "region": region}
+            for masks in ({"Liver": LIVER, "Spleen": SPLEEN}, {"Liver": SPLEEN, "Spleen": LIVER}):
+                run = SegmentWriter(node, ct, editing, turns=turns, **options)
+                run.expect(masks)
+                for name, mask in masks.items():
+                    run.write(name, mask)
+            return node, run, voxels(node, ct)
+
+        return do
+
+    @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
+    def test_under_every_policy(self, written, often, policy):
+        _, _, whole = written(policy)
+        seen = []
+        _, _, pieces = written(policy, often(lambda: seen.append(1)))
+        assert same(whole, pieces)
+        assert len(seen) > 20
+        assert whole["Liver"].any() and whole["Spleen"].any()
+
+    @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
+    def test_within_a_region(self, written, often, policy):
+        from MedalSLib.slicer.regions import Region
+
+        region = Region(((8, 30), (3, 33), (5, 18)))
+        assert same(written(policy, region=region)[2], written(policy, often(), region)[2])
+
+    @pytest.mark.parametrize("policy", ["keep", "overwrite"])
+    def test_on_another_grid_which_is_interpolated_slab_by_slab(self, written, often, scene, policy, monkeypatch):
+        from MedalSLib.slicer import lattice
+
+        coarse = addVolume(scene, (14, 26, 31), affine((3.1, 3.3, 3.7), None, (-3, -2, -1)), "coarse")
+        whole = written(policy, grid=coarse)[2]
+        monkeypatch.setattr(lattice, "SLAB_VOXELS", 500)
+        assert same(whole, written(policy, often(), grid=coarse)[2])
+
+    @pytest.mark.parametrize("warped", [False, True])
+    @pytest.mark.parametrize("grid", ["oblique", "permuted"])
+    def test_slabs_are_interpolated_as_the_whole(self, scene, grid, warped, monkeypatch):
+        from slicer_host.phantoms import addWarp
+
+        from MedalSLib.slicer import lattice
+        from MedalSLib.slicer.volumes import localMatrix
+
+        volume = addVolume(scene, (20, 24, 28), GRIDS[grid])
+        patch = lattice.Patch(ballRas(volume, centreRas(volume), 9.0), (0, 0, 0), localMatrix(volume))
+        transform = addWarp(scene).GetTransformToParent() if warped else None
+        target = ((-40, 60), (-40, 60), (-40, 60))
+        whole = lattice.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
+        monkeypatch.setattr(lattice, "SLAB_VOXELS", 900)
+        slabs = lattice.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
+        assert whole.mask.any()
+        assert lattice.sameVoxels(whole, slabs)
+
+    def test_undo_takes_all_pieces_back_in_one_step_and_redo_brings_them_again(self, written, often, editing, ct):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+
+        node = addSegmentation(ct)
+        draw(node, ct, "mine", SPLEEN)
+        before = voxels(node, ct)
+        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, turns=often())
+        for name, mask in {"Liver": LIVER, "Spleen": SPLEEN, "Left kidney": LIVER & ~SPLEEN}.items():
+            run.write(name, mask)
+        after = voxels(node, ct)
+        editing.undo()
+        assert same(voxels(node, ct), before)
+        editing.redo()
+        assert same(voxels(node, ct), after)
+
+    def test_the_way_back_in_pieces_restores_exactly(self, written, often, ct, editing):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+
+        node = addSegmentation(ct)
+        draw(node, ct, "mine", SPLEEN)
+        SegmentWriter(node, ct, editing).write("Liver", SPLEEN)
+        before = voxels(node, ct)
+        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE)
+        run.write("Liver", LIVER)
+        run.write("Spleen", LIVER)
+        seen = []
+        run.rollback(often(lambda: seen.append(1)))
+        assert same(voxels(node, ct), before)
+        assert len(seen) > 3
+
+
+def shapeOf(volume):
+    i, j, k = volume.GetImageData().GetDimensions()
+    return k, j, i
+
+
+class TestWhatHappensInATurn:
+    def test_one_write_has_many(self, often, ct, editing):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+
+        node = addSegmentation(ct)
+        for number in range(5):
+            draw(node, ct, f"mine {number}", SPLEEN)
+        seen = []
+        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, turns=often(lambda: seen.append(1)))
+        run.write("Liver", LIVER)
+        assert len(seen) >= 15
+
+    def test_nobody_sees_half_of_a_changed_segment(self, often, ct, editing):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import SegmentWriter
+
+        node = addSegmentation(ct)
+        SegmentWriter(node, ct, editing).write("Liver", LIVER)
+        seen = set()
+
+        def look():
+            seen.add(slicerSays(node, "Liver", ct).tobytes())
+
+        SegmentWriter(node, ct, editing, turns=often(look)).write("Liver", SPLEEN)
+        look()
+        assert seen == {LIVER.tobytes(), SPLEEN.tobytes()}
+
+    def test_a_segment_that_the_user_deletes_does_not_stop_the_run(self, often, ct, editing):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+
+        for policy in Overlap:
+            for turn in range(12):
+                node = addSegmentation(ct)
+                for name in ("a", "b", "c"):
+                    draw(node, ct, name, SPLEEN)
+                left = [turn]
+
+                def delete(node=node, left=left):
+                    left[0] -= 1
+                    if left[0] == 0:
+                        node.GetSegmentation().RemoveSegment("b")
+
+                run = SegmentWriter(node, ct, editing, policy, turns=often(delete))
+                result = run.write("Liver", LIVER).segmentID
+                free = LIVER & ~SPLEEN if policy is Overlap.KEEP_OTHERS else LIVER
+                assert np.array_equal(slicerSays(node, result, ct), free)
+
+    @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
+    def test_a_cancel_in_any_turn_leaves_the_segments_as_they_were(self, runner, request_, ct, slicer_host, policy):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap
+
+        node = addSegmentation(ct)
+        draw(node, ct, "mine", SPLEEN)
+        request = replace(request_, segmentationNode=node, overlap=Overlap(policy))
+        runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN & ~LIVER}), request)
+        before = voxels(node, ct)
+        engine = FakeEngine({"Liver": SPLEEN, "Spleen": LIVER})
+        cancelled = 0
+        for turn in (1, 2, 3, 5, 8, 13, 21, 34, 55):
+            left = [turn]
+
+            def press(left=left):
+                left[0] -= 1
+                if left[0] == 0:
+                    runner.cancel()
+
+            slicer_host.app.onProcessEvents = press
+            try:
+                runner.run(engine, request)
+            except CancelledError:
+                cancelled += 1
+                assert same(voxels(node, ct), before)
+            else:
+                runner.rollback([runner.last])
+            assert not runner.isRunning
+        assert cancelled >= 5
+        slicer_host.app.onProcessEvents = None
+        runner.run(engine, request)
+        assert not same(voxels(node, ct), before)
+
+    def test_the_scene_is_closed_in_the_middle_of_a_write(self, runner, request_, scene, slicer_host):
+        from MedalSLib.slicer.request import RunRequest
+
+        for turn in (2, 4, 7, 11, 16):
+            ct = addVolume(scene, SHAPE, affine((2, 2, 2)))
+            left = [turn]
+
+            def close(left=left):
+                left[0] -= 1
+                if left[0] == 0:
+                    scene.Clear(False)
+
+            slicer_host.app.onProcessEvents = close
+            with pytest.raises(CancelledError, match="scene was closed"):
+                runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}), RunRequest(ct, prompts=("Liver", "Spleen")))
+            slicer_host.app.onProcessEvents = None
+            assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+            runner.forget()
+
+    def test_a_second_run_is_refused_while_strokes_are_looked_for(self, runner, request_, ct, slicer_host):
+        from MedalSLib.errors import InputError, ResourceError
+
+        engine = FakeEngine({"Liver": LIVER})
+        node = runner.run(engine, request_).segmentationNode
+        refused = []
+
+        def again():
+            with pytest.raises(ResourceError, match="going on"):
+                runner.run(engine, request_)
+            refused.append(1)
+
+        slicer_host.app.onProcessEvents = again
+        with pytest.raises(InputError, match="Nothing was painted"):
+            runner.refine(engine, replace(request_, segmentationNode=node))
+        assert refused
+
+    def test_a_cancel_while_the_last_structures_are_written_is_a_cancel(self, runner, request_, ct):
+        from MedalSLib.slicer.segmentations import addSegmentation
+        from MedalSLib.slicer.writer import Overlap
+
+        node = addSegmentation(ct)
+        draw(node, ct, "mine", SPLEEN)
+        before, seen = voxels(node, ct), []
+
+        def cancelLate(written):
+            seen.append(written.structure)
+            if len(seen) == 3:  # both were streamed; this is the first of the final round
+                runner.cancel()
+
+        with pytest.raises(CancelledError):
+            runner.run(
+                FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}, pause=0.02),
+                replace(request_, segmentationNode=node, overlap=Overlap.OVERWRITE),
+                onWritten=cancelLate,
+            )
+        assert seen == ["Liver", "Spleen", "Liver"]
+        assert same(voxels(node, ct), before)
+
+    def test_a_volume_that_changes_while_it_is_read_is_read_again_in_one_go(self, runner, request_, ct, monkeypatch):
+        import slicer
+
+        from MedalSLib.slicer import runner as module
+
+        former = module.Turns.aside
+
+        def torn(self, work, count):
+            if getattr(work, "__name__", "") != "copy":
+                return former(self, work, count)
+            first = work()
+            slicer.util.arrayFromVolume(ct)[:] = 7
+            slicer.util.arrayFromVolumeModified(ct)
+            first[SHAPE[0] // 2 :] = work()[SHAPE[0] // 2 :]
+            return first
+
+        monkeypatch.setattr(module.Turns, "aside", torn)
+        engine = FakeEngine({"Liver": LIVER})
+        runner.run(engine, request_)
+        array = engine.opened[0][0]
+        assert (array == 7).all()
+        assert not np.shares_memory(array, slicer.util.arrayFromVolume(ct))
+
+
+class TestWhereTheWorkIsDone:
+    def test_the_whole_images_masks_stay_off_the_main_thread(self, runner, request_, ct, monkeypatch):
+        """Cutting, keeping apart and counting instances look at every voxel of the image for every structure."""
+        from MedalSLib.slicer import answers
+        from MedalSLib.slicer.writer import Overlap
+
+        threads = []
+        for name in ("boundingBox", "disjoint", "_instances"):
+            former = getattr(answers, name)
+
+            def noted(*args, former=former):
+                if args[0].__class__ is dict or args[0].shape == SHAPE:
+                    threads.append(threading.current_thread().name)
+                return former(*args)
+
+            monkeypatch.setattr(answers, name, noted)
+        runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}), replace(request_, overlap=Overlap.KEEP_OTHERS))
+        assert len(threads) >= 5
+        assert set(threads) == {"MedalS worker"}
+
+    def test_an_image_is_copied_when_it_is_opened_and_not_again(self, runner, request_, ct, monkeypatch):
+        import slicer
+
+        from MedalSLib.slicer import runner as module
+
+        engine = FakeEngine({"Liver": LIVER})
+        runner.run(engine, request_)
+        assert not np.shares_memory(engine.opened[0][0], slicer.util.arrayFromVolume(ct))
+        copies = []
+        former = module.Turns.aside
+
+        def noted(self, work, count):
+            if getattr(work, "__name__", "") == "copy":
+                copies.append(count)
+            return former(self, work, count)
+
+        monkeypatch.setattr(module.Turns, "aside", noted)
+        runner.run(engine, request_)
+        assert copies == []
+        runner.closeSession()
+        runner.run(engine, request_)
+        assert copies == [LIVER.size]
+
+
+class TestAnswers:
+    def test_a_cut_is_what_is_set_and_a_copy(self, slicer_host):
+        from MedalSLib.slicer.answers import Cut
+
+        whole = LIVER.copy()
+        cut = Cut.of(whole)
+        assert cut.start == (6, 5, 4) and cut.mask.shape == (12, 20, 24) and cut.mask.all()
+        whole[:] = False
+        assert cut.mask.all()
+        assert Cut.of(whole).isEmpty
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_shared_voxels_go_to_the_most_probable_structure_else_to_the_first(self, slicer_host, seed):
+        from MedalSLib.slicer.answers import Cut, disjoint
+
+        random = np.random.default_rng(seed)
+        names = ("a", "b", "c", "d")
+        masks = {}
+        for name in names:
+            masks[name] = box((7, 8, 9), *np.sort(random.integers(0, 8, (3, 2)), axis=1).tolist())
+            masks[name] &= random.random((7, 8, 9)) < 0.8
+        labelmap = random.integers(0, 5, (7, 8, 9)).astype(np.uint8)
+        found = disjoint({name: Cut.of(mask) for name, mask in masks.items()}, labelmap, names)
+        expected = {name: np.zeros((7, 8, 9), bool) for name in names}
+        for place in np.ndindex(7, 8, 9):
+            have = [name for name in names if masks[name][place]]
+            best = names[labelmap[place] - 1] if labelmap[place] else ""
+            if have:
+                expected[best if best in have else have[0]][place] = True
+        for name, cut in found.items():
+            whole = np.zeros((7, 8, 9), bool)
+            whole[cut.slices] = cut.mask
+            assert np.array_equal(whole, expected[name])
+            assert np.array_equal(Cut.of(whole).mask, cut.mask)
+
+    def test_instances_are_cut_out_one_by_one_with_the_numbers_that_are_missing(self, slicer_host):
+        from MedalSLib.slicer.answers import _instances
+
+        labels = np.zeros(SHAPE, np.int32)
+        labels[2:4, 2:4, 2:4], labels[10:12, 10:13, 10:14] = 1, 3
+        one, two, three = _instances(labels)
+        assert (one.start, one.mask.sum()) == ((2, 2, 2), 8)
+        assert two.isEmpty
+        assert (three.start, three.mask.sum()) == ((10, 10, 10), 24)
