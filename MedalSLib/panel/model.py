@@ -66,6 +66,7 @@ class PanelModel:
         usable = self.volume is not None and not self.volume.problem
         self.prompt.detect(self.volume.modality if usable and self.volume is not None else "")
         self.spatial.refresh(self.prompt.modality)
+        self.run.measure()
         self.volumeChanged.emit(self.volume)
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from MedalSLib.engine.interface import Report, StructureReport
@@ -24,7 +24,8 @@ class ResultRow:
         status: The state in words.
         volume: Volume with its unit, empty while it is not known.
         note: What else is worth knowing: instances, intensity window.
-        segmentID: Segment that holds it, empty if none.
+        segments: IDs of the segments that hold it: one, one for each instance, or none.
+        gone: Whether these segments are not there any more: the run was undone, or they were deleted.
     """
 
     structure: str
@@ -32,7 +33,8 @@ class ResultRow:
     status: str
     volume: str = ""
     note: str = ""
-    segmentID: str = ""
+    segments: tuple[str, ...] = ()
+    gone: bool = False
 
 
 def waitingRows(structures: Iterable[str]) -> tuple[ResultRow, ...]:
@@ -50,9 +52,24 @@ def withWritten(rows: Sequence[ResultRow], written: WrittenFacts) -> tuple[Resul
 
 def finishedRows(outcome: Outcome) -> tuple[ResultRow, ...]:
     """Return the rows of a finished run: those found first, in the order of the report."""
-    segments = {item.structure: item for item in reversed(outcome.written)}
-    rows = [_finished(report, segments.get(name)) for name, report in outcome.report.structures.items()]
+    rows = [
+        _finished(report, [item for item in outcome.written if item.structure == name])
+        for name, report in outcome.report.structures.items()
+    ]
     return tuple(sorted(rows, key=lambda row: row.state == "absent"))
+
+
+def measuredRows(rows: Sequence[ResultRow], volumes: Mapping[str, float]) -> tuple[ResultRow, ...]:
+    """Return the rows as their segments are now.
+
+    The engine's own volumes are those of its answer: a refinement answers for its region alone, and masks, locks and
+    strokes decide what of it becomes of a segment.
+
+    Args:
+        rows: Rows of a finished run.
+        volumes: Volume in ml by ID of each segment that there is.
+    """
+    return tuple(_measured(row, volumes) if row.segments else row for row in rows)
 
 
 def summary(outcome: Outcome, frames: int = 1) -> str:
@@ -80,17 +97,22 @@ def _written(written: WrittenFacts) -> ResultRow:
     if written.reason == "absent":
         return ResultRow(written.structure, "absent", _("not found"))
     if written.reason == "locked":
-        return ResultRow(written.structure, "kept", _("locked, left as it is"), segmentID=written.segmentID)
-    return ResultRow(written.structure, "found", _("found"), segmentID=written.segmentID)
+        return ResultRow(written.structure, "kept", _("locked, left as it is"), segments=(written.segmentID,))
+    return ResultRow(written.structure, "found", _("found"), segments=(written.segmentID,))
 
 
-def _finished(report: StructureReport, written: WrittenFacts | None) -> ResultRow:
+def _measured(row: ResultRow, volumes: Mapping[str, float]) -> ResultRow:
+    there = [volumes[segment] for segment in row.segments if segment in volumes]
+    return replace(row, volume=volumeText(sum(there)) if there else "", gone=not there)
+
+
+def _finished(report: StructureReport, written: Sequence[WrittenFacts]) -> ResultRow:
     if not report.found:
         return ResultRow(report.name, "absent", _("not found"), note=report.window)
     notes = [report.window] if report.window else []
     if report.instances is not None:
         notes.insert(0, _("{count} separate").format(count=report.instances))
-    state: RowState = "kept" if written is not None and written.reason == "locked" else "found"
+    state: RowState = "kept" if any(item.reason == "locked" for item in written) else "found"
     status = _("locked, left as it is") if state == "kept" else _("found")
-    segmentID = written.segmentID if written is not None else ""
-    return ResultRow(report.name, state, status, volumeText(report.volume_ml), " · ".join(notes), segmentID)
+    segments = tuple(item.segmentID for item in written if item.segmentID)
+    return ResultRow(report.name, state, status, volumeText(report.volume_ml), " · ".join(notes), segments)

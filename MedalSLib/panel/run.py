@@ -14,7 +14,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message, messageOf
 from MedalSLib.panel.progress import estimateText, progressText
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.results import ResultRow, finishedRows, remarks, summary, waitingRows, withWritten
+from MedalSLib.panel.results import ResultRow, finishedRows, measuredRows, remarks, summary, waitingRows, withWritten
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
 from MedalSLib.panel.workspace import Outcome, Wishes, Workspace, WrittenFacts
@@ -204,8 +204,16 @@ class RunPresenter:
 
     def show(self, row: int) -> None:
         """Bring the structure of a row into view."""
-        if 0 <= row < len(self.rows) and self.rows[row].segmentID:
-            self._workspace.show(self.rows[row].segmentID)
+        if 0 <= row < len(self.rows) and self.rows[row].segments:
+            self._workspace.show(self.rows[row].segments[0])
+
+    def measure(self) -> None:
+        """Show the results as their segments are now: the user paints, undoes and deletes."""
+        volumes = None if self.busy else self._workspace.volumes()
+        rows = self.rows if volumes is None else measuredRows(self.rows, volumes)
+        if rows != self.rows:
+            self.rows = rows
+            self.changed.emit()
 
     def forget(self) -> None:
         """Stop, and forget the last result: the scene was closed."""
@@ -288,6 +296,7 @@ class RunPresenter:
 
     def _refreshSegments(self) -> None:
         self._spatial.refresh(self._prompt.modality)
+        self.measure()
 
     def _showEstimate(self, text: str) -> None:
         if text != self.estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,6 +18,7 @@ from MedalSLib.service.describing import UploadDescription
 from MedalSLib.slicer import segments, volumes
 from MedalSLib.slicer.frames import runFrames
 from MedalSLib.slicer.matching import SegmentMatch, matchSegments
+from MedalSLib.slicer.measuring import SegmentVolumes
 from MedalSLib.slicer.parameters import Parameters
 from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.sequences import frameOf, sequenceOf
@@ -60,6 +61,7 @@ class SlicerWorkspace:
         self._review: SegmentWriter | None = None
         self._reviewed: tuple[Any, int] = (None, 0)
         self._comparison: Comparison | None = None
+        self._volumes = SegmentVolumes()
         self.state: Any = SceneState(logic.parameters)
 
     def chooseDefaults(self) -> None:
@@ -112,6 +114,7 @@ class SlicerWorkspace:
         request = self._request(wishes)
         self._endReview()
         runner = self._logic.runner
+        self._reviewed = (None, 0)
         series = sequenceOf(request.volumeNode) if wishes.allFrames else None
         if series is not None:
 
@@ -135,13 +138,19 @@ class SlicerWorkspace:
         self._finished(outcome)
         return (outcome,)
 
+    def volumes(self) -> Mapping[str, float] | None:
+        """Return the volumes of the segments of the last result's segmentation, None if another frame is shown."""
+        return self._volumes.of(self._reviewed[0]) if self._showsResult else None
+
+    @property
+    def _showsResult(self) -> bool:
+        node, frame = self._reviewed
+        return bool(node is not None and node.GetScene() is not None and frameOf(node) == frame)
+
     @property
     def canRevert(self) -> bool:
         """Whether there is a result to review on the frame that is shown."""
-        if self._review is None:
-            return False
-        node, frame = self._reviewed
-        return bool(node is not None and node.GetScene() is not None and frameOf(node) == frame)
+        return self._review is not None and self._showsResult
 
     def revert(self) -> None:
         """Put the segments back; the state before is saved, so that the editor's undo takes the revert back."""

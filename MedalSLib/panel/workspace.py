@@ -141,6 +141,10 @@ class Workspace(Protocol):
         """Refine the last result around the user's strokes."""
         ...
 
+    def volumes(self) -> Mapping[str, float] | None:
+        """Return the volume in ml by ID of each segment beside the last result; None if that is not shown now."""
+        ...
+
     @property
     def canRevert(self) -> bool:
         """Whether there is a result that was not accepted or reverted yet."""

@@ -33,7 +33,12 @@ class SegmentVolumes:
         image = segment.GetRepresentation(segments.LABELMAP)
         if image is None:
             return (), 0.0
-        state = (segmentationNode.GetID(), image.GetMTime(), segment.GetLabelValue())  # times of change are unique in VTK
+        # VTK's times of change are unique, so another image has another one.
+        state = (
+            segmentationNode.GetID(),
+            image.GetMTime(),
+            segment.GetLabelValue(),
+        )
         if segmentID in self._known and self._known[segmentID][0] == state:
             return self._known[segmentID]
         patch = fromOrientedImage(image, segment.GetLabelValue())

@@ -132,6 +132,17 @@ class TestRun:
         assert desk.run.message.text == "Nothing was found. Your segments are as they were."
         assert {row.state for row in desk.run.rows} == {"absent"}
 
+    def test_volumes_are_those_of_the_segments_as_they_are_now(self, desk):
+        desk.workspace.measured = {"Liver": 1400.0}
+        desk.run.run()
+        assert [(row.structure, row.volume, row.gone) for row in desk.run.rows] == [
+            ("Liver", "1400 ml", False),
+            ("Spleen", "", True),
+        ]
+        desk.workspace.measured = {"Liver": 1300.0, "Spleen": 150.0}
+        desk.run.measure()
+        assert [(row.volume, row.gone) for row in desk.run.rows] == [("1300 ml", False), ("150 ml", False)]
+
     def test_found_structures_come_before_absent_ones(self, desk):
         desk.workspace.found = {"Spleen": 1.0}
         desk.run.run()

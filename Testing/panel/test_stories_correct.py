@@ -50,6 +50,7 @@ def test_paint_erase_and_refine(story, chest, lungs):
     painted = story.paint("Left lung", beside, 8) & ~lungs["Left lung"]
     assert painted.any()
     before = story.masks(story.segmentation, chest)
+    story.check_volumes(chest)  # the brush counts at once
     story.bench.slicer.vtkMRMLSliceNode.JumpAllSlices(story.scene, *place(chest, inside))
     story.picture("1-painted")
 
@@ -60,6 +61,7 @@ def test_paint_erase_and_refine(story, chest, lungs):
     far = far_from(erased | painted, chest)
     assert np.array_equal(after["Left lung"][far], before["Left lung"][far])
     assert np.array_equal(after["Right lung"], before["Right lung"])
+    story.check_volumes(chest)  # of the whole lung, although the refinement looked at a part of it
     story.picture("2-refined")
 
     story.press("UndoButton")
@@ -96,9 +98,11 @@ def test_undo_and_redo(story, chest):
 
     story.press("UndoButton")
     assert same(story.masks(node, chest), before)
+    assert {row[1] for row in story.results().values()} == {"- no longer there"}
     story.picture("1-undone")
     story.press("RedoButton")
     assert same(story.masks(node, chest), after) and colors_of(node) == colors
+    story.check_volumes(chest)
     story.picture("2-redone")
 
 

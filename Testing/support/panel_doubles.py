@@ -69,6 +69,7 @@ class Workspace:
     frames: int = 1
     calls: list = field(default_factory=list)
     canRevert: bool = False
+    measured: dict | None = None
 
     def volume(self):
         return self.facts
@@ -115,6 +116,9 @@ class Workspace:
         }
         report = Report("fake", "cpu", "CT", {"total": 1.5}, warnings=self.warnings, structures=structures)
         return (Outcome(report, tuple(written)),) * self.frames
+
+    def volumes(self):
+        return self.measured
 
     def revert(self):
         self.calls.append(("revert",))

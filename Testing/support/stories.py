@@ -234,6 +234,14 @@ class Story:
         """Return the table of results by structure: volume, status, note."""
         return {row[0]: row[1:] for row in self.bench.table("resultsTable")}
 
+    def check_volumes(self, volume: Any) -> None:
+        """The table's volumes are those of the segments that it names."""
+        masks = self.masks(self.segmentation, volume)
+        voxel_ml = float(np.prod(volume.GetSpacing())) / 1000
+        for name, (shown, status, _note) in self.results().items():
+            assert status == "✓ found"
+            assert float(shown.removesuffix(" ml")) == pytest.approx(np.count_nonzero(masks[name]) * voxel_ml, rel=0.01)
+
     def picture(self, name: str = "") -> Path:
         """Take a picture of the panel beside the views; nothing on it is cut off."""
         from PySide6 import QtGui

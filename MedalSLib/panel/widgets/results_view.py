@@ -66,7 +66,8 @@ class ResultsView:
     def _fill(self, rows: tuple[ResultRow, ...]) -> None:
         self.table.setRowCount(len(rows))
         for index, row in enumerate(rows):
-            for column, text in enumerate((row.structure, row.volume, f"{SIGNS[row.state]} {row.status}", row.note)):
+            status = _("- no longer there") if row.gone else f"{SIGNS[row.state]} {row.status}"
+            for column, text in enumerate((row.structure, row.volume, status, row.note)):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(text)
                 if column == 1:
