@@ -199,7 +199,7 @@ class MedalSLogic(ScriptedLoadableModuleLogic):
     def closeEngine(self):
         """Free the model, or say goodbye to the server."""
         if self._runner is not None:
-            self._runner.forget()
+            self._runner.closeSession()
         if self._engine is not None:
             self._engine.close()
         self._engine = self._engineKey = None

@@ -289,6 +289,34 @@ class TestRefine:
         editing.undo()
         assert runner.strokes(node, ct) is None
 
+    def test_strokes_are_found_after_the_engine_was_changed(self, runner, engine, request_, ct, editing):
+        node = runner.run(engine, request_).segmentationNode
+        brush = box(SHAPE, (16, 18), (5, 8), (6, 9))
+        paint(editing, node, ct, "Liver", brush)
+        last = runner.last
+        runner.closeSession()
+        assert engine.closed == 1
+        assert runner.strokes(node, ct).painted == {"Liver": 18}
+        assert runner.last is last
+        other = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN})
+        runner.refine(other, replace(request_, segmentationNode=node))
+        assert np.array_equal(other.asked[0]["locked"]["Liver"], brush)
+        assert np.array_equal(slicerSays(node, "Liver", ct), LIVER | brush)
+
+    def test_a_session_that_is_in_use_is_closed_when_the_run_ends(self, runner, engine, request_, ct):
+        node = runner.run(engine, request_, onWritten=lambda _written: runner.closeSession()).segmentationNode
+        assert engine.closed == 1
+        assert runner.strokes(node, ct) is None
+        engine.answers["Liver"] = SPLEEN
+        runner.run(engine, replace(request_, segmentationNode=node))
+        assert len(engine.opened) == 2
+
+    def test_forgetting_forgets_the_results_too(self, runner, engine, request_, ct, editing):
+        node = runner.run(engine, request_).segmentationNode
+        paint(editing, node, ct, "Liver", box(SHAPE, (16, 18), (5, 8), (6, 9)))
+        runner.forget()
+        assert (engine.closed, runner.last, runner.strokes(node, ct)) == (1, None, None)
+
     def test_without_strokes_it_says_so(self, runner, engine, request_):
         node = runner.run(engine, request_).segmentationNode
         with pytest.raises(InputError, match="Nothing was painted"):
