@@ -1,13 +1,15 @@
-"""Blending of overlapping patches in a slab that moves along H, so that the whole volume never exists for all classes.
+"""Blending of overlapping patches in cells that come and go, so that the whole volume never exists for all classes.
 
-Tiles come with H slowest, so once all tiles of one H position are in, the rows before the next position are final.
-They are handed on and the slab moves up: for 365^3 voxels and patches of 192^3 that is half of the volume, and there is
-one volume of weights, not one for each class.
+Tiles come with H slowest, then W.  Their edges cut rows and columns into cells: a cell appears with the first patch
+that reaches it and goes as soon as no further one will.  Of 365^3 voxels in patches of 192^3, two fifths exist for all
+classes at a time.  What a voxel's weights come to is worked out again for each patch instead of being kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,11 +18,80 @@ from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tiling import Tile, gaussian_weights
 
 Rows = Callable[[int], Tensor]
-"""`class -> float32 (rows, W, D)`: blended probabilities of rows that are final."""
+"""`class -> float32 (rows, columns, D)`: blended probabilities of a region that is final; not to be changed."""
+Span = tuple[int, int]
 
 
-class SlabAccumulator:
-    """Weighted means of probabilities for a slab of rows.
+@dataclass(frozen=True)
+class Region:
+    """A part of the padded grid, of full depth.
+
+    Attributes:
+        rows: Half-open bounds along H.
+        columns: Half-open bounds along W.
+    """
+
+    rows: Span
+    columns: Span
+
+    def holds(self, row: Span, column: Span) -> bool:
+        """Return whether a cell lies in the region."""
+        return self.rows[0] <= row[0] < self.rows[1] and self.columns[0] <= column[0] < self.columns[1]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches that run one after the other, and what is final afterwards.
+
+    Attributes:
+        tiles: The patches.
+        final: Regions that no later patch reaches; over all batches they come with rows slowest.
+    """
+
+    tiles: tuple[Tile, ...]
+    final: tuple[Region, ...]
+
+
+def batches(plan: ResamplingPlan, tiles: Sequence[Tile] | None = None) -> Iterator[Batch]:
+    """Return the patches of a plan, batch by batch; all in one batch if they come in an order of their own.
+
+    Args:
+        plan: Grid and tiles.
+        tiles: The plan's tiles in another order.
+    """
+    tops, lefts = (sorted({tile[axis] for tile in plan.tiles}) for axis in (0, 2))
+    regions = {
+        (top, left): Region((top, bottom), (left, right))
+        for top, bottom in pairwise([*tops, plan.shape[0]])
+        for left, right in pairwise([*lefts, plan.shape[1]])
+    }
+    if tiles is not None:
+        yield Batch(tuple(tiles), tuple(regions.values()))
+        return
+    for place, region in regions.items():
+        yield Batch(tuple(tile for tile in plan.tiles if (tile[0], tile[2]) == place), (region,))
+
+
+def most_voxels(plan: ResamplingPlan) -> int:
+    """Return how many voxels of each class exist at most while the patches of a plan run in their order."""
+    row_cells, column_cells = (_cells(plan, axis) for axis in (0, 2))
+    live: set[tuple[Span, Span]] = set()
+    most = 0
+    for batch in batches(plan):
+        (top, bottom), (left, right) = batch.tiles[0][0:2], batch.tiles[0][2:4]
+        live |= {
+            (row, column)
+            for row in row_cells
+            for column in column_cells
+            if top <= row[0] < bottom and left <= column[0] < right
+        }
+        most = max(most, sum((row[1] - row[0]) * (column[1] - column[0]) for row, column in live))
+        live -= {cell for cell in live for region in batch.final if region.holds(*cell)}
+    return most * plan.shape[2]
+
+
+class Accumulator:
+    """Weighted means of probabilities of all classes.
 
     A patch is added with its share of the weight a voxel will have got in the end, so the sums are probabilities from
     the start: at the corners weights are 6e-8, which half precision could not hold.
@@ -28,42 +99,88 @@ class SlabAccumulator:
     Args:
         count: Number of classes.
         plan: Grid, patch and tiles.
-        rows: Rows held at once: the patch's, or all of the grid's if tiles come in any order.
         dtype: Precision of the sums.
         device: Where they live.
     """
 
-    def __init__(self, count: int, plan: ResamplingPlan, rows: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._sums = torch.zeros((count, rows, *plan.shape[1:]), dtype=dtype, device=device)
+    def __init__(self, count: int, plan: ResamplingPlan, dtype: torch.dtype, device: torch.device) -> None:
+        self._count = count
+        self._plan = plan
+        self._dtype = dtype
+        self._device = device
         self._gaussian = torch.tensor(gaussian_weights(plan.patch), device=device).float()
-        self._total = torch.zeros(plan.shape, device=device)
-        for tile in plan.tiles:
-            self._total[_slices(tile)] += self._gaussian
-        self._base = 0
+        self._row_cells, self._column_cells = (_cells(plan, axis) for axis in (0, 2))
+        self._sums: dict[tuple[Span, Span], Tensor] = {}
 
-    def add(self, tile: Tile, parts: Iterable[tuple[int, int, Tensor]], offset: int = 0) -> None:
-        """Add a patch: `(first, last, probabilities)` of its classes, of which `offset` is the accumulator's first."""
-        high, wide, deep = _slices(tile)
-        rows = slice(high.start - self._base, high.stop - self._base)
-        share = self._gaussian / self._total[high, wide, deep]
-        for first, last, probabilities in parts:
-            weighted = probabilities.to(share.device).mul_(share)
-            self._sums[first - offset : last - offset, rows, wide, deep] += weighted
+    def add(self, tile: Tile, parts: Iterable[tuple[int, int, Tensor]]) -> None:
+        """Add a patch: `(top, bottom, probabilities)` of its rows, which are overwritten."""
+        share = self._gaussian / self._total(tile)
+        for top, bottom, probabilities in parts:
+            weighted = probabilities.to(self._device).mul_(share[top:bottom])
+            self._spread(weighted, (tile[0] + top, tile[0] + bottom), tile)
 
-    def finish(self, stop: int) -> tuple[int, int, Rows]:
-        """Return `(first row, stop, probabilities)` of the rows that are final; call `advance` when they are used."""
-        count = stop - self._base
-        return self._base, stop, lambda index: self._sums[index, :count].float()
+    def rows(self, region: Region) -> Rows:
+        """Return the probabilities of a region that is final."""
+        rows, columns = (
+            [cell for cell in cells if span[0] <= cell[0] < span[1]]
+            for cells, span in ((self._row_cells, region.rows), (self._column_cells, region.columns))
+        )
 
-    def advance(self, start: int) -> None:
-        """Move the slab up so that it begins at row `start`."""
-        done = start - self._base
-        for part in self._sums:
-            kept = part[done:].clone()
-            part.zero_()
-            part[: len(kept)] = kept
-        self._base = start
+        def probabilities(index: int) -> Tensor:
+            strips = [_joined([self._sums[row, column][index] for column in columns], 1) for row in rows]
+            return _joined(strips, 0).float()
+
+        return probabilities
+
+    def forget(self, region: Region) -> None:
+        """Free what a region took."""
+        for cell in list(self._sums):
+            if region.holds(*cell):
+                del self._sums[cell]
+
+    def _spread(self, weighted: Tensor, rows: Span, tile: Tile) -> None:
+        """Add weighted probabilities of some rows of a patch to the cells they lie in."""
+        for row in self._row_cells:
+            top, bottom = max(row[0], rows[0]), min(row[1], rows[1])
+            if top >= bottom:
+                continue
+            for column in self._column_cells:
+                if not tile[2] <= column[0] < tile[3]:
+                    continue
+                here = (slice(None), slice(top - row[0], bottom - row[0]), slice(None), slice(*tile[4:6]))
+                there = (
+                    slice(None),
+                    slice(top - rows[0], bottom - rows[0]),
+                    slice(column[0] - tile[2], column[1] - tile[2]),
+                )
+                self._cell(row, column)[here] += weighted[there]
+
+    def _cell(self, row: Span, column: Span) -> Tensor:
+        sums = self._sums.get((row, column))
+        if sums is None:
+            size = (self._count, row[1] - row[0], column[1] - column[0], self._plan.shape[2])
+            sums = self._sums[row, column] = torch.zeros(size, dtype=self._dtype, device=self._device)
+        return sums
+
+    def _total(self, tile: Tile) -> Tensor:
+        """Return what the weights of all patches come to in one of them."""
+        total = torch.zeros_like(self._gaussian)
+        for other in self._plan.tiles:
+            spans = [(max(tile[side], other[side]), min(tile[side + 1], other[side + 1])) for side in (0, 2, 4)]
+            if any(start >= stop for start, stop in spans):
+                continue
+            here, there = (
+                tuple(slice(start - at[2 * axis], stop - at[2 * axis]) for axis, (start, stop) in enumerate(spans))
+                for at in (tile, other)
+            )
+            total[here] += self._gaussian[there]
+        return total
 
 
-def _slices(tile: Tile) -> tuple[slice, slice, slice]:
-    return slice(*tile[0:2]), slice(*tile[2:4]), slice(*tile[4:6])
+def _cells(plan: ResamplingPlan, side: int) -> list[Span]:
+    """Return the spans into which the tiles' edges cut an axis."""
+    return list(pairwise(sorted({edge for tile in plan.tiles for edge in tile[side : side + 2]})))
+
+
+def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=axis)

@@ -8,14 +8,14 @@ blended in the same order as ever, so the whole answer is too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.predictor import AT_ONCE, PatchPredictor
+from MedalSLib.inference.predictor import PatchPredictor
 from MedalSLib.inference.prompts import PatchPrompts
 from MedalSLib.inference.tiling import Tile
 
@@ -69,19 +69,20 @@ class Answers:
         if self._cache is None or prompts is None:
             yield from self._predictor.probabilities(image, prompts, tile, start, stop)
             return
-        keys = self._keys(prompts, tile, start, stop)
+        spans = self._predictor.rows(image.shape, stop - start)
+        keys = self._keys(prompts, tile, start, stop, spans)
         kept = [self._cache.get(key) for key in keys]
         found = [part for part in kept if part is not None]
         if len(found) == len(keys):
             if tile not in self._ran:
                 self._served.add(tile)
-            for first, part in zip(range(start, stop, AT_ONCE), found, strict=True):
-                yield first, min(first + AT_ONCE, stop), part.clone()
+            for (top, bottom), part in zip(spans, found, strict=True):
+                yield top, bottom, part.clone()
             return
         parts = self._predictor.probabilities(image, prompts, tile, start, stop)
-        for key, (first, last, part) in zip(keys, parts, strict=True):
+        for key, (top, bottom, part) in zip(keys, parts, strict=True):
             self._cache.put(key, part.clone())
-            yield first, last, part
+            yield top, bottom, part
 
     def ahead(self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int) -> Tensor | None:
         """Run a prompted patch whose answer is not known yet, and keep the answer for `probabilities`.
@@ -92,7 +93,7 @@ class Answers:
         """
         if self._cache is None or prompts is None:
             return None
-        keys = self._keys(prompts, tile, start, stop)
+        keys = self._keys(prompts, tile, start, stop, self._predictor.rows(image.shape, stop - start))
         if all(self._cache.get(key) is not None for key in keys):
             return None
         parts = [part for _, _, part in self._predictor.probabilities(image, prompts, tile, start, stop)]
@@ -100,13 +101,15 @@ class Answers:
         if not all(kept):
             return None
         self._ran.add(tile)
-        return torch.cat(parts)
+        return torch.cat(parts, dim=1)
 
-    def _keys(self, prompts: PatchPrompts, tile: Tile, start: int, stop: int) -> list[tuple[Hashable, ...]]:
+    def _keys(
+        self, prompts: PatchPrompts, tile: Tile, start: int, stop: int, spans: Sequence[tuple[int, int]]
+    ) -> list[tuple[Hashable, ...]]:
         if tile not in self._digests:
-            self._digests[tile] = _prompt_digest(prompts, self._predictor.count)
-        base = (*self._run, tile, self._digests[tile])
-        return [(*base, first, min(first + AT_ONCE, stop)) for first in range(start, stop, AT_ONCE)]
+            self._digests[tile] = _prompt_digest(prompts)
+        base = (*self._run, tile, self._digests[tile], start, stop)
+        return [(*base, top, bottom) for top, bottom in spans]
 
 
 def _digest(*parts: np.ndarray) -> bytes:
@@ -116,11 +119,10 @@ def _digest(*parts: np.ndarray) -> bytes:
     return digest.digest()
 
 
-def _prompt_digest(prompts: PatchPrompts, count: int) -> bytes:
+def _prompt_digest(prompts: PatchPrompts) -> bytes:
     """Return a digest of all prompts of a patch: the classes see each other's where they are mixed."""
     parts = [np.packbits(prompts.union.cpu().numpy())]
-    for start in range(0, count, AT_ONCE):
-        for index, mask in enumerate(prompts.classes(start, min(start + AT_ONCE, count)), start):
-            if bool(mask.any()):
-                parts += [np.array([index]), np.packbits(mask.cpu().numpy())]
+    for part in prompts.parts:
+        sides = [side for span in part.box for side in (span.start, span.stop)]
+        parts += [np.array([part.index, *sides]), np.packbits(part.mask.cpu().numpy())]
     return _digest(*parts)

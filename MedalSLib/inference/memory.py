@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 from typing import TypeVar
 
 import torch
 
 from MedalSLib.errors import ResourceError
+from MedalSLib.inference.accumulator import most_voxels
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.models import StagedModel, stage_specs
 from MedalSLib.inference.resampling_policy import ResamplingPlan, plan
@@ -22,6 +23,8 @@ _MIB = 2.0**20
 _ACTIVATIONS = 6.0
 """Peak of a pass without gradients, in copies of the finest voxel features (measured at 96^3 and 128^3)."""
 _PUBLISHED_WIDTH = 64
+_PROMPTED = 8
+"""Volumes of a patch that the boxes of all its prompts come to at most, roughly: organs lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Step:
 
     name: str
     apply: Callable[[Compute, int], Compute | None]
+
+
+def _sweeps(number: int) -> Callable[[Compute, int], Compute | None]:
+    """Return what has all patches run `number` times, each time for as many classes."""
+
+    def apply(compute: Compute, classes: int) -> Compute | None:
+        chunk = ceil(classes / number)
+        held = compute.class_chunk or classes
+        return replace(compute, class_chunk=chunk) if _CHUNK <= chunk < held else None
+
+    return apply
 
 
 def _chunks(compute: Compute, classes: int) -> Compute | None:
@@ -65,13 +79,19 @@ def _cpu(compute: Compute, classes: int) -> Compute | None:
 
 
 LADDER: tuple[Step, ...] = (
+    Step("classes in 2 sweeps", _sweeps(2)),
     Step(f"classes in chunks of {_CHUNK}", _chunks),
     Step("accumulators in main memory", _host),
     Step("half precision", _half),
     Step("one pass at a time", _one_by_one),
     Step("on the CPU instead of the GPU, which is much slower", _cpu),
 )
-"""Steps in the order in which they are taken; each keeps those before it."""
+"""Steps in the order in which they are taken when memory runs out; each keeps those before it."""
+PLANNED: tuple[Step, ...] = (
+    *(Step(f"classes in {number} sweeps", _sweeps(number)) for number in (2, 3, 4, 6)),
+    *LADDER[1:],
+)
+"""Smaller steps, for plans by estimate: trying one costs nothing, while each sweep runs the networks again."""
 
 
 def with_ladder(
@@ -142,7 +162,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def fitting(
-    need: Callable[[Compute], float], compute: Compute, classes: int, limit_mb: float, steps: Sequence[Step] = LADDER
+    need: Callable[[Compute], float], compute: Compute, classes: int, limit_mb: float, steps: Sequence[Step] = PLANNED
 ) -> tuple[Compute, tuple[str, ...]]:
     """Walk down the ladder by estimate until a run fits, or the steps are used up.
 
@@ -198,15 +218,16 @@ def estimate_stage(
     held = min(compute.class_chunk or classes, classes)
     sums = 4 if compute.accumulator_dtype == torch.float32 else 2
     feature = 2 if compute.autocast is not None else 4
-    slab = min(made.patch[0], made.shape[0]) * made.shape[1] * made.shape[2]
     passes = 2 if compute.batch_passes else 1
+    region = min(made.patch[0], made.shape[0]) * min(made.patch[1], made.shape[1]) * made.shape[2]
     parts = {
         "network": patch * width * feature * _ACTIVATIONS * passes,
-        "logits of a patch": patch * (feature * min(classes, width) + 12 * min(_CHUNK, classes)),
-        "accumulators": slab * held * sums + 4 * grid,
-        "image on the network's grid": 4 * grid,
-        "masks, labels and largest probability": volume * (classes / 8 + 3),
-        "rows being interpolated": 12 * volume * min(1.0, made.patch[0] / made.shape[0]),
+        "first pass of a patch": patch * feature * min(held, width),
+        "prompts and weights of a patch": patch * (min(classes, _PROMPTED) + 3 * 4),
+        "sums": most_voxels(made) * held * sums,
+        "image on the network's grid": 0 if made.shape == made.original_shape else 4 * grid,
+        "masks, labels and largest probability": volume * (2 * classes / 8 + 3),
+        "a class's region being interpolated": 3 * 4 * region,
     }
     return {name: size / _MIB for name, size in parts.items()}
 

@@ -11,22 +11,22 @@ from torch import Tensor
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.mixing import mixed_prompts
 from MedalSLib.inference.prompts import (
     PROMPT_BLOCK,
     REFINEMENT_BLOCK,
     PatchPrompts,
     Permutation,
-    StackedPrompts,
     shown_first,
 )
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.medals import VoxelFeatures
 
-AT_ONCE = 8
-"""Classes whose logits of a patch exist at the same time where they are turned into probabilities."""
+_VALUES = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Logits that exist at the same time where they are turned into probabilities: on a CPU as many as its caches hold."""
 
-Logits = Callable[[int, int], Tensor]
-"""`(start, stop) -> logits (stop - start, H, W, D)` of a chunk of classes."""
+Logits = Callable[[int, int, int, int], Tensor]
+"""`(start, stop, top, bottom) -> logits (stop - start, bottom - top, W, D)` of a chunk of classes and rows."""
 
 
 class Network(Protocol):
@@ -76,8 +76,8 @@ class _Pass:
     voxels: Tensor
     embeddings: Tensor
 
-    def __call__(self, start: int, stop: int) -> Tensor:
-        return self.network.project(self.voxels, self.embeddings[:, start:stop])[0]
+    def __call__(self, start: int, stop: int, top: int, bottom: int) -> Tensor:
+        return self.network.project(self.voxels[:, :, top:bottom], self.embeddings[:, start:stop])[0]
 
 
 class PatchPredictor:
@@ -123,7 +123,7 @@ class PatchPredictor:
     def probabilities(
         self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int
     ) -> Iterator[tuple[int, int, Tensor]]:
-        """Run a patch and hand out its probabilities a few classes at a time.
+        """Run a patch and hand out its probabilities a few rows at a time.
 
         Args:
             image: Intensities (H, W, D) of the patch, on the network's device.
@@ -133,29 +133,47 @@ class PatchPredictor:
             stop: One past the last class wanted.
 
         Yields:
-            `(first, last, probabilities)`: float32 (last - first, H, W, D) of the classes first..last.
+            `(top, bottom, probabilities)`: float32 (stop - start, bottom - top, W, D) of the rows top..bottom, which
+            the caller may overwrite.
 
         Raises:
             CancelledError: `should_cancel` said so.
         """
-        logits = self._predict(image, prompts, tile, 0, PROMPT_BLOCK)
+        wanted = (0, self.count) if self._refinements else (start, stop)
+        logits = self._predict(image, prompts, tile, 0, PROMPT_BLOCK, wanted)
         for iteration in range(1, self._refinements + 1):
-            logits = self._predict(image, self._own_prediction(logits), tile, iteration, REFINEMENT_BLOCK)
-        for first in range(start, stop, AT_ONCE):
-            last = min(first + AT_ONCE, stop)
-            yield first, last, self._sigmoid(logits, first, last)
+            wanted = (0, self.count) if iteration < self._refinements else (start, stop)
+            own = self._own_prediction(logits, image.shape)
+            logits = self._predict(image, own, tile, iteration, REFINEMENT_BLOCK, wanted)
+        for top, bottom in self.rows(image.shape, stop - start):
+            yield top, bottom, self._sigmoid(logits, start, stop, top, bottom)
 
-    def _own_prediction(self, logits: Logits) -> PatchPrompts | None:
-        chunks = range(0, self.count, AT_ONCE)
-        masks = torch.cat([self._sigmoid(logits, first, min(first + AT_ONCE, self.count)) > 0.5 for first in chunks])
-        return StackedPrompts(masks) if bool(masks.any()) else None
+    def rows(self, shape_hwd: Sequence[int], classes: int) -> list[tuple[int, int]]:
+        """Return the rows of a patch whose probabilities of some classes are handed out together."""
+        high, wide, deep = shape_hwd
+        most = _VALUES.get(self._compute.torch_device.type, _VALUES["cpu"])
+        step = max(1, most // max(1, classes * wide * deep))
+        return [(top, min(top + step, high)) for top in range(0, high, step)]
 
-    def _sigmoid(self, logits: Logits, start: int, stop: int) -> Tensor:
+    def _own_prediction(self, logits: Logits, shape_hwd: Sequence[int]) -> PatchPrompts | None:
+        spans = self.rows(shape_hwd, self.count)
+        masks = torch.cat([self._sigmoid(logits, 0, self.count, *span) > 0.5 for span in spans], dim=1)
+        return PatchPrompts.of(masks) if bool(masks.any()) else None
+
+    def _sigmoid(self, logits: Logits, start: int, stop: int, top: int, bottom: int) -> Tensor:
         with self._compute.precision():
-            values = logits(start, stop)
+            values = logits(start, stop, top, bottom)
         return values.float().sigmoid_()
 
-    def _predict(self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, iteration: int, block: int) -> Logits:
+    def _predict(
+        self,
+        image: Tensor,
+        prompts: PatchPrompts | None,
+        tile: Tile,
+        iteration: int,
+        block: int,
+        wanted: tuple[int, int],
+    ) -> Logits:
         """Return the logits of a patch: each voxel from the pass in which its own block of the prompt was hidden."""
         if prompts is None:
             return self._unprompted(image, tile)
@@ -163,11 +181,21 @@ class PatchPredictor:
         for size in image.shape:
             blocks *= -(-size // block)
         shown = shown_first(image.shape, block, self._permutation(blocks, tile, iteration)).to(image.device)
-        first, second = self._halves(image, prompts, (shown, ~shown), tile)
-        return lambda start, stop: torch.where(shown, second(start, stop), first(start, stop))
+        first, second = self._halves(image, prompts, (shown, ~shown), tile, wanted)
+
+        def logits(start: int, stop: int, top: int, bottom: int) -> Tensor:
+            one, other = (each(start, stop, top, bottom) for each in (first, second))
+            return torch.where(shown[top:bottom], other, one)
+
+        return logits
 
     def _halves(
-        self, image: Tensor, prompts: PatchPrompts, halves: Sequence[Tensor], tile: Tile
+        self,
+        image: Tensor,
+        prompts: PatchPrompts,
+        halves: Sequence[Tensor],
+        tile: Tile,
+        wanted: tuple[int, int],
     ) -> tuple[Logits, Logits]:
         unions = [prompts.union & half for half in halves]
         if self._compute.batch_passes and all(bool(union.any()) for union in unions):
@@ -180,16 +208,16 @@ class PatchPredictor:
             else:
                 passes.append(self._unprompted(image, tile))
             if len(passes) != 2:
-                passes[0] = self._settled(passes[0])
+                passes[0] = self._settled(passes[0], *wanted)
         return passes[0], passes[1]
 
-    def _settled(self, logits: Logits) -> Logits:
+    def _settled(self, logits: Logits, start: int, stop: int) -> Logits:
         """Return the same logits in what takes less memory while the second pass runs: computed, or still to be."""
-        if not isinstance(logits, _Pass) or self.count > logits.voxels.shape[1]:
+        if not isinstance(logits, _Pass) or stop - start > logits.voxels.shape[1]:
             return logits
         with self._compute.precision():
-            values = logits(0, self.count)
-        return lambda start, stop: values[start:stop]
+            values = logits(start, stop, 0, logits.voxels.shape[2])
+        return lambda first, last, top, bottom: values[first - start : last - start, top:bottom]
 
     def _unprompted(self, image: Tensor, tile: Tile) -> Logits:
         """Run without prompts; the part that reads no text comes from the cache where it can.
@@ -224,19 +252,11 @@ class PatchPredictor:
         """Run one batch of passes, each with its half of the prompts."""
         self._count_run()
         batch = len(unions)
-        shown = torch.stack(list(halves))[:, None]
         with self._compute.precision():
             images = image.expand(batch, 1, *image.shape)
             features = self._network.encode(images, torch.stack(list(unions))[:, None].to(image.dtype))
             embeddings = self._network.mask_embeddings(features, self._queries.expand(batch, -1, -1))
-            mixed: Tensor | None = None
-            for start in range(0, self.count, AT_ONCE):
-                stop = min(start + AT_ONCE, self.count)
-                masks = prompts.classes(start, stop)
-                present = masks.flatten(1).any(dim=1)
-                if bool(present.any()):  # a class without prompt voxels adds nothing
-                    chosen = embeddings[:, start:stop][:, present]
-                    mixed = self._network.mix_prompts(chosen, masks[present][None] & shown, mixed)
+            mixed = mixed_prompts(self._network, embeddings, prompts, halves)
             voxels = self._network.fuse(features, mixed)
         return [_Pass(self._network, voxels[i : i + 1], embeddings[i : i + 1]) for i in range(batch)]
 

@@ -58,17 +58,64 @@ def shown_first(shape_hwd: Sequence[int], block: int, order: np.ndarray) -> Tens
     return mask[:high, :wide, :deep]
 
 
-class PatchPrompts(Protocol):
-    """The prompts of one patch."""
+Spans = tuple[slice, slice, slice]
+"""Bounds (H, W, D) within a patch or a grid."""
 
-    @property
-    def union(self) -> Tensor:
-        """Boolean (H, W, D): where any class is prompted."""
-        ...
+
+@dataclass(frozen=True)
+class ClassPrompt:
+    """The prompt of one class in one patch, as its bounding box.
+
+    Attributes:
+        index: Position of the class among the queries.
+        box: Where the prompt lies within the patch.
+        mask: Boolean, of the size of `box`; some voxel is set.
+    """
+
+    index: int
+    box: Spans
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class PatchPrompts:
+    """The prompts of one patch.
+
+    Attributes:
+        union: Boolean (H, W, D): where any class is prompted, asked for or not.
+        parts: What is prompted of the classes asked for, in the order of the queries; classes may overlap.
+    """
+
+    union: Tensor
+    parts: tuple[ClassPrompt, ...]
+
+    @classmethod
+    def of(cls, masks: Tensor) -> PatchPrompts:
+        """Return the prompts that one mask for each class, boolean (N, H, W, D), makes."""
+        parts = (_class_prompt(index, mask) for index, mask in enumerate(masks))
+        return cls(masks.any(dim=0), tuple(part for part in parts if part is not None))
 
     def classes(self, start: int, stop: int) -> Tensor:
         """Return boolean (stop - start, H, W, D): the prompts of a chunk of classes."""
-        ...
+        masks = self.union.new_zeros((stop - start, *self.union.shape))
+        for part in self.parts:
+            if start <= part.index < stop:
+                masks[part.index - start][part.box] = part.mask
+        return masks
+
+    def to(self, device: torch.device) -> PatchPrompts:
+        """Return the same on a device."""
+        parts = tuple(ClassPrompt(part.index, part.box, part.mask.to(device)) for part in self.parts)
+        return PatchPrompts(self.union.to(device), parts)
+
+
+def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> ClassPrompt | None:
+    """Return the bounding box of a mask that begins at `at`, None if it is empty."""
+    box = bounding_slices(mask)
+    if box is None:
+        return None
+    high, wide, deep = (slice(span.start + low, span.stop + low) for span, low in zip(box, at, strict=True))
+    return ClassPrompt(index, (high, wide, deep), mask[box].clone())  # not a view that keeps all of it
 
 
 class PromptVolume(Protocol):
@@ -77,40 +124,6 @@ class PromptVolume(Protocol):
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile on a device, None where there is none."""
         ...
-
-
-@dataclass(frozen=True)
-class StackedPrompts:
-    """Prompts as one mask for each class, boolean (N, H, W, D)."""
-
-    masks: Tensor
-
-    @property
-    def union(self) -> Tensor:
-        """Boolean (H, W, D): where any class is prompted."""
-        return self.masks.any(dim=0)
-
-    def classes(self, start: int, stop: int) -> Tensor:
-        """Return the masks of a chunk of classes."""
-        return self.masks[start:stop]
-
-
-@dataclass(frozen=True)
-class LabelledPrompts:
-    """Prompts as a labelmap (H, W, D) and the label of each class; other labels prompt nobody but count as union."""
-
-    labels: Tensor
-    values: tuple[int, ...]
-
-    @property
-    def union(self) -> Tensor:
-        """Boolean (H, W, D): where any class is prompted."""
-        return self.labels > 0
-
-    def classes(self, start: int, stop: int) -> Tensor:
-        """Return the masks of a chunk of classes."""
-        values = torch.tensor(self.values[start:stop], dtype=self.labels.dtype, device=self.labels.device)
-        return self.labels[None] == values[:, None, None, None]
 
 
 class LabelmapVolume:
@@ -129,42 +142,54 @@ class LabelmapVolume:
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
         labels = _cut(self._labels, tile)
-        return LabelledPrompts(labels.to(device), self._values) if bool(labels.any()) else None
+        if not bool(labels.any()):
+            return None
+        found = set(torch.unique(labels).tolist())
+        parts = (_class_prompt(index, labels == value) for index, value in enumerate(self._values) if value in found)
+        return PatchPrompts(labels > 0, tuple(part for part in parts if part is not None)).to(device)
 
 
 class MaskVolume:
-    """Prompts that may overlap: one mask for each class that has one, kept as its bounding box.
+    """Prompts that may overlap: one mask for each class that has one, kept as the bits of its bounding box.
 
     Args:
-        masks_hwd: Boolean (H, W, D) on the volume's own grid, by position of the class among the queries.
-        count: Number of queries.
+        masks_hwd: Boolean masks (H, W, D) on the volume's own grid, by position of the class among the queries.
         plan: Plan of the stage that is prompted.
     """
 
-    def __init__(self, masks_hwd: Mapping[int, np.ndarray], count: int, plan: ResamplingPlan) -> None:
-        self._count = count
-        self._parts: dict[int, tuple[tuple[slice, slice, slice], Tensor]] = {}
-        for index, mask in masks_hwd.items():
-            resampled = mask_to_plan(mask, plan)
+    def __init__(self, masks_hwd: Mapping[int, np.ndarray], plan: ResamplingPlan) -> None:
+        self._parts: dict[int, tuple[Spans, np.ndarray]] = {}
+        for index in sorted(masks_hwd):
+            resampled = mask_to_plan(masks_hwd[index], plan)
             box = bounding_slices(resampled)
             if box is not None:
-                self._parts[index] = box, resampled[box].clone()
+                self._parts[index] = box, np.packbits(resampled[box].numpy(), axis=-1)
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
-        size = patch_size(tile)
-        masks: Tensor | None = None
-        for index, (box, part) in self._parts.items():
+        union = torch.zeros(patch_size(tile), dtype=torch.bool)
+        parts = []
+        for index, (box, bits) in self._parts.items():
             here, there = _overlap(box, tile)
-            if any(span.start >= span.stop for span in here) or not bool(part[here].any()):
+            if any(span.start >= span.stop for span in here):
                 continue
-            if masks is None:
-                masks = torch.zeros((self._count, *size), dtype=torch.bool)
-            masks[index][there] = part[here]
-        return None if masks is None else StackedPrompts(masks.to(device))
+            mask = torch.from_numpy(_unpacked(bits, here))
+            part = _class_prompt(index, mask, [span.start for span in there])
+            if part is not None:
+                union[part.box] |= part.mask
+                parts.append(part)
+        return PatchPrompts(union, tuple(parts)).to(device) if parts else None
 
 
-def bounding_slices(mask: Tensor) -> tuple[slice, slice, slice] | None:
+def _unpacked(bits: np.ndarray, here: Sequence[slice]) -> np.ndarray:
+    """Return a part of a boolean volume that is kept as bits along its last axis."""
+    high, wide, deep = here
+    first = deep.start // 8
+    found = np.unpackbits(bits[high, wide, first : -(-deep.stop // 8)], axis=-1).view(bool)
+    return np.ascontiguousarray(found[..., deep.start - 8 * first : deep.stop - 8 * first])
+
+
+def bounding_slices(mask: Tensor) -> Spans | None:
     """Return the bounding box of a boolean (H, W, D) tensor, None if it is empty."""
     spans = []
     for axis in range(3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.accumulator import SlabAccumulator
+from MedalSLib.inference.accumulator import Accumulator, batches
 from MedalSLib.inference.answers import AnswerCache, Answers
 from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.mask_sink import MaskSink
 from MedalSLib.inference.predictor import FeatureCache, Network, PatchPredictor
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
@@ -24,7 +25,7 @@ from MedalSLib.inference.prompts import (
 )
 from MedalSLib.inference.resampling import preprocess
 from MedalSLib.inference.resampling_policy import ResamplingPlan
-from MedalSLib.inference.sinks import LabelSink, MaskSink, Sink, StageResult
+from MedalSLib.inference.sinks import LabelSink, Sink, StageResult
 from MedalSLib.inference.tiling import Tile
 
 OnEarly = Callable[[Tile, int, Tensor], None]
@@ -169,14 +170,14 @@ def _sweep_all(
     for start in starts:
         stop = min(start + chunk, answers.count)
         sink.begin(start, stop)
-        rows = plan.shape[0] if order else plan.patch[0]
-        slab = SlabAccumulator(stop - start, plan, rows, compute.accumulator_dtype, compute.blending_device)
-        for group, final in _groups(plan, order):
-            for tile in group:
-                slab.add(tile, answers.probabilities(*sweep.patch(tile), tile, start, stop), start)
+        sums = Accumulator(stop - start, plan, compute.accumulator_dtype, compute.blending_device)
+        for batch in batches(plan, None if order is None else _ordered(plan, order)):
+            for tile in batch.tiles:
+                sums.add(tile, answers.probabilities(*sweep.patch(tile), tile, start, stop))
                 sweep.count(tile, start)
-            sink.take(*slab.finish(final))
-            slab.advance(final)
+            for region in batch.final:
+                sink.take(region, sums.rows(region))
+                sums.forget(region)
 
 
 def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
@@ -186,21 +187,11 @@ def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
     return ordered
 
 
-def _groups(plan: ResamplingPlan, order: TileOrder | None) -> Iterator[tuple[Sequence[Tile], int]]:
-    """Yield tiles that run together, and the row before which all is final afterwards."""
-    if order is not None:
-        yield _ordered(plan, order), plan.shape[0]
-        return
-    heights = sorted({tile[0] for tile in plan.tiles})
-    for height, final in zip(heights, [*heights[1:], plan.shape[0]], strict=True):
-        yield [tile for tile in plan.tiles if tile[0] == height], final
-
-
 def _prompt_volume(
     class_masks: np.ndarray | Mapping[int, np.ndarray] | None, values: Sequence[int], plan: ResamplingPlan
 ) -> PromptVolume | None:
     if class_masks is None:
         return None
     if isinstance(class_masks, Mapping):
-        return MaskVolume(class_masks, len(values), plan) if class_masks else None
+        return MaskVolume(class_masks, plan) if class_masks else None
     return LabelmapVolume(class_masks, values, plan)

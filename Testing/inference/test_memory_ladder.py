@@ -9,9 +9,18 @@ import pytest
 import torch
 
 from MedalSLib.errors import ResourceError
+from MedalSLib.inference.accumulator import Accumulator, batches, most_voxels
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.memory import LADDER, estimate_run, estimate_stage, fitting, out_of_memory, with_ladder
-from MedalSLib.inference.resampling_policy import plan
+from MedalSLib.inference.memory import (
+    LADDER,
+    PLANNED,
+    estimate_run,
+    estimate_stage,
+    fitting,
+    out_of_memory,
+    with_ladder,
+)
+from MedalSLib.inference.resampling_policy import StageSpec, plan
 
 GPU = Compute(device="cuda", batch_passes=True)
 
@@ -36,18 +45,18 @@ def test_one_step_is_taken_and_named(error: Exception) -> None:
     told: list[str] = []
     assert with_ladder(fails(1, error, seen), Compute(), 24, on_step=told.append) == ("done", (LADDER[0].name,))
     assert told == [LADDER[0].name]
-    assert seen == [Compute(), Compute(class_chunk=8)]
+    assert seen == [Compute(), Compute(class_chunk=12)]
 
 
 def test_steps_add_up_in_order_and_end_on_the_cpu() -> None:
     seen: list[Compute] = []
-    _, steps = with_ladder(fails(5, MemoryError(), seen), GPU, 24)
+    _, steps = with_ladder(fails(6, MemoryError(), seen), GPU, 24)
     assert steps == tuple(step.name for step in LADDER)
-    assert [compute.device for compute in seen] == ["cuda"] * 5 + ["cpu"]
-    assert seen[2].accumulator_device == "cpu"
-    assert seen[3].autocast is not None
-    assert not seen[4].batch_passes
-    assert seen[5].class_chunk == 8
+    assert [compute.device for compute in seen] == ["cuda"] * 6 + ["cpu"]
+    assert [compute.class_chunk for compute in seen] == [None, 12, 8, 8, 8, 8, 8]
+    assert seen[3].accumulator_device == "cpu"
+    assert seen[4].autocast is not None
+    assert not seen[5].batch_passes
 
 
 def test_steps_that_gain_nothing_are_skipped() -> None:
@@ -73,10 +82,26 @@ def test_steps_are_taken_beforehand_until_the_estimate_fits() -> None:
         return sum(estimate_stage(made, 100, compute).values())
 
     compute, steps = fitting(need, Compute(), 100, need(Compute()) - 1)
-    assert steps == (LADDER[0].name,)
+    assert steps == (PLANNED[0].name,)
+    assert compute.class_chunk == 50
     assert need(compute) < need(Compute())
     assert fitting(need, Compute(), 100, 1e9) == (Compute(), ())
-    assert fitting(need, Compute(), 100, 1)[1] == (LADDER[0].name, "half precision")
+    assert fitting(need, Compute(), 100, 1)[1] == (*(step.name for step in PLANNED[:5]), "half precision")
+
+
+def test_the_estimate_of_the_sums_is_what_blending_holds() -> None:
+    for shape, patch in (((40, 36, 20), (16, 16, 16)), ((16, 50, 16), (16, 16, 16)), ((16, 16, 16), (16, 16, 16))):
+        made = plan(shape, (1, 1, 1), ["CT_Liver", "CT_Spleen"], StageSpec(2, (1.0, 1.0, 1.0), patch))
+        sums = Accumulator(3, made, torch.float32, torch.device("cpu"))
+        held = []
+        for batch in batches(made):
+            for tile in batch.tiles:
+                sums.add(tile, [(0, 16, torch.ones(3, *patch))])
+            held.append(sum(cell[0].numel() for cell in sums._sums.values()))
+            for region in batch.final:
+                sums.forget(region)
+        assert max(held) == most_voxels(made)
+        assert not sums._sums
 
 
 def test_estimates_grow_with_what_is_asked_for(band_model: Callable[..., Any], wanted: Any) -> None:

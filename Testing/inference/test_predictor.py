@@ -13,7 +13,7 @@ from torch import Tensor
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.predictor import PatchPredictor
-from MedalSLib.inference.prompts import StackedPrompts, seeded_permutation, shown_first
+from MedalSLib.inference.prompts import PatchPrompts, seeded_permutation, shown_first
 from MedalSLib.network.medals import MedalS, VoxelFeatures
 
 TILE = (0, 16, 0, 16, 0, 16)
@@ -25,15 +25,15 @@ class Cache(dict[Any, VoxelFeatures]):
         self[tile] = features
 
 
-def predicted(predictor: PatchPredictor, image: Tensor, prompts: StackedPrompts | None = None) -> Tensor:
+def predicted(predictor: PatchPredictor, image: Tensor, prompts: PatchPrompts | None = None) -> Tensor:
     with torch.inference_mode():
         parts = list(predictor.probabilities(image, prompts, TILE, 0, predictor.count))
-    assert [part[0] for part in parts] == list(range(0, predictor.count, 8))
-    return torch.cat([part[2] for part in parts])
+    assert [part[0] for part in parts] == [0, *(part[1] for part in parts[:-1])]
+    return torch.cat([part[2] for part in parts], dim=1)
 
 
-def full_prompts(count: int = 2) -> StackedPrompts:
-    return StackedPrompts(torch.ones(count, 16, 16, 16, dtype=torch.bool))
+def full_prompts(count: int = 2) -> PatchPrompts:
+    return PatchPrompts.of(torch.ones(count, 16, 16, 16, dtype=torch.bool))
 
 
 def test_without_prompts_one_pass_is_enough(band_network: Callable[..., Any]) -> None:
@@ -58,7 +58,7 @@ def test_prompted_passes_match_the_rule_worked_out_by_hand(tiny_network: MedalS,
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(16, 16, 16, generator=generator) * 255
     queries = torch.randn(11, 12, generator=generator)
-    prompts = StackedPrompts(torch.rand(11, 16, 16, 16, generator=generator) > 0.7)
+    prompts = PatchPrompts.of(torch.rand(11, 16, 16, 16, generator=generator) > 0.7)
     predictor = PatchPredictor(tiny_network, queries, Compute(batch_passes=batch), seeded_permutation(3))
     found = predicted(predictor, image, prompts)
     shown = shown_first((16, 16, 16), 8, seeded_permutation(3)(8, TILE, 0)).float()
@@ -68,7 +68,7 @@ def test_prompted_passes_match_the_rule_worked_out_by_hand(tiny_network: MedalS,
                 queries[None],
                 image[None, None],
                 (prompts.union * half)[None, None],
-                (prompts.masks * half)[None],
+                (prompts.classes(0, 11) * half)[None],
             )[0][0].sigmoid()
             for half in (shown, 1 - shown)
         ]
@@ -89,7 +89,7 @@ def test_a_half_without_prompt_voxels_runs_without_prompts(band_network: Callabl
     network = band_network()
     order = seeded_permutation(0)(8, TILE, 0)
     shown = shown_first((16, 16, 16), 8, order)
-    prompts = StackedPrompts(torch.stack((shown, shown)))
+    prompts = PatchPrompts.of(torch.stack((shown, shown)))
     predictor = PatchPredictor(network, QUERIES, Compute(), seeded_permutation(0))
     predicted(predictor, torch.full((16, 16, 16), 100.0), prompts)
     assert network.encoded == [True, False]

@@ -52,7 +52,7 @@ def test_masks_that_do_not_overlap_are_the_prompts_of_a_labelmap() -> None:
     labels[2:12, 3:9, 4:15] = 3
     labels[20:29, 10:22, 2:8] = 7
     by_label = LabelmapVolume(labels, (3, 5, 7), PLAN)
-    by_mask = MaskVolume({0: labels == 3, 2: labels == 7}, 3, PLAN)
+    by_mask = MaskVolume({0: labels == 3, 2: labels == 7}, PLAN)
     prompted = 0
     for tile in PLAN.tiles:
         first, second = by_label.patch(tile, CPU), by_mask.patch(tile, CPU)
@@ -67,7 +67,7 @@ def test_masks_that_do_not_overlap_are_the_prompts_of_a_labelmap() -> None:
 
 def test_a_patch_without_prompt_voxels_has_no_prompts() -> None:
     empty = np.zeros((30, 24, 20), dtype=bool)
-    assert all(MaskVolume({0: empty}, 2, PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
+    assert all(MaskVolume({0: empty}, PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
     assert all(LabelmapVolume(empty.astype(np.int16), (1, 2), PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
 
 
@@ -75,7 +75,7 @@ def test_overlapping_masks_stay_whole() -> None:
     inner, outer = np.zeros((2, 30, 24, 20), dtype=bool)
     outer[5:20, 5:20, 5:15] = True
     inner[8:14, 8:14, 8:12] = True
-    prompts = MaskVolume({0: outer, 1: inner}, 2, PLAN).patch(PLAN.tiles[0], CPU)
+    prompts = MaskVolume({0: outer, 1: inner}, PLAN).patch(PLAN.tiles[0], CPU)
     assert prompts is not None
     classes = prompts.classes(0, 2)
     assert classes[1].any()

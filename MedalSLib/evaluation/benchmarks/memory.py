@@ -13,6 +13,7 @@ from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
 
 _EDGE = 365
 _PATCH = 192
+_LIMIT_MB = 6 * 1024
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class _Item:
 
 
 def memory(options: BenchOptions) -> dict[str, Any]:
-    """Run two stages with prompts of every class, and watch the resident memory above that of the image."""
+    """Run two stages with prompts of every class, and watch the resident memory above that of the image.
+
+    Runs are told to need no more than 6 GiB, as an engine with a memory limit tells them.
+    """
     import torch
 
     from MedalSLib.inference.compute import Compute
-    from MedalSLib.inference.memory import estimate_run
+    from MedalSLib.inference.memory import estimate_run, fitting
     from MedalSLib.inference.segment import segment_volume
 
     edge = options.shape or _EDGE
@@ -42,14 +46,18 @@ def memory(options: BenchOptions) -> dict[str, Any]:
         items: Any = [_Item(f"CT_Bench {number}") for number in range(count)]
         queries = torch.arange(1, count + 1, dtype=torch.float32)[:, None]
         found: list[Any] = []
+
+        def estimate(way: Any, model: Any = model, image: Any = image, items: Any = items) -> Any:
+            return estimate_run(model, image.shape, (1.0, 1.0, 1.0), items, prompted=True, compute=way)
+
+        way, steps = fitting(lambda way, of=estimate: of(way).memory_mb, Compute(), count, _LIMIT_MB)  # type: ignore[misc]
         with watched_memory() as peak:
             seconds = timed(
-                lambda m=model, i=image, it=items, q=queries, f=found: f.append(  # type: ignore[misc]
-                    segment_volume(m, i, (1.0, 1.0, 1.0), it, q, compute=Compute())
+                lambda m=model, i=image, it=items, q=queries, f=found, w=way: f.append(  # type: ignore[misc]
+                    segment_volume(m, i, (1.0, 1.0, 1.0), it, q, compute=w)
                 )
             )
-        estimate = estimate_run(model, image.shape, (1.0, 1.0, 1.0), items, prompted=True)
-        largest = {what: round(size) for what, size in estimate.largest.items() if what != "network"}
+        largest = {what: round(size) for what, size in estimate(way).largest.items() if what != "network"}
         rows.append(
             {
                 "classes": count,
@@ -57,6 +65,7 @@ def memory(options: BenchOptions) -> dict[str, Any]:
                 "image_mb": round(image.nbytes / 2**20),
                 "found": sum(item.found for item in found[0].structures.values()),
                 "runs": found[0].runs,
+                "steps": list(steps),
                 "largest_mb_estimated": largest,
                 **seconds.to_dict(),
             }
@@ -76,6 +85,8 @@ def _image(edge: int, count: int) -> np.ndarray:
 class _Telling:
     """Finds the voxels whose intensity is a query's number; needs two channels and no weights."""
 
+    config = SimpleNamespace(embedding_dim=2)
+
     def encode(self, image: Any, union_prompt: Any) -> Any:
         import torch
 
@@ -88,7 +99,8 @@ class _Telling:
         return queries
 
     def mix_prompts(self, embeddings: Any, class_prompts: Any, total: Any = None) -> Any:
-        return class_prompts.any(dim=1, keepdim=True) if total is None else total
+        part = class_prompts.any(dim=1, keepdim=True).to(embeddings.dtype)
+        return part if total is None else total.add_(part)
 
     def fuse(self, features: Any, mixed: Any = None) -> Any:
         return features.embedding
@@ -96,4 +108,7 @@ class _Telling:
     def project(self, voxels: Any, embeddings: Any) -> Any:
         import torch
 
-        return torch.stack([8 - 32 * (voxels[:, 0] - number).abs() for number in embeddings[0, :, 0]], dim=1)
+        logits = torch.empty((1, embeddings.shape[1], *voxels.shape[2:]))
+        for number, out in zip(embeddings[0, :, 0], logits[0], strict=True):
+            torch.sub(voxels[0, 0], number, out=out).abs_().mul_(-32).add_(8)
+        return logits

@@ -1,0 +1,63 @@
+"""Linear interpolation along one axis whose voxels arrive a few at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ResamplingAxis:
+    """For each of an axis's new voxels the two old ones around it.
+
+    Voxel edges are aligned, and voxels beyond the outermost centers repeat them, as in `torch`'s interpolation.
+
+    Attributes:
+        below: Old voxel before each new one.
+        above: Old voxel after it, never falling.
+        share: Weight of `above`, 0..1, float32.
+        same: Whether new voxels are the old ones.
+    """
+
+    below: np.ndarray
+    above: np.ndarray
+    share: np.ndarray
+    same: bool
+
+    @classmethod
+    def of(cls, source: int, target: int) -> ResamplingAxis:
+        """Return the axis that takes `source` voxels to `target`."""
+        if source == target:
+            own = np.arange(target)
+            return cls(own, own, np.zeros(target, dtype=np.float32), True)
+        places = np.maximum((np.arange(target) + 0.5) * (source / target) - 0.5, 0.0)
+        below = np.minimum(places.astype(np.int64), source - 1)
+        return cls(below, np.minimum(below + 1, source - 1), (places - below).astype(np.float32), False)
+
+    def ready(self, stop: int) -> int:
+        """Return how many new voxels lie between the first `stop` old ones."""
+        return int(np.searchsorted(self.above, stop, side="left"))
+
+    def near(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the new voxels that the old ones start..stop have a part in."""
+        first = np.searchsorted(self.above, start, side="left")
+        return int(first), int(np.searchsorted(self.below, stop, side="left"))
+
+    def needed(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the old voxels that the new ones start..stop lie between."""
+        return int(self.below[start]), int(self.above[stop - 1]) + 1
+
+    def interpolate(self, values: Tensor, axis: int, base: int, start: int, stop: int) -> Tensor:
+        """Return the new voxels start..stop along an axis of `values`, which begins with the old voxel `base`."""
+        if self.same:
+            return values.narrow(axis, start - base, stop - start)
+        span = slice(start, stop)
+        below, above = (
+            values.index_select(axis, torch.as_tensor(places[span] - base, device=values.device))
+            for places in (self.below, self.above)
+        )
+        shape = [-1 if other == axis else 1 for other in range(values.dim())]
+        return torch.lerp(below, above, torch.as_tensor(self.share[span], device=values.device).view(shape))
