@@ -1,20 +1,85 @@
-"""A run on every frame of a time series."""
+"""A run on every frame of a time series, and the way back from it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
-from MedalSLib.engine.interface import Engine, Progress
-from MedalSLib.errors import InputError
+from MedalSLib.engine.interface import Engine, Progress, ProgressCallback
+from MedalSLib.errors import CancelledError, InputError
 from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.runner import Runner
 from MedalSLib.slicer.sequences import VolumeSequence, addSegmentationSequence
-from MedalSLib.slicer.writer import Written
+from MedalSLib.slicer.writer import Before, SegmentWriter, Written
 
 FrameProgress = Callable[[int, Progress], None]
+
+
+class FrameResults:
+    """What a run left in the frames of a time series, so that it can be looked at and taken back.
+
+    Args:
+        series: The volume's sequence.
+
+    Attributes:
+        node: The segmentation's proxy node; None while no frame is finished.
+    """
+
+    def __init__(self, series: VolumeSequence) -> None:
+        self._series = series
+        self._writers: dict[int, SegmentWriter] = {}
+        self.node: Any = None
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Frames that hold results to take back."""
+        return tuple(self._writers)
+
+    def add(self, frame: int, outcome: RunOutcome, writer: SegmentWriter | None) -> None:
+        """Note a frame that is finished.
+
+        Args:
+            frame: Its index.
+            outcome: What the run did.
+            writer: `Runner.last` after the run; None if it wrote nothing.
+        """
+        self.node = outcome.segmentationNode
+        if writer is not None:
+            self._writers[frame] = writer
+
+    def before(self, frame: int) -> Mapping[str, Before]:
+        """Return how the changed segments of a frame were before the run, by segment ID."""
+        writer = self._writers.get(frame)
+        return {} if writer is None else writer.before
+
+    def rollback(
+        self, runner: Runner, onProgress: ProgressCallback | None = None, cancel: threading.Event | None = None
+    ) -> None:
+        """Put back the segments of every frame; the frame that is shown now is shown again at the end.
+
+        Args:
+            runner: The runner of the run.
+            onProgress: Called before each frame.
+            cancel: Set it to stop after the frame in hand; the rest can be taken back later.
+
+        Raises:
+            CancelledError: `cancel` was set.
+            ResourceError: A run is going on.
+        """
+        total = len(self._writers)
+        with closing(self._series.frames(self.frames)) as frames:
+            for done, frame in enumerate(frames):
+                if cancel is not None and cancel.is_set():
+                    raise CancelledError(
+                        f"{done} of {total} frames are as they were before the run.", "Revert again for the rest."
+                    )
+                if onProgress is not None:
+                    onProgress(Progress("reverting", done / total, done, total))
+                runner.rollback([self._writers[frame]])
+                del self._writers[frame]
 
 
 def runFrames(
@@ -25,6 +90,7 @@ def runFrames(
     onProgress: FrameProgress | None = None,
     onWritten: Callable[[Written], None] | None = None,
     cancel: threading.Event | None = None,
+    results: FrameResults | None = None,
 ) -> list[RunOutcome]:
     """Run a request on every frame; frames that were finished before a fault or a cancel keep their results.
 
@@ -36,6 +102,7 @@ def runFrames(
         onProgress: Called with the frame's index and the progress of the whole series.
         onWritten: Called after each structure of each frame.
         cancel: Set it to stop.
+        results: Takes note of each frame that is finished.
 
     Raises:
         InputError: The request's segmentation does not change with the frames, so they would overwrite each other.
@@ -58,5 +125,8 @@ def runFrames(
                     fraction = (frame + event.fraction) / series.count
                     onProgress(frame, replace(event, fraction=fraction, seconds_left=None))
 
-            outcomes.append(runner.run(engine, replace(request, segmentationNode=node), scaled, onWritten, cancel))
+            outcome = runner.run(engine, replace(request, segmentationNode=node), scaled, onWritten, cancel)
+            outcomes.append(outcome)
+            if results is not None:
+                results.add(frame, outcome, runner.last)
     return outcomes

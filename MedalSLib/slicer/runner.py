@@ -27,7 +27,7 @@ from MedalSLib.slicer.editing import SegmentEditing
 from MedalSLib.slicer.regions import Region, regionOf
 from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.results import ResultSink
-from MedalSLib.slicer.sequences import frameOf
+from MedalSLib.slicer.sequences import HeldFrame, frameOf
 from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.turns import Turns
 from MedalSLib.slicer.watch import SceneWatch
@@ -184,7 +184,7 @@ class Runner:
         """
         with self._exclusive():
             for writer in reversed(writers):
-                writer.rollback(self._turns())
+                writer.rollback(self._turns(HeldFrame(writer.node).restore))
 
     def cancel(self) -> None:
         """Ask the run that goes on, if any, to stop."""
@@ -234,10 +234,12 @@ class Runner:
             self._stop = stop
             watch.follow(request.volumeNode, "volume")
             sink: ResultSink | None = None
+            held = HeldFrame(request.segmentationNode)
 
             def check() -> None:
                 if stop.is_set():
                     raise CancelledError
+                held.restore()
 
             try:
                 turns = self._turns(check)
@@ -253,11 +255,12 @@ class Runner:
                     onWritten,
                     turns,
                 )
-                outcome = self._compute(engine, inputs, request.overlap, sink, onProgress, stop)
+                outcome = self._compute(engine, inputs, request.overlap, sink, onProgress, check)
             except BaseException as error:
                 lost = watch.lost
                 if sink is not None:
-                    sink.rollback(self._turns())
+                    held.restore()
+                    sink.rollback(self._turns(held.restore))
                 self._dropBroken(error)
                 if lost:
                     raise CancelledError(lost, "Nothing was written.") from error
@@ -272,9 +275,11 @@ class Runner:
         overlap: Overlap,
         sink: ResultSink,
         onProgress: ProgressCallback | None,
-        stop: threading.Event,
+        check: Callable[[], None],
     ) -> RunOutcome:
         """Let the engine work on the worker thread, and write what comes from it."""
+        stop = self._stop
+        assert stop is not None
 
         def work(send: Callable[[Any], None]) -> Answer:
             session = self._open(engine, inputs)
@@ -297,12 +302,12 @@ class Runner:
                     onProgress(event)
             elif isinstance(event, _Opened):
                 sink.modality = event.modality
-            elif not stop.is_set():
+            else:
+                check()
                 sink.stream(*event)
 
         answer = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
-        if stop.is_set():
-            raise CancelledError
+        check()
         return sink.finish(answer)
 
     def _turns(self, check: Callable[[], None] = lambda: None) -> Turns:

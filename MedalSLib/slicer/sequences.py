@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +50,15 @@ class VolumeSequence:
         self.browser.SetSelectedItemNumber(frame)
         _logic().UpdateProxyNodesFromSequences(self.browser)
 
-    def frames(self) -> Generator[int, None, None]:
-        """Show one frame after the other, and the first shown one again at the end (also after an error)."""
+    def frames(self, chosen: Iterable[int] | None = None) -> Generator[int, None, None]:
+        """Show one frame after the other, and the first shown one again at the end (also after an error).
+
+        Args:
+            chosen: Which ones; None for all.
+        """
         shown = self.current
         try:
-            for frame in range(self.count):
+            for frame in range(self.count) if chosen is None else chosen:
                 self.show(frame)
                 yield frame
         finally:
@@ -103,6 +107,26 @@ def frameOf(node: Any) -> int:
     """Return the index of the frame that a proxy node shows; 0 for a node that does not change with time."""
     browser = _logic().GetFirstBrowserNodeForProxyNode(node)
     return 0 if browser is None else max(0, int(browser.GetSelectedItemNumber()))
+
+
+class HeldFrame:
+    """Keeps a frame on show while something is written on it: the user may look at others meanwhile.
+
+    Args:
+        node: Proxy node that is written on; one that does not change with time, or None, needs no holding.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._browser = None if node is None else _logic().GetFirstBrowserNodeForProxyNode(node)
+        self._frame = 0 if self._browser is None else int(self._browser.GetSelectedItemNumber())
+
+    def restore(self) -> None:
+        """Show the frame again if another one is shown."""
+        browser = self._browser
+        if browser is None or browser.GetScene() is None or browser.GetSelectedItemNumber() == self._frame:
+            return
+        browser.SetSelectedItemNumber(self._frame)
+        _logic().UpdateProxyNodesFromSequences(browser)
 
 
 def _logic() -> Any:

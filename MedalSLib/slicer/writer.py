@@ -122,6 +122,11 @@ class SegmentWriter:
         self._saved = False
 
     @property
+    def node(self) -> Any:
+        """The segmentation."""
+        return self._node
+
+    @property
     def before(self) -> Mapping[str, Before]:
         """How the segments that the run changed were before it, by segment ID."""
         return self._before

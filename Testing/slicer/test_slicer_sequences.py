@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import addVolume, box, slicerSays
 
-from MedalSLib.errors import InputError, ResourceError
+from MedalSLib.errors import CancelledError, InputError, ResourceError
 
 SHAPE = (8, 10, 12)
 
@@ -40,6 +42,15 @@ class FrameEngine(FakeEngine):
             raise ResourceError("out of memory")
         self.answers["Liver"] = box(SHAPE, (0, frame + 1), (0, 10), (0, 12))
         return super().open_session(array_kji, affine_ras, modality)
+
+
+class OtherEngine(FrameEngine):
+    """Finds the same five rows of liver in every frame."""
+
+    def open_session(self, array_kji, affine_ras, modality=None):
+        session = super().open_session(array_kji, affine_ras, modality)
+        self.answers["Liver"] = box(SHAPE, (3, 8), (0, 10), (0, 12))
+        return session
 
 
 @pytest.fixture
@@ -97,3 +108,122 @@ def test_a_fault_in_one_frame_keeps_the_frames_before_it(series, runner, scene):
     counts = [node.GetSegmentation().GetNumberOfSegments() for _frame in series.frames()]
     assert counts == [1, 1, 0]
     assert series.current == 0
+
+
+def livers(node, series):
+    """Number of rows of liver in each frame, -1 where there is no such segment."""
+    found = []
+    for _frame in series.frames():
+        ids = node.GetSegmentation().GetSegmentIDs()
+        found.append(int(slicerSays(node, ids[0], series.volume).any(axis=(1, 2)).sum()) if ids else -1)
+    return found
+
+
+@pytest.fixture
+def results(series):
+    from MedalSLib.slicer.frames import FrameResults
+
+    return FrameResults(series)
+
+
+@pytest.fixture
+def run(series, runner, results):
+    from MedalSLib.slicer.frames import runFrames
+    from MedalSLib.slicer.request import RunRequest
+
+    def do(engine=None, node=None, noted=results):
+        request = RunRequest(series.volume, node, prompts=("Liver",))
+        return runFrames(runner, engine or FrameEngine(), request, series, results=noted)[0].segmentationNode
+
+    return do
+
+
+class TestTheWayBack:
+    def test_every_frame_is_as_it_was_before_the_run_and_the_shown_frame_stays(self, run, series, runner, results):
+        series.show(1)
+        node = run()
+        assert livers(node, series) == [1, 2, 3]
+        progress = []
+        results.rollback(runner, progress.append)
+        assert [event.fraction for event in progress] == [0, 1 / 3, 2 / 3]
+        assert livers(node, series) == [-1, -1, -1]
+        assert series.current == 1
+
+    def test_an_earlier_runs_results_come_back(self, run, series, runner, results):
+        node = run(noted=None)
+        run(OtherEngine(), node)
+        assert livers(node, series) == [5, 5, 5]
+        results.rollback(runner)
+        assert livers(node, series) == [1, 2, 3]
+
+    def test_the_frames_before_a_fault_can_be_taken_back(self, run, series, runner, results):
+        with pytest.raises(ResourceError):
+            run(FrameEngine({"fail": 2}))
+        assert results.frames == (0, 1)
+        assert livers(results.node, series) == [1, 2, -1]
+        results.rollback(runner)
+        assert livers(results.node, series) == [-1, -1, -1]
+
+    def test_a_cancel_leaves_whole_frames_and_the_rest_can_be_taken_back_later(self, run, series, runner, results):
+        node, cancel = run(), threading.Event()
+        with pytest.raises(CancelledError, match="1 of 3 frames"):
+            results.rollback(runner, lambda _event: cancel.set(), cancel)
+        assert livers(node, series) == [-1, 2, 3]
+        assert results.frames == (1, 2)
+        results.rollback(runner)
+        assert livers(node, series) == [-1, -1, -1]
+
+    def test_what_a_frame_was_is_known(self, run, series, results):
+        node = run(noted=None)
+        run(OtherEngine(), node)
+        (before,) = results.before(1).values()
+        assert before.patch.box == ((0, 12), (0, 10), (0, 2))
+        assert results.before(7) == {}
+
+
+class TestTheFrameOfARun:
+    @pytest.mark.parametrize("turn", [1, 2, 3, 5, 9])
+    def test_results_land_in_it_though_the_user_looks_at_another(self, series, runner, slicer_host, monkeypatch, turn):
+        from MedalSLib.slicer import turns
+        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer.sequences import addSegmentationSequence
+
+        monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+        node, left = addSegmentationSequence(series), [turn]
+        series.show(1)
+
+        def look():
+            left[0] -= 1
+            if left[0] == 0:
+                series.show(2)
+
+        slicer_host.app.onProcessEvents = look
+        runner.run(FrameEngine(), RunRequest(series.volume, node, prompts=("Liver",)))
+        slicer_host.app.onProcessEvents = None
+        assert left[0] <= 0
+        assert livers(node, series) == [-1, 2, -1]
+
+    def test_a_failed_run_is_taken_back_from_it(self, series, runner, slicer_host):
+        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer.sequences import addSegmentationSequence
+
+        node = addSegmentationSequence(series)
+        engine = FrameEngine(pause=0.05, error=ResourceError("out of memory"))
+        with pytest.raises(ResourceError):
+            runner.run(
+                engine,
+                RunRequest(series.volume, node, prompts=("Liver",)),
+                onWritten=lambda _written: series.show(2),
+            )
+        assert livers(node, series) == [-1, -1, -1]
+
+    def test_the_way_back_stays_in_it(self, run, series, runner, results, slicer_host, monkeypatch):
+        from MedalSLib.slicer import turns
+
+        monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+        node = run(noted=None)
+        run(OtherEngine(), node)
+        slicer_host.app.onProcessEvents = lambda: series.show(2)
+        results.rollback(runner)
+        slicer_host.app.onProcessEvents = None
+        assert livers(node, series) == [1, 2, 3]
