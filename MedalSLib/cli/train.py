@@ -129,6 +129,7 @@ def run_train(arguments: argparse.Namespace) -> int:
             cancel=cancel,
         )
     if arguments.dry_run:
+        note(report["summary"])
         print_json(report)
         return 0
     return _done(arguments, report, f"step {report['step']} of {report['total_steps']}; model: {report['model']}")

@@ -115,7 +115,7 @@ def train(
     """
     chosen = with_text_encoder(load_recipe(recipe), text_encoder)
     if measure_only:
-        return dry_run(chosen, device)
+        return dry_run(chosen, device, on_progress, cancel)
     folder = open_prepared(Path(prepared))
     with world(device) as here:
         stream = SampleStream(folder, chosen)

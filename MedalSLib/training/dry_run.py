@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import psutil
 import torch
 
-from MedalSLib.errors import ResourceError
+from MedalSLib.errors import CancelledError, ResourceError
 from MedalSLib.network import MedalS
 from MedalSLib.training.distributed import choose_device
 from MedalSLib.training.losses import segmentation_loss
@@ -22,39 +24,42 @@ _CPU_VOXELS = 64 * 64 * 32
 _STEPS = 2
 _LONG_SECONDS = 20.0
 _MEBIBYTE = 1 << 20
+OnProgress = Callable[[str, int, int, str], None]
 
 
-class _PeakMemory:
-    """The largest memory a device took while this was open, in MiB, above what it took before."""
+class _SavedForBackward:
+    """Bytes of what a forward pass keeps for its backward pass: nearly all of the memory that depends on the patch.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stop = threading.Event()
-        self._process = psutil.Process()
-        self.mebibytes = 0.0
+    Counted tensor by tensor, since what the process takes also holds what the allocator had left over.
 
-    def __enter__(self) -> _PeakMemory:
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-            return self
-        self._before = self._process.memory_info().rss
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+    Args:
+        network: Its weights are not counted.
+    """
 
-    def __exit__(self, *_: object) -> None:
-        if self._device.type == "cuda":
-            self.mebibytes = torch.cuda.max_memory_allocated(self._device) / _MEBIBYTE
-            return
-        self._stop.set()
-        self._thread.join()
+    def __init__(self, network: MedalS) -> None:
+        self._weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        self._sizes: dict[int, int] = {}
 
-    def _watch(self) -> None:
-        while not self._stop.wait(0.01):
-            self.mebibytes = max(self.mebibytes, (self._process.memory_info().rss - self._before) / _MEBIBYTE)
+    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
+        """Return the context in which to run the forward pass."""
+        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
+
+    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._weights:
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @property
+    def mebibytes(self) -> float:
+        """All of it, and the gradients of the two largest, which are there at the same time."""
+        largest = sorted(self._sizes.values())[-2:]
+        return (sum(self._sizes.values()) + sum(largest)) / _MEBIBYTE
 
 
-def dry_run(recipe: Recipe, device: str = "auto") -> dict[str, Any]:
+def dry_run(
+    recipe: Recipe, device: str = "auto", on_progress: OnProgress | None = None, cancel: threading.Event | None = None
+) -> dict[str, Any]:
     """Measure training steps on random data of the recipe's size.
 
     On a CPU a patch larger than 64 x 64 x 32 voxels is measured at a smaller one and scaled by its voxels, because
@@ -63,37 +68,75 @@ def dry_run(recipe: Recipe, device: str = "auto") -> dict[str, Any]:
     Args:
         recipe: The recipe.
         device: Where it would run.
+        on_progress: Progress.
+        cancel: Set it to stop after the step that runs.
 
     Returns:
-        Parameters, memory in MiB, steps per second, hours to the end, and from which patch they were extrapolated.
+        Parameters, memory in MiB and what there is of it, steps per second, hours to the end, the patch that was
+        measured, and all of it in words.
 
     Raises:
         ResourceError: Even one step does not fit into memory.
+        CancelledError: `cancel` was set.
     """
     chosen = choose_device(device)
     patch = recipe.patch_hwd if chosen.type != "cpu" else _shrunk(recipe)
     factor = prod(recipe.patch_hwd) / prod(patch)
     config = replace(recipe.network_config(), image_size=patch)
+    if on_progress:
+        on_progress("making the network", 0, _STEPS + 1, "")
     network = MedalS(config).to(chosen).train()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    seconds, activations = _measure(network, recipe, patch, chosen)
+    seconds, activations = _measure(network, recipe, patch, chosen, on_progress, cancel)
     accumulate, steps = recipe.optimizer.accumulate, recipe.learning_rate().total_steps
+    # Weights, their gradients and AdamW's two moments; the averaged weights if there are any.
     fixed = parameters * 4 * (5 if recipe.optimizer.ema_decay is not None else 4) / _MEBIBYTE
     a_step = seconds * factor * accumulate
-    return {
-        "device": str(chosen) if chosen.type == "cpu" else f"{chosen} {torch.cuda.get_device_name(chosen)}",
+    report = {
+        "device": str(chosen) if chosen.type != "cuda" else f"{chosen} {torch.cuda.get_device_name(chosen)}",
+        "precision": str(_precision(recipe, chosen) or torch.float32).removeprefix("torch."),
         "parameters": parameters,
         "patch_hwd": list(recipe.patch_hwd),
         "measured_patch_hwd": list(patch),
         "extrapolated": factor != 1,
         "batch_size": recipe.sampling.batch_size,
         "queries": recipe.sampling.max_queries,
-        "memory_mb": round(max(activations - fixed, 0.0) * factor + fixed),
+        "memory_mb": round(activations * factor + fixed),
+        "memory_available_mb": round(_available(chosen)),
         "steps_per_second": float(f"{1 / a_step:.3g}"),
         "measured_steps_per_second": float(f"{1 / (seconds * accumulate):.3g}"),
         "total_steps": steps,
         "hours": float(f"{a_step * steps / 3600:.3g}"),
     }
+    return report | {"summary": _summary(recipe, report, factor)}
+
+
+def _summary(recipe: Recipe, report: dict[str, Any], factor: float) -> str:
+    needed, there = report["memory_mb"] / 1024, report["memory_available_mb"] / 1024
+    text = (
+        f"{recipe.name} on {report['device']}: {needed:.1f} GiB of memory ({there:.1f} GiB are free), "
+        f"{report['steps_per_second']:g} steps a second, {report['hours']:g} hours for {report['total_steps']} steps."
+    )
+    if factor != 1:
+        measured, whole = (" x ".join(map(str, report[key])) for key in ("measured_patch_hwd", "patch_hwd"))
+        text += (
+            f" Measured on patches of {measured} voxels and multiplied by {factor:.3g}: a step on {whole} takes too "
+            "long to be tried on a CPU."
+        )
+    return text if needed <= there else text + " That does not fit: use a GPU, or smaller patches, batches or widths."
+
+
+def _available(device: torch.device) -> float:
+    """Return the memory that can still be had on a device, in MiB."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        return free / _MEBIBYTE
+    return psutil.virtual_memory().available / _MEBIBYTE
+
+
+def _precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    # Half precision is for GPUs; a CPU is measured in the type it would train in.
+    return autocast_type(recipe.optimizer.precision if device.type == "cuda" else "auto", device)
 
 
 def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
@@ -110,7 +153,15 @@ def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
     return height, width, depth
 
 
-def _measure(network: MedalS, recipe: Recipe, patch: tuple[int, int, int], device: torch.device) -> tuple[float, float]:
+def _measure(
+    network: MedalS,
+    recipe: Recipe,
+    patch: tuple[int, int, int],
+    device: torch.device,
+    on_progress: OnProgress | None,
+    cancel: threading.Event | None,
+) -> tuple[float, float]:
+    """Return seconds a step and MiB of activations."""
     batch, queries = recipe.sampling.batch_size, recipe.sampling.max_queries
     generator = torch.Generator().manual_seed(0)
 
@@ -121,32 +172,33 @@ def _measure(network: MedalS, recipe: Recipe, patch: tuple[int, int, int], devic
     target = (random(batch, queries, *patch) > 0.5).to(torch.uint8)
     query = random(batch, queries, network.config.query_dim)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
-    # Half precision is for GPUs; a CPU is measured in the type it would train in.
-    precision = recipe.optimizer.precision if device.type == "cuda" else "auto"
-    dtype = autocast_type(precision, device)
+    dtype = _precision(recipe, device)
+    saved = _SavedForBackward(network)
 
-    def step() -> None:
-        with autocast(device, dtype):
-            outputs = network(query, image, union, target.float())
-        segmentation_loss(outputs, target).total.backward()
+    def step(number: int, context: AbstractContextManager[Any] | None = None) -> float:
+        if cancel is not None and cancel.is_set():
+            raise CancelledError("The measurement was cancelled.")
+        begun = time.perf_counter()
+        with context or nullcontext():
+            with autocast(device, dtype):
+                outputs = network(query, image, union, target.float())
+            loss = segmentation_loss(outputs, target).total
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        if on_progress:
+            on_progress("measuring steps", number, _STEPS + 1, "")
+        return time.perf_counter() - begun
 
     try:
-        with _PeakMemory(device) as memory:
-            begun = time.perf_counter()
-            step()
-            seconds = time.perf_counter() - begun
-            if seconds < _LONG_SECONDS:  # a first step also allocates; where a step is long, that no longer counts
-                begun = time.perf_counter()
-                for _ in range(_STEPS):
-                    step()
-                seconds = (time.perf_counter() - begun) / _STEPS
+        seconds = step(1, saved.hooks())
+        if seconds < _LONG_SECONDS:  # a first step also allocates; where a step is long, that no longer counts
+            seconds = sum(step(number + 2) for number in range(_STEPS)) / _STEPS
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             f"One step of the recipe does not fit into the memory of {device}.",
             "Make batch_size, max_queries or patch_hwd smaller.",
         ) from error
-    return seconds, memory.mebibytes
+    return seconds, saved.mebibytes

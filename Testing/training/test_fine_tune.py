@@ -173,14 +173,5 @@ def test_the_split_is_the_same_for_the_same_seed_and_leaves_some_on_both_sides()
     assert len(split_cases(cases[:2], 0.99, seed=0)[0]) == 1
 
 
-def test_a_dry_run_measures_without_data(recipe: Path, tmp_path: Path) -> None:
-    report = train(tmp_path / "nothing", tmp_path / "run", recipe, device="cpu", measure_only=True)
-    assert not report["extrapolated"]
-    assert report["total_steps"] == 20
-    assert report["steps_per_second"] > 0
-    assert report["hours"] > 0
-    assert not (tmp_path / "run").exists()
-
-
 def test_manifest_of_an_exported_model_carries_checksums(base: Path) -> None:
     assert all(read_manifest(base).checksums().values())

@@ -86,6 +86,8 @@ def test_resampling_keeps_the_box_the_mean_of_an_image_and_the_numbers_of_labels
     assert set(np.unique(coarse)) <= set(np.unique(numbers))
     image = resample(hounsfield(numbers), SPACING, (12.0, 8.0, 8.0), 1)
     assert image.mean() == pytest.approx(hounsfield(numbers).mean(), abs=3)
+    liver = tuple(slice(low // 2 + 1, high // 2 - 1) for low, high in BOXES["liver"])
+    np.testing.assert_allclose(image[liver], HOUNSFIELD["liver"], atol=3)
 
 
 # -- volumes and batches ---------------------------------------------------------------------------------------------
@@ -178,13 +180,13 @@ def test_prompts_are_mostly_near_their_structures_and_sometimes_withheld() -> No
     target[0, 0, 8:24, 8:24, 8:24] = target[0, 1, 4:10, 20:30, 20:30] = True
     host, rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
     shares = []
-    for _ in range(30):
+    for _ in range(60):
         prompts = prompts_for(target, host, rng)
         assert prompts.shape == target.shape
         assert set(prompts.unique().tolist()) <= {0.0, 1.0}
         large = prompts[0, 0] > 0
         shares += [float((large & target[0, 0]).sum() / large.sum())] if large.any() else []
-    assert 15 <= len(shares) <= 29
+    assert 0.55 <= len(shares) / 60 <= 0.9
     assert np.median(shares) > 0.8
 
 
