@@ -10,13 +10,13 @@ PREFIX = "MedalS/"
 
 
 class Store(Protocol):
-    """Where the application keeps texts between sessions; QSettings fits."""
+    """Where the application keeps texts between sessions; QSettings fits, whose methods take no keywords."""
 
-    def value(self, key: str, default: Any = None) -> Any:
+    def value(self, key: str, default: Any = None, /) -> Any:
         """Return what is kept under a key, whatever type the store made of it."""
         ...
 
-    def setValue(self, key: str, value: Any) -> None:
+    def setValue(self, key: str, value: Any, /) -> None:
         """Keep a value."""
         ...
 

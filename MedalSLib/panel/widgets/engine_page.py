@@ -102,9 +102,11 @@ class EnginePage:
         choices(self.device, [(device, devices[device]) for device in DEVICES], engines.device)
         say(self._kindNote, Message(notes[engines.kind]))
         remote = engines.isRemote
-        for widget in (self._deviceLabel, self.device, self._modelsBox):
+        local: tuple[qt.QWidget, ...] = (self._deviceLabel, self.device, self._modelsBox)
+        away: tuple[qt.QWidget, ...] = (self._urlLabel, self.url, self._keyLabel, self.key)
+        for widget in local:
             widget.setVisible(not remote)
-        for widget in (self._urlLabel, self.url, self._keyLabel, self.key):
+        for widget in away:
             widget.setVisible(remote)
         self.test.text = _("Test connection") if remote else _("Load the model now")
         if self.url.text.strip() != engines.url:

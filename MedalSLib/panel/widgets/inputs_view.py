@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import qt
 import slicer
@@ -67,7 +66,7 @@ class InputsView:
         model.prompt.changed.connect(self._showModality)
         self.update(model.volume)
 
-    def setScene(self, scene: Any) -> None:
+    def setScene(self, scene: slicer.vtkMRMLScene | None) -> None:
         """Let the selectors show the nodes of a scene."""
         self._showing = True
         for selector in (self.volume, self.segmentation, self.region):
@@ -99,7 +98,7 @@ class InputsView:
         self._model.workspace.state.allFrames = value == "all"
         self._onNodes()
 
-    def _row(self, text: str, widget: Any, note: Any = None) -> Any:
+    def _row(self, text: str, widget: qt.QWidget, note: qt.QWidget | None = None) -> qt.QLabel:
         """Add a line, with a note below it; a grid gives wrapped texts the height that they need."""
         label = qt.QLabel(text)
         label.setBuddy(widget)
@@ -110,7 +109,7 @@ class InputsView:
             self._grid.addWidget(note, row + 1, 1)
         return label
 
-    def _selector(self, name: str, role: str, kinds: list[str], label: str, hint: str) -> Any:
+    def _selector(self, name: str, role: str, kinds: list[str], label: str, hint: str) -> slicer.qMRMLNodeComboBox:
         made = named(slicer.qMRMLNodeComboBox(), name, label, hint)
         made.nodeTypes = kinds
         made.noneEnabled = True
@@ -119,7 +118,7 @@ class InputsView:
         made.renameEnabled = role != "volume"
         made.selectNodeUponCreation = role == "region"
 
-        def changed(node: Any) -> None:
+        def changed(node: slicer.vtkMRMLNode | None) -> None:
             if not self._showing and getattr(self._model.workspace.state, role) is not node:
                 setattr(self._model.workspace.state, role, node)
                 self._onNodes()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import qt
 
 from MedalSLib.panel.i18n import tr as _
@@ -67,7 +65,7 @@ class OptionsView:
     def _chooseWindow(self, value: str) -> None:
         self._state.windows = {"*": value} if value else {}
 
-    def _box(self, name: str, text: str, hint: str, field: str) -> Any:
+    def _box(self, name: str, text: str, hint: str, field: str) -> qt.QCheckBox:
         box = named(qt.QCheckBox(text), name, text, hint)
 
         def toggled(on: bool) -> None:

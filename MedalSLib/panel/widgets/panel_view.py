@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ctk
@@ -163,13 +163,13 @@ class PanelView:
         self._refreshTimer = self._timer(REFRESH_DELAY_MS, self.refresh)
         self._showBadge()
 
-    def _head(self) -> Any:
+    def _head(self) -> qt.QWidget:
         head = sideBySide(self._light, self._hint, stretch=False)
         head.layout().setStretch(0, 1)
         head.layout().setContentsMargins(6, 2, 6, 2)
         return head
 
-    def _section(self, text: str, content: Any, name: str) -> Any:
+    def _section(self, text: str, content: qt.QWidget, name: str) -> ctk.ctkCollapsibleButton:
         section = ctk.ctkCollapsibleButton()
         section.text = text
         section.objectName = name
@@ -178,14 +178,14 @@ class PanelView:
         section.collapsed = True
         return section
 
-    def _shortcut(self, keys: str) -> Any:
+    def _shortcut(self, keys: str) -> qt.QShortcut:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), self.widget)
         shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
         shortcut.connect("activated()", clicked(self.model.run.run))
         shortcut.setEnabled(False)
         return shortcut
 
-    def _timer(self, milliseconds: int, function: Any) -> Any:
+    def _timer(self, milliseconds: int, function: Callable[[], None]) -> qt.QTimer:
         timer = qt.QTimer(self.widget)
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)

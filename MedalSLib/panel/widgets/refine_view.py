@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import qt
 import slicer
@@ -45,7 +44,7 @@ class RefineView:
         self._model = model
         self._filling = False
         self._shown: tuple[SegmentRow, ...] | None = None
-        self._combos: list[Any] = []
+        self._combos: list[qt.QComboBox] = []
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.objectName = "segmentEditor"
         self.editor.setMaximumNumberOfUndoStates(UNDO_STATES)
@@ -117,7 +116,7 @@ class RefineView:
             self.table.setCellWidget(index, USE, combo)
             self._combos.append(combo)
 
-    def _changed(self, item: Any) -> None:
+    def _changed(self, item: qt.QTableWidgetItem) -> None:
         if self._filling or not 0 <= item.row() < len(self._shown or ()):
             return
         row = (self._shown or ())[item.row()]
@@ -135,7 +134,7 @@ class RefineView:
     def _user(self, segmentID: str) -> Callable[[str], None]:
         return lambda use: self._model.spatial.use(segmentID, use)  # type: ignore[arg-type]  # the combo's own values
 
-    def _makeTable(self) -> Any:
+    def _makeTable(self) -> qt.QTableWidget:
         table = named(qt.QTableWidget(), "segmentsTable", _("Segments"))
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Segment"), _("Use as"), _("Stands for"), _("Lock")])
@@ -149,7 +148,7 @@ class RefineView:
         return table
 
     @staticmethod
-    def _item(text: str, editable: bool) -> Any:
+    def _item(text: str, editable: bool) -> qt.QTableWidgetItem:
         item = qt.QTableWidgetItem(text)
         item.setToolTip(text)
         if not editable:

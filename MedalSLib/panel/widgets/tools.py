@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import qt
 
 from MedalSLib.panel.messages import Level, Message
 
+WidgetType = TypeVar("WidgetType", bound="qt.QWidget")
 SIGNS: dict[Level, str] = {"info": "", "success": "✓ ", "warning": "⚠ ", "error": "✕ "}
 
 
@@ -46,7 +47,7 @@ def chosen(function: Callable[[Any], None]) -> Callable[[Any], None]:
     return slot
 
 
-def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> Any:
+def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.QPushButton:
     """Return a push button.
 
     Args:
@@ -63,7 +64,7 @@ def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> Any:
     return made
 
 
-def named(widget: Any, name: str, label: str, hint: str = "") -> Any:
+def named(widget: WidgetType, name: str, label: str, hint: str = "") -> WidgetType:
     """Give a widget an object name, a name for screen readers and a tool tip; returns it."""
     widget.objectName = name
     widget.setAccessibleName(label)
@@ -73,7 +74,7 @@ def named(widget: Any, name: str, label: str, hint: str = "") -> Any:
     return widget
 
 
-def textLabel(name: str = "") -> Any:
+def textLabel(name: str = "") -> qt.QLabel:
     """Return an empty label that wraps and whose text can be copied; hidden until it has something to say."""
     label = qt.QLabel()
     label.objectName = name
@@ -84,13 +85,13 @@ def textLabel(name: str = "") -> Any:
     return label
 
 
-def say(label: Any, message: Message) -> None:
+def say(label: qt.QLabel, message: Message) -> None:
     """Show a message in a label, with its sign; an empty one hides the label."""
     label.text = SIGNS[message.level] + message.text if message.text else ""
     label.setVisible(bool(message.text))
 
 
-def choices(combo: Any, values: Sequence[tuple[str, str]], current: str) -> None:
+def choices(combo: qt.QComboBox, values: Sequence[tuple[str, str]], current: str) -> None:
     """Fill a combo box with (value, label) pairs and select a value; no signal is sent."""
     blocked = combo.blockSignals(True)
     combo.clear()
@@ -100,7 +101,7 @@ def choices(combo: Any, values: Sequence[tuple[str, str]], current: str) -> None
     combo.blockSignals(blocked)
 
 
-def onChoice(combo: Any, function: Callable[[str], None]) -> None:
+def onChoice(combo: qt.QComboBox, function: Callable[[str], None]) -> None:
     """Call a function with the value that the user chose in a combo box."""
 
     def picked(index: int) -> None:
@@ -109,7 +110,7 @@ def onChoice(combo: Any, function: Callable[[str], None]) -> None:
     combo.connect("activated(int)", chosen(picked))
 
 
-def stacked(*widgets: Any) -> Any:
+def stacked(*widgets: qt.QWidget) -> qt.QWidget:
     """Return a widget that holds others below each other, without margins."""
     frame = qt.QWidget()
     layout = qt.QVBoxLayout(frame)
@@ -119,7 +120,7 @@ def stacked(*widgets: Any) -> Any:
     return frame
 
 
-def sideBySide(*widgets: Any, stretch: bool = True) -> Any:
+def sideBySide(*widgets: qt.QWidget, stretch: bool = True) -> qt.QWidget:
     """Return a widget that holds others side by side, without margins."""
     frame = qt.QWidget()
     layout = qt.QHBoxLayout(frame)
@@ -142,6 +143,6 @@ class EventFilter(qt.QObject):
         qt.QObject.__init__(self)
         self.handler = handler
 
-    def eventFilter(self, _watched: Any, event: Any) -> bool:
+    def eventFilter(self, _watched: qt.QObject, event: qt.QEvent) -> bool:
         """Return whether the event was dealt with."""
         return bool(self.handler(event))

@@ -35,9 +35,9 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 @strict
 class qMRMLNodeComboBox(QtWidgets.QWidget):
-    nodeChanged = QtCore.Signal(object)
+    _currentNodeChanged = QtCore.Signal(object)
     currentNodeIDChanged = QtCore.Signal(str)
-    signatures = {"currentNodeChanged(vtkMRMLNode*)": "nodeChanged"}  # noqa: RUF012
+    signatures = {"currentNodeChanged(vtkMRMLNode*)": "_currentNodeChanged"}  # noqa: RUF012
 
     nodeTypes = plain("nodeTypes", ())
     hideChildNodeTypes = plain("hideChildNodeTypes", ())
@@ -97,7 +97,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._current = node
         self._combo.setCurrentIndex(self._index())
         if changed:
-            self.nodeChanged.emit(node)
+            self._currentNodeChanged.emit(node)
             self.currentNodeIDChanged.emit(self.currentNodeID)
 
     def nodeCount(self):

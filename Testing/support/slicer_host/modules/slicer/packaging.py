@@ -19,7 +19,7 @@ def load_requirements(path):
     return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
 
 
-def pip_check(req):
+def pip_check(req, _seen=None):
     requirements = [req] if isinstance(req, Requirement) else req.split() if isinstance(req, str) else list(req)
     return all(_satisfied(Requirement(str(requirement))) for requirement in requirements)
 
