@@ -29,6 +29,7 @@ def stageText(stage: str) -> str:
         "stage 2": _("Drawing their outlines"),
         "refining": _("Refining around your corrections"),
         "finishing": _("Finishing"),
+        "reverting": _("Taking the result back"),
     }
     words = known.get(name, name[:1].upper() + name[1:])
     return _("{stage}, intensity window {number}").format(stage=words, number=window) if window else words

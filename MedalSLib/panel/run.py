@@ -19,7 +19,7 @@ from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
 from MedalSLib.panel.workspace import Outcome, Wishes, Workspace, WrittenFacts
 
-RunState = Literal["idle", "estimating", "opening", "running", "cancelling"]
+RunState = Literal["idle", "estimating", "opening", "running", "reverting", "cancelling"]
 Work = Callable[[Engine, Wishes], Sequence[Outcome]]
 
 
@@ -80,6 +80,11 @@ class RunPresenter:
         return self.state not in ("idle", "estimating")
 
     @property
+    def canCancel(self) -> bool:
+        """Whether what is going on can be stopped."""
+        return self.state in ("opening", "running", "reverting")
+
+    @property
     def blocker(self) -> str:
         """Why nothing can be run now, as a sentence; empty if something can."""
         if self.busy:
@@ -137,8 +142,8 @@ class RunPresenter:
             self._go(self._refine)
 
     def cancel(self) -> None:
-        """Stop the run; the segments stay as they were before it."""
-        if self.state in ("opening", "running"):
+        """Stop the run; the segments stay as they were before it.  Stops taking back a run on many frames, too."""
+        if self.canCancel:
             self._cancel.set()
             self._set("cancelling", _("Stopping …"))
 
@@ -185,15 +190,25 @@ class RunPresenter:
 
     def revert(self) -> None:
         """Take the last result back."""
-        self.compare(False)
-        try:
-            self._workspace.revert()
-        except MedalSError as error:
-            self._say(messageOf(error))
+        if self.busy:
             return
-        self.rows, self.remarks = (), ()
-        self._refreshSegments()
-        self._say(Message(_("The segments are as they were before the run."), "info"))
+        if self.state == "estimating":
+            self._waiting = self.revert
+            return
+        self.compare(False)
+        self._cancel = threading.Event()
+        self.fraction, self.message = 0.0, Message()
+        self._set("reverting", _("Taking the result back …"))
+        try:
+            self._workspace.revert(self._progressed, self._cancel)
+            self.rows, self.remarks = (), ()
+            self.message = Message(_("The segments are as they were before the run."), "info")
+        except Exception as error:
+            self.message = messageOf(error)
+        finally:
+            self.fraction = 0.0
+            self._set("idle", "")
+            self._refreshSegments()
 
     def compare(self, before: bool) -> None:
         """Show the segments as they were before the last run, or as they are."""
@@ -286,7 +301,7 @@ class RunPresenter:
 
     def _progressed(self, event: Progress) -> None:
         self.fraction = max(self.fraction, min(event.fraction, 1.0))
-        if self.state == "running":
+        if self.state in ("running", "reverting"):
             self.progress = progressText(event)
         self.changed.emit()
 

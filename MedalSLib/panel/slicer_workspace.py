@@ -16,7 +16,7 @@ from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume
 from MedalSLib.panel.workspace import OnProgress, OnWritten, VolumeFacts, Wishes
 from MedalSLib.service.describing import UploadDescription
 from MedalSLib.slicer import segments, volumes
-from MedalSLib.slicer.frames import runFrames
+from MedalSLib.slicer.frames import FrameResults, runFrames
 from MedalSLib.slicer.matching import SegmentMatch, matchSegments
 from MedalSLib.slicer.measuring import SegmentVolumes
 from MedalSLib.slicer.parameters import Parameters
@@ -60,6 +60,7 @@ class SlicerWorkspace:
         self._guess: tuple[tuple[Any, ...], VolumeFacts] | None = None
         self._review: SegmentWriter | None = None
         self._reviewed: tuple[Any, int] = (None, 0)
+        self._frames: FrameResults | None = None
         self._comparison: Comparison | None = None
         self._volumes = SegmentVolumes()
         self.state: Any = SceneState(logic.parameters)
@@ -121,9 +122,12 @@ class SlicerWorkspace:
             def progressed(_frame: int, event: Progress) -> None:
                 onProgress(event)
 
-            outcomes = runFrames(runner, engine, request, series, progressed, onWritten, cancel)
-            self._chooseResult(outcomes[-1])
-            return outcomes
+            results = FrameResults(series)
+            try:
+                return runFrames(runner, engine, request, series, progressed, onWritten, cancel, results)
+            finally:  # frames that were finished before a fault keep their results
+                if results.frames:
+                    self.state.segmentation, self._frames = results.node, results
         outcome = runner.run(engine, request, onProgress, onWritten, cancel)
         self._finished(outcome)
         return (outcome,)
@@ -149,15 +153,24 @@ class SlicerWorkspace:
 
     @property
     def canRevert(self) -> bool:
-        """Whether there is a result to review on the frame that is shown."""
+        """Whether there is a result to review on the frame that is shown, or on all frames."""
+        if self._frames is not None:
+            return bool(self._frames.frames) and self._frames.node.GetScene() is not None
         return self._review is not None and self._showsResult
 
-    def revert(self) -> None:
-        """Put the segments back; the state before is saved, so that the editor's undo takes the revert back."""
-        if not self.canRevert or self._review is None:
+    def revert(self, onProgress: OnProgress = lambda _event: None, cancel: threading.Event | None = None) -> None:
+        """Put the segments back, of all frames after a run on all frames.
+
+        The state before is saved, so that the editor's undo takes the revert back on the frame that is shown.
+        """
+        if not self.canRevert:
             raise InputError("There is no result to take back.", "Run first.")
+        self.compare(False)
         self._saveState()
-        self._review.rollback()
+        if self._frames is not None:
+            self._frames.rollback(self._logic.runner, onProgress, cancel)
+        elif self._review is not None:
+            self._logic.runner.rollback([self._review])
         self._endReview()
 
     def accept(self) -> None:
@@ -169,7 +182,12 @@ class SlicerWorkspace:
         if self._comparison is not None:
             self._comparison.close()
             self._comparison = None
-        if before and self.canRevert and self._review is not None:
+        if not before or not self.canRevert:
+            return
+        if self._frames is not None:
+            node = self._frames.node
+            self._comparison = Comparison(node, self._frames.before(frameOf(node)))
+        elif self._review is not None:
             self._comparison = Comparison(self._reviewed[0], self._review.before)
 
     def show(self, segmentID: str) -> None:
@@ -181,13 +199,12 @@ class SlicerWorkspace:
             slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *node.GetSegmentCenterRAS(segmentID))
 
     def forget(self) -> None:
-        """Close the image in the engine."""
-        self._endReview()
-        self._logic.runner.forget()
+        """Close the image in the engine; results can still be corrected, compared and taken back."""
+        self._logic.runner.closeSession()
 
     def sceneClosed(self) -> None:
         """Forget everything about the scene that was closed."""
-        self._comparison, self._review, self._guess = None, None, None
+        self._comparison, self._review, self._frames, self._guess = None, None, None, None
         try:
             self._logic.runner.forget()
         except MedalSError:
@@ -234,7 +251,7 @@ class SlicerWorkspace:
 
     def _endReview(self) -> None:
         self.compare(False)
-        self._review = None
+        self._review = self._frames = None
 
 
 def _dicomModality(node: Any) -> str:

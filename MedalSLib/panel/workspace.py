@@ -150,8 +150,12 @@ class Workspace(Protocol):
         """Whether there is a result that was not accepted or reverted yet."""
         ...
 
-    def revert(self) -> None:
-        """Put the segments back to what they were before the last run; the editor's undo takes that back."""
+    def revert(self, onProgress: OnProgress, cancel: threading.Event) -> None:
+        """Put the segments back to what they were before the last run; the editor's undo takes that back.
+
+        Raises:
+            CancelledError: `cancel` was set after some frames of a time series; the rest can be taken back later.
+        """
         ...
 
     def accept(self) -> None:

@@ -236,6 +236,40 @@ class TestReview:
         desk.run.revert()
         assert desk.asked("revert") and desk.run.rows == ()
 
+    def test_while_a_result_is_taken_back_nothing_else_starts_and_the_progress_is_shown(self, desk):
+        desk.run.run()
+        desk.workspace.frames, seen = 4, []
+
+        def look():
+            seen.append((desk.run.busy, desk.run.canReview, desk.run.canCancel, desk.run.fraction, desk.run.progress))
+            desk.run.run()
+            desk.run.revert()
+
+        desk.workspace.during = look
+        desk.run.revert()
+        assert len(desk.asked("run")) == 1 and len(desk.asked("revert")) == 1
+        assert {one[:3] for one in seen} == {(True, False, True)}
+        assert [one[3] for one in seen] == [0, 0.25, 0.5, 0.75]
+        assert seen[1][4] == "Taking the result back · patch 1 of 4"
+        assert desk.run.state == "idle" and "as they were before" in desk.run.message.text
+
+    def test_taking_back_can_be_stopped_and_gone_on_with(self, desk):
+        desk.run.run()
+        desk.workspace.frames = 4
+        desk.workspace.during = desk.run.cancel
+        desk.run.revert()
+        assert desk.run.canReview and desk.run.rows
+        assert "Revert again" in desk.run.message.text
+        desk.workspace.during = None
+        desk.run.revert()
+        assert not desk.run.canReview and desk.run.rows == ()
+
+    def test_a_result_can_be_taken_back_while_the_cost_is_worked_out(self, desk):
+        desk.run.run()
+        desk.workspace.during = desk.run.revert
+        desk.run.updateEstimate()
+        assert len(desk.asked("revert")) == 1 and desk.run.state == "idle"
+
     def test_before_and_after_toggles_and_ends_with_the_next_run(self, desk):
         desk.run.run()
         desk.run.compare(True)

@@ -120,8 +120,14 @@ class Workspace:
     def volumes(self):
         return self.measured
 
-    def revert(self):
+    def revert(self, onProgress, cancel):
         self.calls.append(("revert",))
+        for frame in range(self.frames):
+            onProgress(Progress("reverting", frame / self.frames, frame, self.frames))
+            if self.during is not None:
+                self.during()
+            if cancel.is_set():
+                raise CancelledError("Some frames are as they were.", "Revert again for the rest.")
         self.canRevert = False
 
     def accept(self):

@@ -73,7 +73,7 @@ class RunView:
         self.run.enabled = not busy and not run.blocker
         self.run.toolTip = run.blocker or _("Segment the structures (Ctrl+Enter)")
         self.cancel.setVisible(busy)
-        self.cancel.enabled = run.state in ("opening", "running")
+        self.cancel.enabled = run.canCancel
         self.bar.setVisible(busy)
         unknown = busy and run.fraction <= 0
         self.bar.setRange(0, 0 if unknown else _STEPS)

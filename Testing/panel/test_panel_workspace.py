@@ -1,0 +1,132 @@
+"""The panel's workspace on the real scene: results of all frames, and results that outlive the engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from MedalSLib.errors import ResourceError
+
+SHAPE = (30, 40, 48)
+
+
+@pytest.fixture
+def series(bench):
+    """The bench with a time series of three frames as its volume, and an engine that finds more in each."""
+    import slicer
+
+    from MedalSLib.slicer.sequences import sequenceOf
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "CTP")
+    for frame in range(3):
+        slicer.util.arrayFromVolume(bench.ct)[0, 0, 0] = frame
+        slicer.util.arrayFromVolumeModified(bench.ct)
+        sequence.SetDataNodeAtValue(bench.ct, str(frame))
+    slicer.mrmlScene.RemoveNode(bench.ct)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.AddSynchronizedSequenceNode(sequence)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    bench.ct = browser.GetProxyNode(sequence)
+    bench.view.inputs.volume.setCurrentNode(bench.ct)
+    bench.settle()
+    opened = bench.engine.open_session
+
+    def open_session(array, affine, modality=None):
+        frame = int(array.flat[0])
+        if frame == bench.engine.answers.get("fail"):
+            raise ResourceError("Not enough memory.", "Close other data.")
+        bench.engine.answers["Liver"] = np.zeros(SHAPE, bool)
+        bench.engine.answers["Liver"][: frame + 1] = True
+        return opened(array, affine, modality)
+
+    bench.engine.open_session = open_session
+    combo = bench.find("framesCombo")
+    combo.setCurrentIndex(1)
+    combo.activated.emit(1)
+    bench.type("liver")
+    return sequenceOf(bench.ct)
+
+
+def rows(bench, series):
+    """Rows of liver in each frame."""
+    return [int(bench.mask("Liver").any(axis=(1, 2)).sum()) if bench.segments() else 0 for _ in series.frames()]
+
+
+class TestAllFrames:
+    def test_revert_takes_all_of_them_back(self, bench, series):
+        series.show(1)
+        bench.find("runButton").click()
+        assert rows(bench, series) == [1, 2, 3]
+        revert = bench.find("revertButton")
+        assert revert.enabled
+        revert.click()
+        assert rows(bench, series) == [0, 0, 0]
+        assert series.current == 1
+        assert not bench.find("revertButton").enabled
+        assert "as they were before" in bench.find("messageLabel").text
+
+    def test_accept_keeps_all_of_them(self, bench, series):
+        bench.find("runButton").click()
+        bench.find("acceptButton").click()
+        assert not bench.find("revertButton").enabled
+        assert rows(bench, series) == [1, 2, 3]
+
+    def test_the_frames_before_a_fault_are_chosen_and_can_be_taken_back(self, bench, series):
+        bench.engine.answers["fail"] = 2
+        bench.find("runButton").click()
+        assert "Not enough memory" in bench.find("messageLabel").text
+        assert rows(bench, series) == [1, 2, 0]
+        bench.find("revertButton").click()
+        assert rows(bench, series) == [0, 0, 0]
+
+    def test_before_and_after_shows_the_frame_at_hand(self, bench, series):
+        bench.find("runButton").click()
+        former = bench.mask("Liver")
+        opened = bench.engine.open_session
+
+        def grown(array, affine, modality=None):
+            session = opened(array, affine, modality)
+            bench.engine.answers["Liver"] = np.ones(SHAPE, bool)
+            return session
+
+        bench.engine.open_session = grown
+        bench.find("runButton").click()
+        node = bench.logic.parameters.segmentation
+        bench.find("compareButton").click()
+        shown = bench.slicer.mrmlScene.GetFirstNodeByName(f"{node.GetName()} before")
+        (segmentID,) = shown.GetSegmentation().GetSegmentIDs()
+        from MedalSLib.slicer.segments import readSegment
+
+        assert np.array_equal(readSegment(shown, segmentID, bench.ct), former)
+        bench.find("compareButton").click()
+        bench.find("revertButton").click()
+        assert rows(bench, series) == [1, 2, 3]
+
+
+class TestAnotherEngine:
+    @pytest.fixture
+    def result(self, bench):
+        bench.type("liver")
+        bench.find("runButton").click()
+        assert set(bench.segments()) == {"Liver"}
+        return bench
+
+    def test_strokes_made_before_the_engine_was_changed_are_refined(self, result):
+        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.volumes import localMatrix
+
+        brush = np.zeros(SHAPE, bool)
+        brush[20:22, 5:8, 6:9] = True
+        node = result.logic.parameters.segmentation
+        editing = result.logic.runner._editing
+        editing.add(node, result.segments()["Liver"], Patch(brush, (0, 0, 0), localMatrix(result.ct)))
+        result.model.workspace.forget()  # what the engine presenter calls before it closes an engine
+        assert result.engine.closed == 1
+        result.find("refineButton").click()
+        assert "painted" not in result.find("messageLabel").text
+        assert np.array_equal(result.engine.asked[-1]["locked"]["Liver"], brush)
+
+    def test_the_result_can_still_be_taken_back(self, result):
+        result.model.workspace.forget()
+        result.find("revertButton").click()
+        assert result.segments() == {}
