@@ -118,12 +118,12 @@ def train(
         return dry_run(chosen, device, on_progress, cancel)
     folder = open_prepared(Path(prepared))
     with world(device) as here:
-        stream = SampleStream(folder, chosen)
+        stream, model_to_train = SampleStream(folder, chosen), new_model(chosen)
         files = RunFolder(Path(run))
         if here.leads:
             files.start(chosen, {"data": str(folder.root), "data_digest": data_digest(folder)}, resume)
         here.wait()
-        trainer = Trainer(new_model(chosen), stream, chosen, here, files, _hooks(on_progress, cancel))
+        trainer = Trainer(model_to_train, stream, chosen, here, files, _hooks(on_progress, cancel))
         if resume:
             trainer.resume()
         result = trainer.run(steps)
