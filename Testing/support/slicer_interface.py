@@ -134,7 +134,7 @@ def undeclared(known: Iterable[Fact], sources: Path) -> list[str]:
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
         if text is None:
             found.append(f"{fact.owner}.{fact.name}: there is no {fact.declared}")
-        elif not re.search(rf"\b(static_\w+_|py_q_)?({_spellings(fact)})\b", text):
+        elif not re.search(rf"\b(static_\w+_)?({_spellings(fact)})\b", text):
             found.append(f"{fact.owner}.{fact.name}: {fact.declared} has no such name")
     return found
 
