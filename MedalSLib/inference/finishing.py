@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from MedalSLib.inference.class_policy import policy_of
 from MedalSLib.inference.group_answer import GroupAnswer
@@ -107,12 +108,15 @@ def _fit_labels(labelmap: np.ndarray, masks: PackedMasks, limits: Limits) -> Non
 
     A voxel that the user locked into a structure has that structure's label.
     """
+    for label, (key, box) in enumerate(zip(masks, find_objects(labelmap, max_label=len(masks)), strict=True), start=1):
+        if box is not None:
+            part = labelmap[box]
+            part[(part == label) & ~masks.packed(key).unpack(box)] = 0
     for label, key in enumerate(masks, start=1):
-        mask = masks[key]
-        labelmap[(labelmap == label) & ~mask] = 0
-    for label, key in enumerate(masks, start=1):
-        mask = masks[key]
-        labelmap[mask & (labelmap == 0)] = label
+        box = masks.packed(key).box()
+        if box is not None:
+            part = labelmap[box]
+            part[masks.packed(key).unpack(box) & (part == 0)] = label
     for label, key in enumerate(masks, start=1):
         if key in limits.locked:
             labelmap[limits.locked[key] & masks[key]] = label

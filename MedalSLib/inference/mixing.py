@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 """Classes with prompts all over the patch that are mixed together."""
 _SMALL = 4
-"""A prompt whose box is less than one such part of the patch is mixed alone, within its box."""
+"""On a CPU, a prompt whose box is less than one such part of the patch is mixed alone, within its box; GPUs would
+prepare a convolution for each size of box, which takes longer."""
 
 
 def mixed_prompts(
@@ -39,8 +40,9 @@ def mixed_prompts(
     """
     shape = prompts.union.shape
     shown = torch.stack(list(halves))
-    small = [part for part in prompts.parts if part.mask.numel() * _SMALL < prod(shape)]
-    large = [part for part in prompts.parts if part.mask.numel() * _SMALL >= prod(shape)]
+    most = prod(shape) // _SMALL if shown.device.type == "cpu" else 0
+    small = [part for part in prompts.parts if part.mask.numel() < most]
+    large = [part for part in prompts.parts if part.mask.numel() >= most]
     total: Tensor | None = None
     for start in range(0, len(large), _AT_ONCE):
         chunk = large[start : start + _AT_ONCE]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from MedalSLib.errors import ModelError
-from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.inference.resampling_policy import Resampling, StageSpec
 
 
 class StageFacts(Protocol):
@@ -25,6 +25,11 @@ class StageFacts(Protocol):
     @property
     def patch_hwd(self) -> tuple[int, int, int]:
         """Patch in voxels."""
+        ...
+
+    @property
+    def resampling(self) -> Resampling:
+        """How images are brought to that spacing, as of `StageSpec`."""
         ...
 
 
@@ -57,7 +62,7 @@ def stage_specs(model: StagedModel) -> dict[int, StageSpec]:
         ModelError: The model has no stage 1 or 2.
     """
     specs = {
-        int(facts.stage): StageSpec(int(facts.stage), facts.spacing_hwd, facts.patch_hwd)
+        int(facts.stage): StageSpec(int(facts.stage), facts.spacing_hwd, facts.patch_hwd, facts.resampling)
         for facts in model.manifest.stages
         if facts.stage in ("1", "2")
     }

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedalSLib.volume import bounding_box
+
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Half-open bounds along the three axes of the array at hand."""
+Slices = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +32,22 @@ class PackedMask:
         first, second, third = mask.shape
         return cls(np.packbits(mask, axis=-1), (first, second, third))
 
-    def unpack(self) -> np.ndarray:
-        """Return the boolean array, newly made."""
-        return np.unpackbits(self.bits, axis=-1, count=self.shape[2]).view(bool)
+    def unpack(self, part: Slices | None = None) -> np.ndarray:
+        """Return the boolean array, or a part of it, newly made."""
+        if part is None:
+            return np.unpackbits(self.bits, axis=-1, count=self.shape[2]).view(bool)
+        first, second, third = part
+        start = third.start // 8
+        found = np.unpackbits(self.bits[first, second, start : -(-third.stop // 8)], axis=-1).view(bool)
+        return found[..., third.start - 8 * start : third.stop - 8 * start]
+
+    def box(self) -> Slices | None:
+        """Return the bounds of the set voxels, the last axis's in steps of eight; None if there is none."""
+        box = bounding_box(self.bits != 0)
+        if box is None:
+            return None
+        first, second, (start, stop) = box
+        return slice(*first), slice(*second), slice(8 * start, min(8 * stop, self.shape[2]))
 
     @property
     def empty(self) -> bool:

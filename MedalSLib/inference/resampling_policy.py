@@ -1,7 +1,8 @@
 """Which grid the networks see: the published "dynamic resampling", figure by figure.
 
 The published rules were tuned class by class and read like it.  They are kept to the last digit, single precision
-included, because the weights were trained with them; `class_policy` says which rule holds for which class.
+included, because the weights were trained with them; `class_policy` says which rule holds for which class.  Networks
+that were trained on true millimetres get theirs: "plain" resampling.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from MedalSLib.inference.tiling import Tile, tiles
 
 Hwd = tuple[int, int, int]
 HwdMm = tuple[float, float, float]
+Resampling = Literal["published", "plain"]
 
 _LARGEST_HWD = (1000, 1000, 700)
 """Axes beyond these many voxels keep their sub-millimetre spacing, and beyond these many mm get the network's."""
@@ -35,11 +38,14 @@ class StageSpec:
         stage: 1 (coarse, whole volume) or 2 (fine, with prompts).
         spacing_hwd: Spacing in mm.
         patch_hwd: Patch in voxels.
+        resampling: "published" for the rules of the published networks; "plain" brings every image to `spacing_hwd`
+            and pads what is smaller than a patch.
     """
 
     stage: int
     spacing_hwd: HwdMm
     patch_hwd: Hwd
+    resampling: Resampling = "published"
 
 
 PUBLISHED_STAGES = {
@@ -119,6 +125,9 @@ def plan(
     shape = _checked(shape_hwd, spacing_hwd)
     keys = frozenset(classes)
     rules = rules_of(keys)
+    iterations = int(spec.stage in rules.refined_in_stages)
+    if spec.resampling == "plain":
+        return _plain(shape, spacing_hwd, spec, iterations)
     alone = magnify_single and not training and len(keys) == 1
     spacing = np.array(spacing_hwd, dtype=_F)
     target: list[float | np.float32] = [float(value) for value in spec.spacing_hwd]
@@ -133,6 +142,21 @@ def plan(
         spacing[axis] = value
     if not alone and not training:
         spacing = _shrunk(spacing, target, shape, spec.patch_hwd)
+    return _tiled(shape, spacing, target, spec, iterations, _thick_axis(spacing, target))
+
+
+def _plain(shape: Hwd, spacing_hwd: Sequence[float], spec: StageSpec, iterations: int) -> ResamplingPlan:
+    return _tiled(shape, np.array(spacing_hwd, dtype=_F), spec.spacing_hwd, spec, iterations, None)
+
+
+def _tiled(
+    shape: Hwd,
+    spacing: np.ndarray,
+    target: Sequence[float | np.float32],
+    spec: StageSpec,
+    iterations: int,
+    separate_axis: int | None,
+) -> ResamplingPlan:
     resampled = _new_shape(spacing, target, shape)
     padding = tuple(max(0, patch - size) for patch, size in zip(spec.patch_hwd, resampled, strict=True))
     padded = tuple(size + pad for size, pad in zip(resampled, padding, strict=True))
@@ -145,8 +169,8 @@ def plan(
         shape=_hwd(padded),
         tiles=tiles(padded, spec.patch_hwd),
         patch=spec.patch_hwd,
-        refinement_iterations=int(spec.stage in rules.refined_in_stages),
-        separate_axis=_thick_axis(spacing, target),
+        refinement_iterations=iterations,
+        separate_axis=separate_axis,
     )
 
 
@@ -158,6 +182,8 @@ def region_spacing(
     It is the policy of `plan` for stage 2 on the whole volume, without the part that fills the patch; and the airway
     rule holds for the tree alone.
     """
+    if spec.resampling == "plain":
+        return np.array(spacing_dhw, dtype=_F)
     rules = rules_of(frozenset(classes))
     shape = _hwd((*shape_dhw[1:], shape_dhw[0]))
     spacing = np.array((*spacing_dhw[1:], spacing_dhw[0]), dtype=_F)

@@ -90,6 +90,8 @@ def merge_results(results: Sequence[VolumeResult], structures: Sequence[Structur
     """
     if not results:
         raise ValueError("there is no result to merge")
+    if len(results) == 1 and list(results[0].masks) == [item.key for item in structures]:
+        return results[0]
     position = {item.key: number for number, item in enumerate(structures, start=1)}
     labelmap = np.zeros(results[0].labelmap.shape, dtype=label_type(len(structures)))
     best = np.zeros(labelmap.shape, dtype=np.float16)

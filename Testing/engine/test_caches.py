@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,31 @@ def test_another_seed_is_another_answer(engine: LocalEngine, wide_image: np.ndar
     assert not any("answers" in words for words in other.report.cached)
     assert any("answers" in words for words in again.report.cached)
     assert same(other, again)
+
+
+def test_memory_that_runs_out_takes_what_the_session_kept(
+    engine: LocalEngine, wide_image: np.ndarray, affine: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MedalSLib.inference import segment as inference
+
+    really = inference.run_product
+    kept: list[int] = []
+
+    def once_too_much(*arguments: Any) -> Any:
+        kept.append(session._caches.store.used("host"))
+        if len(kept) == 1:
+            raise MemoryError
+        return really(*arguments)
+
+    options = Options(stages="first")
+    with engine.open_session(wide_image, affine, "CT") as session:
+        session.segment(["liver"], options=options)
+        monkeypatch.setattr(inference, "run_product", once_too_much)
+        second = session.segment(["spleen"], options=options)
+    assert kept[0] > 0
+    assert kept[1] == 0
+    assert second.report.steps
+    assert not second.report.cached
 
 
 def test_a_store_keeps_to_its_budget_and_spills_to_files(tmp_path: Path) -> None:

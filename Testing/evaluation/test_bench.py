@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,21 @@ import pytest
 import torch
 
 from MedalSLib.cli import main
-from MedalSLib.errors import InputError
-from MedalSLib.evaluation.benchmarks import cpu_engine, measuring, memory, parallel_classes, scenes, sessions
+from MedalSLib.errors import InputError, ResourceError
+from MedalSLib.evaluation.benchmarks import (
+    cpu_engine,
+    gpu,
+    measuring,
+    memory,
+    parallel_classes,
+    scenes,
+    sessions,
+    start_up,
+)
 from MedalSLib.evaluation.benchmarks.commands import BENCHMARKS, bench
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
 from MedalSLib.network import MedalSConfig
+from MedalSLib.network.gpu_network import GpuNetwork
 
 
 @pytest.fixture
@@ -26,8 +37,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> BenchOptions:
 
 
 def test_names_and_sizes_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(InputError, match="no benchmark"):
+    with pytest.raises(InputError, match="no benchmark") as refused:
         bench("speed")
+    assert {*BENCHMARKS, "service"} <= set(refused.value.remedy.rstrip(".").replace(",", "").split())
     with pytest.raises(InputError, match="patch"):
         bench("parallel-classes", BenchOptions(patch=70))
     with pytest.raises(InputError, match="classes"):
@@ -87,6 +99,32 @@ def test_openvino_and_pytorch_answer_alike(tiny: BenchOptions) -> None:
     assert [row["form"] for row in report["rows"]] == ["PyTorch f32", "OpenVINO f32", "OpenVINO bf16"]
     assert report["rows"][1]["same_labels"] >= 0.9999
     assert report["rows"][2]["same_labels"] >= 0.95
+
+
+def test_starting_is_measured_in_fresh_processes_up_to_the_starters_first_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr(start_up.subprocess, "run", lambda command, **options: ran.append(command))
+    report = start_up.start_up(BenchOptions())
+    assert [row["command"] for row in report["rows"]][-1] == "first mask of the starter"
+    assert len(ran) >= 3 * len(report["rows"])
+    assert all(command[0] == sys.executable for command in ran)
+
+
+def test_the_gpus_benchmark_counts_operations_as_the_processors_does_and_runs_its_form(tiny: BenchOptions) -> None:
+    network = scenes.random_network(tiny)
+    generator = torch.Generator().manual_seed(0)
+    image, masks = (torch.rand(1, count, 32, 32, 32, generator=generator) for count in (1, 9))
+    queries = torch.rand(1, 9, 16, generator=generator)
+    assert gpu._flops(network, 32, 9) == cpu_engine._flops(network, image, image, queries, masks)
+    form = GpuNetwork(network, torch.float32)
+    with torch.inference_mode():
+        gpu._pass(form, queries, image, (image > 0.5).float(), masks > 0.5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_its_benchmark_says_so() -> None:
+    with pytest.raises(ResourceError, match="CUDA"):
+        bench("gpu")
 
 
 def test_random_networks_are_the_same_each_time(tiny: BenchOptions) -> None:

@@ -79,7 +79,8 @@ def bench(name: str, options: BenchOptions | None = None) -> dict[str, Any]:
     """
     options = options or BenchOptions()
     if name not in BENCHMARKS:
-        raise InputError(f"There is no benchmark '{name}'.", f"Choose one of {', '.join(BENCHMARKS)}.")
+        # `medals bench service` is the service's own, which this room may not import.
+        raise InputError(f"There is no benchmark '{name}'.", f"Choose one of {', '.join(BENCHMARKS)}, service.")
     if options.patch < 64 or options.patch % 32:
         raise InputError(f"A patch of {options.patch} voxels does not fit the networks.", "Take 64, 96, 128, ...")
     if not options.classes or min(options.classes) < 1:
