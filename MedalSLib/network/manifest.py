@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from MedalSLib.errors import CancelledError, ModelError
 
@@ -36,6 +36,8 @@ class StageManifest:
         weights: File in the model's folder: our `.safetensors` or a published `.pth`.
         sha256: Checksum of that file; "" where nobody recorded one.
         config: Architecture as `MedalSConfig.to_dict`; empty for the published one.
+        resampling: "published" for the rules that the published networks were trained with; "plain" for networks that
+            were trained on true millimetres.
     """
 
     stage: str
@@ -44,6 +46,7 @@ class StageManifest:
     weights: str
     sha256: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    resampling: Literal["published", "plain"] = "published"
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ class Manifest:
             (self.text_stages not in ("both", "first"), "text_stages is both or first"),
             (not names or set(names) - {"1", "2"} != set(), "stages are named 1 and 2"),
             (len(set(names)) != len(names), "a stage is given twice"),
+            (any(s.resampling not in ("published", "plain") for s in self.stages), "resampling is published or plain"),
             (not all(isinstance(stage.config, dict) for stage in self.stages), "a stage's config is an object"),
             (not all(isinstance(key, str) and "_" in key for key in self.classes), "a class is MODALITY_Name"),
             (

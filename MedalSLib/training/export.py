@@ -162,7 +162,9 @@ def _write_stage(folder: Path, stage: str, network: MedalS, spec: StageSpec, fac
     bare = inference_network(network)
     file = f"stage{stage}.safetensors"
     save_weights(folder / file, bare, facts.classes, facts.training_data, facts.licence)
-    return StageManifest(stage, spec.spacing_hwd, spec.patch_hwd, file, config=bare.config.to_dict())
+    return StageManifest(
+        stage, spec.spacing_hwd, spec.patch_hwd, file, config=bare.config.to_dict(), resampling=spec.resampling
+    )
 
 
 def _write_encoder(

@@ -157,6 +157,7 @@ def recipe_for(stage: StageManifest, options: FineTuneOptions, name: str) -> Rec
         stage="1" if stage.stage == "1" else "2",
         spacing_hwd=stage.spacing_hwd,
         patch_hwd=stage.patch_hwd,
+        resampling=stage.resampling,
         schedule=(Cycle(options.steps, options.learning_rate, min(50, options.steps // 10)),),
         network={key: value for key, value in stage.config.items() if key not in ("image_size", "deep_supervision")},
         text=TextSettings(encoder="base"),

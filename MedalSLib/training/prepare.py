@@ -151,7 +151,12 @@ def open_prepared(root: Path) -> PreparedFolder:
         datasets = json.loads((root / "datasets.json").read_text(encoding="utf-8"))
         lines = (root / "index.jsonl").read_text(encoding="utf-8").splitlines()
         rejected = json.loads((root / "rejected.json").read_text(encoding="utf-8"))
-        spec = StageSpec(int(grid["stage"]), tuple(grid["spacing_hwd"]), tuple(grid["patch_hwd"]))
+        spec = StageSpec(
+            int(grid["stage"]),
+            tuple(grid["spacing_hwd"]),
+            tuple(grid["patch_hwd"]),
+            grid.get("resampling", "published"),
+        )
         infos = {
             name: DatasetInfo(
                 name,
@@ -344,6 +349,7 @@ def _fingerprint(case: SourceCase, options: PrepareOptions) -> str:
         options.spec.stage,
         options.spec.spacing_hwd,
         options.spec.patch_hwd,
+        options.spec.resampling,
         options.window,
         case.dataset.modality,
         sorted((label, texts[0]) for label, texts in case.dataset.texts.items()),
@@ -359,6 +365,7 @@ def _claim(output: Path, spec: StageSpec) -> None:
         "stage": spec.stage,
         "spacing_hwd": list(spec.spacing_hwd),
         "patch_hwd": list(spec.patch_hwd),
+        "resampling": spec.resampling,
     }
     path = output / "prepared.json"
     if path.is_file():
@@ -366,7 +373,7 @@ def _claim(output: Path, spec: StageSpec) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}).", "Choose another output folder.") from error
-        if {key: found.get(key) for key in wanted} != wanted:
+        if {key: found.get(key, "published" if key == "resampling" else None) for key in wanted} != wanted:
             raise InputError(
                 f"{output} was prepared for another grid ({found.get('spacing_hwd')} mm, {found.get('patch_hwd')}).",
                 "Choose another output folder.",

@@ -86,6 +86,7 @@ class Recipe:
         stage: "1" for the coarse network, "2" for the fine one.
         spacing_hwd: Spacing of the training grid in mm.
         patch_hwd: Patch in voxels.
+        resampling: As of `StageSpec`; what it was trained with, a model is used with.
         network: Entries of `MedalSConfig`; those left out are the published ones.
         schedule: Learning-rate cycles.
         text: Text encoder.
@@ -103,6 +104,7 @@ class Recipe:
     spacing_hwd: tuple[float, float, float]
     patch_hwd: tuple[int, int, int]
     schedule: tuple[Cycle, ...]
+    resampling: Literal["published", "plain"] = "published"
     network: dict[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -140,7 +142,7 @@ class Recipe:
 
     def stage_spec(self) -> StageSpec:
         """Return what the resampling policy needs to know."""
-        return StageSpec(int(self.stage), self.spacing_hwd, self.patch_hwd)
+        return StageSpec(int(self.stage), self.spacing_hwd, self.patch_hwd, self.resampling)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""

@@ -97,10 +97,12 @@ class SampleStream(Dataset[Any]):
 
     def __init__(self, prepared: PreparedFolder, recipe: Recipe, cases: Sequence[CaseRecord] | None = None) -> None:
         spec = recipe.stage_spec()
-        if (prepared.spec.spacing_hwd, prepared.spec.patch_hwd) != (spec.spacing_hwd, spec.patch_hwd):
+        found = replace(prepared.spec, stage=spec.stage)
+        if found != spec:
             raise InputError(
-                f"{prepared.root} was prepared for {prepared.spec.spacing_hwd} mm and patches of "
-                f"{prepared.spec.patch_hwd}, the recipe wants {spec.spacing_hwd} and {spec.patch_hwd}.",
+                f"{prepared.root} was prepared for {found.spacing_hwd} mm, patches of {found.patch_hwd} and "
+                f"{found.resampling} resampling, the recipe wants {spec.spacing_hwd}, {spec.patch_hwd} and "
+                f"{spec.resampling}.",
                 "Prepare the data with this recipe.",
             )
         self._cases = tuple(prepared.cases if cases is None else cases)

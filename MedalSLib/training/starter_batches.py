@@ -35,7 +35,6 @@ _MAJOR = frozenset(
 _TEXTURE_LIMIT = 350.0
 _WINDOW_GAIN = 3.0
 _FORBIDDEN = -1e4
-_STRETCH = 5.0
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,7 @@ class BatchMaker:
         return image, classes, real, target & real.view(-1, 1, 1, 1)
 
     def _geometry(self, volume: Volume, plan: Plan) -> tuple[Warp, tuple[slice, ...]]:
-        """Return a random anatomy and place, and the part of the patch that the scan covers.
-
-        Inference lowers the spacing of an axis along which a scan is shorter than the patch, until it fills the patch
-        (published behaviour); so do some of the patches here.
-        """
+        """Return a random anatomy and place, and the part of the patch that the scan covers."""
         host = self.host
         base = host.uniform(*plan.spacing)
         spacing = [float(base * factor * host.uniform(0.92, 1.08)) for factor in (plan.slices, 1.0, 1.0)]
@@ -184,7 +179,6 @@ class BatchMaker:
         scale = tuple(float(np.clip(overall * np.exp(host.normal(0, 0.07)), 0.7, 1.4)) for _ in range(3))
         aim = volume.organs[host.integers(len(volume.organs))]
         start, view = [], []
-        fill = host.random() < 0.35
         for axis in range(3):
             size, count = volume.extent[axis] * scale[axis], plan.shape[axis]
             first, begin, end = self._along(
@@ -193,9 +187,6 @@ class BatchMaker:
                 aim=aim.centre[axis] * scale[axis],
                 cut=0.55 if axis == 0 else 0.12,
             )
-            if fill and end - begin < count * spacing[axis]:
-                first, begin, end = first + begin, 0.0, end - begin
-                spacing[axis] = max(end / count, spacing[axis] / _STRETCH)
             start.append(first)
             view.append(slice(max(0, round(begin / spacing[axis])), max(1, round(end / spacing[axis]))))
         centre = tuple(

@@ -111,7 +111,9 @@ def write_model(
         licence_url="https://www.apache.org/licenses/LICENSE-2.0",
         classes=known,
         stages=tuple(
-            StageManifest(str(number), size.spacing_hwd, size.patch_hwd, NETWORK_FILE, network_sum, config)
+            StageManifest(
+                str(number), size.spacing_hwd, size.patch_hwd, NETWORK_FILE, network_sum, config, resampling="plain"
+            )
             for number, size in enumerate(SIZES[recipe][:stages], start=1)
         ),
         text_encoder=TextEncoderManifest("compact", (ENCODER_FILE,), {ENCODER_FILE: encoder_sum}),

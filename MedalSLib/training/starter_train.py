@@ -99,7 +99,7 @@ _CPU_WEIGHTS = {
     "chest_cta": 1.6,
     "chest_ct_2": 1.0,
     "chest_ct_3": 1.0,
-    "head_mr": 1.2,
+    "head_mr": 2.0,
 }
 """The second head and the abdomen in MR are held out: what is learned of MR comes from one head and from synthesis."""
 CPU_RECIPE = Recipe(

@@ -64,7 +64,9 @@ class FakeModel:
     @property
     def manifest(self) -> Any:
         stages = [
-            SimpleNamespace(stage=stage, spacing_hwd=(self.spacings[stage],) * 3, patch_hwd=self.patch)
+            SimpleNamespace(
+                stage=stage, spacing_hwd=(self.spacings[stage],) * 3, patch_hwd=self.patch, resampling="published"
+            )
             for stage in self.networks
         ]
         return SimpleNamespace(stages=stages)

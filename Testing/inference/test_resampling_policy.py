@@ -91,3 +91,30 @@ def test_a_spacing_that_is_none_is_refused(spacing: tuple[float, float, float]) 
 def test_a_volume_without_voxels_is_refused() -> None:
     with pytest.raises(InputError, match="voxels"):
         plan((10, 0, 10), (1, 1, 1), ["CT_Liver"], 1)
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 400)] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 12.0)] * 3),
+    classes=st.sampled_from((["CT_Liver"], ["CT_Liver", "CT_Spleen"], ["MRI_Brain"])),
+)
+@settings(max_examples=60, deadline=None)
+def test_plain_resampling_keeps_true_millimetres_whatever_the_size_and_the_classes(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], classes: list[str]
+) -> None:
+    spec = StageSpec(1, (6.0, 6.0, 8.0), (64, 64, 32), "plain")
+    made = plan(shape, spacing, classes, spec)
+    assert made.target_spacing == spec.spacing_hwd
+    for size, before, after, target in zip(shape, spacing, made.resampled_shape, spec.spacing_hwd, strict=True):
+        assert after == max(1, round(size * before / target)) or abs(after - size * before / target) <= 0.51
+    assert all(size >= patch for size, patch in zip(made.shape, spec.patch_hwd, strict=True))
+    assert made.separate_axis is None
+
+
+def test_published_resampling_takes_submillimetre_voxels_for_a_millimetre_and_plain_does_not() -> None:
+    spec = StageSpec(1, (6.0, 6.0, 8.0), (64, 64, 32))
+    shape, spacing = (512, 512, 300), (0.7, 0.7, 1.0)
+    published = plan(shape, spacing, ["CT_Liver", "CT_Spleen"], spec)
+    plain = plan(shape, spacing, ["CT_Liver", "CT_Spleen"], replace(spec, resampling="plain"))
+    assert plain.resampled_shape[0] == 60  # 358.4 mm by 6 mm
+    assert published.resampled_shape[0] > 60
