@@ -8,12 +8,14 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from MedalSLib.engine.interface import Progress
 from MedalSLib.errors import MedalSError
 
+_LOG_SECONDS = 30.0
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
@@ -69,19 +71,31 @@ class ProgressBar:
 
 
 class StepBar:
-    """A bar for work that counts steps: cases, training steps."""
+    """A bar for work that counts steps (cases, training steps) on a terminal; a line now and then in a log."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(file=sys.stderr, disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self._terminal = sys.stderr.isatty()
+        self._bar = tqdm(file=sys.stderr, disable=not self._terminal, dynamic_ncols=True)
+        self._said: tuple[str, float] = ("", 0.0)
 
     def __call__(self, what: str, done: int, total: int, details: str) -> None:
         """Show how far the work has come."""
+        if not self._terminal:
+            self._log(what, done, total, details)
+            return
         self._bar.total = total
         self._bar.set_description_str(what, refresh=False)
         self._bar.set_postfix_str(details, refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def _log(self, what: str, done: int, total: int, details: str) -> None:
+        """Write a line when something begins or ends, and every half minute in between."""
+        now = time.monotonic()
+        if what != self._said[0] or done >= total or now - self._said[1] > _LOG_SECONDS:
+            self._said = (what, now)
+            print(f"{what} {done}/{total}{f': {details}' if details else ''}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> StepBar:
         return self

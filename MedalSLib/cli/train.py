@@ -106,8 +106,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
             on_progress=bar,
             cancel=cancel,
         )
-    for case in report["rejected"]:
-        note(f"rejected {case['case']}: {case['reason']}")
+    _tell_rejected(report)
     return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
 
 
@@ -163,7 +162,29 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
             on_progress=bar,
             cancel=cancel,
         )
-    return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output)}")
+    if report:  # of several processes, the leading one reports
+        _tell_rejected(report)
+        _tell_scores(report)
+    return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output / 'model')}")
+
+
+def _tell_rejected(report: dict[str, Any]) -> None:
+    for case in report["rejected"]:
+        note(f"rejected {case['case']}: {case['reason']}")
+
+
+def _tell_scores(report: dict[str, Any]) -> None:
+    """Say how good each stage was on the held-out cases before and after, structure by structure."""
+    held_out = report["held_out_cases"]
+    note(f"held out of {report['cases']} cases: {', '.join(held_out)}")
+    for stage, result in report["stages"].items():
+        best, steps = result["best_step"], result["steps"]
+        note(f"stage {stage}: best after {best} of {steps} steps; Dice on the held-out cases, before and after:")
+        for key, after in result["held_out_dice"].items():
+            before = result["held_out_dice_before"].get(key, 0.0)
+            note(f"  {key.partition('_')[2]:<32}{before:>7.3f}{after:>7.3f}")
+        if not best:
+            note("  Training made it no better: try more steps, more cases or another learning rate.")
 
 
 def _done(arguments: argparse.Namespace, report: dict[str, Any], sentence: str) -> int:
