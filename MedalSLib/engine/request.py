@@ -9,7 +9,7 @@ import numpy as np
 
 from MedalSLib.engine.interface import Box
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.vocabulary import Resolution, Structure, describe, own_keys, resolve, split_own
+from MedalSLib.vocabulary import Resolution, Structure, describe, resolve
 from MedalSLib.volume import Grid
 
 
@@ -71,13 +71,12 @@ def understand(
     """
     understood: dict[str, tuple[str, ...]] = {}
     keys: dict[str, None] = {}
-    own = own_keys(known, modality)
     for text in prompts:
-        for resolution in _resolve(text, modality, own):
+        for resolution in _resolve(text, modality, known):
             understood[resolution.phrase] = resolution.classes
             keys |= dict.fromkeys(resolution.keys)
-    own_masks = _named(masks or {}, modality, own, understood, keys)
-    own_locks = _named(locked or {}, modality, own, understood, keys)
+    own_masks = _named(masks or {}, modality, known, understood, keys)
+    own_locks = _named(locked or {}, modality, known, understood, keys)
     if not keys:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     _check_known(keys, known, model, modality)
@@ -98,12 +97,9 @@ def understand(
     )
 
 
-def _resolve(text: str, modality: str, own: dict[str, str]) -> list[Resolution]:
-    """Resolve a text; names that the model brings itself come first, since no vocabulary knows them."""
-    mine, rest = split_own(text, own)
-    resolutions = [Resolution(part, (describe(key).name,), modality, (key,), (), 1.0) for part, key in mine]
-    if rest or not mine:
-        resolutions += resolve(rest, modality)
+def _resolve(text: str, modality: str, known: Collection[str]) -> list[Resolution]:
+    """Resolve a text, the names that the model brings itself included."""
+    resolutions = resolve(text, modality, known)
     if not resolutions:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     unknown = [item for item in resolutions if not item.classes]
@@ -122,14 +118,14 @@ def _resolve(text: str, modality: str, own: dict[str, str]) -> list[Resolution]:
 def _named(
     arrays: Mapping[str, np.ndarray],
     modality: str,
-    own: dict[str, str],
+    known: Collection[str],
     understood: dict[str, tuple[str, ...]],
     keys: dict[str, None],
 ) -> dict[str, np.ndarray]:
     """Key arrays by published name; a name that means several structures cannot say which one a mask is."""
     named: dict[str, np.ndarray] = {}
     for text, array in arrays.items():
-        resolutions = _resolve(text, modality, own)
+        resolutions = _resolve(text, modality, known)
         names = tuple(name for item in resolutions for name in item.classes)
         if len(names) != 1:
             raise PromptError(

@@ -160,12 +160,14 @@ class LocalSession:
         )  # fmt: skip
 
     def _overrides(self, options: Options) -> dict[str, str]:
-        """The user's windows, keyed by published name."""
+        """The user's windows, keyed by name: published ones, and those that the model brings itself."""
         from MedalSLib.vocabulary import resolve
 
+        known = self._engine.model.manifest.classes
         overrides: dict[str, str] = {}
         for name, window in options.windows.items():
-            names = [own for item in resolve(name, self.modality) for own in item.classes] if name != "*" else ["*"]
+            read = [] if name == "*" else resolve(name, self.modality, known)
+            names = ["*"] if name == "*" else [one for item in read for one in item.classes]
             if not names:
                 raise InputError(f"The window of '{name}' belongs to no known structure.", "Correct the name.")
             overrides |= dict.fromkeys(names, window)
@@ -295,6 +297,7 @@ class LocalSession:
                     item.key for item in members if item.name in wanted or (every and item.kind == "instance")
                 ),
                 memory_limit_mb=self._engine.memory_limit_mb,
+                free_memory_mb=self._engine.memory_limit_mb or free_memory_mb(self._engine.device.name),
             ),
             compute=choose_compute(self._engine.device.name),
             hooks=Hooks(

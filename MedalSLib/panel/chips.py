@@ -20,7 +20,8 @@ class Model:
 
     Attributes:
         title: Its name in words.
-        classes: What it knows, as "MODALITY_Published name"; empty if that is not known yet.
+        classes: What it knows, as "MODALITY_Published name", or with a name that the model brings itself; empty if
+            that is not known yet.
     """
 
     title: str = ""
@@ -64,7 +65,8 @@ def readPrompt(text: str, modality: str | None, model: Model | None = None) -> t
         modality: Modality of the image; None if it is not known.
         model: The model that will run; None if none is chosen.
     """
-    return tuple(_chip(item, model or Model()) for item in resolve(text, modality=modality))
+    model = model or Model()
+    return tuple(_chip(item, model) for item in resolve(text, modality, model.classes))
 
 
 def suggestionParts(suggestion: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def complete(text: str, cursor: int, modality: str | None, model: Model | None =
     if not typed:
         return ()
     known = (model or Model()).classes
-    found = suggest(typed, modality, 2 * LIMIT)
+    found = suggest(typed, modality, 2 * LIMIT, known)
     ordered = sorted(found, key=lambda item: not _isKnown(item, known))
     return tuple(Completion(item.text, _label(item, known)) for item in ordered[:LIMIT])
 

@@ -87,6 +87,7 @@ class PanelModel:
             self.prompt.useModel(Model())  # what a server knows is known once it is connected
         else:
             self.prompt.useModel(self.models.current)
+        self.spatial.useModel(self.prompt.model)
 
     def _engineWords(self) -> str:
         badge = self.engines.badge

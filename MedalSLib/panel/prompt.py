@@ -93,6 +93,11 @@ class PromptPresenter:
             self.changed.emit()
 
     @property
+    def model(self) -> Model:
+        """The model that will run, as far as it is known."""
+        return self._model
+
+    @property
     def chips(self) -> tuple[Chip, ...]:
         """A chip for each name."""
         key = (self.text, self.modality, self._model)
@@ -156,7 +161,7 @@ class PromptPresenter:
     def _alone(self, chip: Chip) -> str:
         """Return words that mean the same without their neighbours ("left and right kidney" share a word)."""
         names = (*chip.classes, *chip.lost)
-        again = resolve(chip.phrase, modality=self.modality or None)
+        again = resolve(chip.phrase, self.modality or None, self._model.classes)
         if not names or {name for item in again for name in item.classes} == set(names):
             return chip.phrase
         return ", ".join(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from MedalSLib.panel.chips import Model
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.workspace import SegmentFacts, Workspace
@@ -59,6 +60,7 @@ class SpatialPresenter:
         self._workspace = workspace
         self._unnamed: set[str] = set()
         self._modality = ""
+        self._model = Model()
         self.changed = Signal()
         self.rows: tuple[SegmentRow, ...] = ()
 
@@ -69,6 +71,12 @@ class SpatialPresenter:
         if rows != self.rows:
             self.rows = rows
             self.changed.emit()
+
+    def useModel(self, model: Model) -> None:
+        """Take note of the model that will run: segments may be named after structures that it brings itself."""
+        if model != self._model:
+            self._model = model
+            self.refresh(self._modality)
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -103,7 +111,7 @@ class SpatialPresenter:
 
     def name(self, segmentID: str, typed: str) -> bool:
         """Say which structure a segment stands for, in the user's words; False if they name not exactly one."""
-        names = [name for item in resolve(typed, modality=self._modality) for name in item.classes]
+        names = self._namesIn(typed)
         if len(names) != 1:
             self.changed.emit()  # the table shows the former name again
             return False
@@ -119,8 +127,15 @@ class SpatialPresenter:
         self._workspace.lock(segmentID, locked)
         self.refresh(self._modality)
 
+    def _namesIn(self, text: str) -> list[str]:
+        return [name for item in resolve(text, self._modality, self._model.classes) for name in item.classes]
+
     def _row(self, item: SegmentFacts) -> SegmentRow:
         state = self._workspace.state
+        structure, source = item.structure, item.how
+        if source in ("", "name"):  # the workspace knows the published names only
+            names = self._namesIn(item.name)
+            structure, source = (names[0], "name") if len(names) == 1 else ("", "")
         chosen = state.spatialPrompts.get(item.segmentID, "")
         use: Use = "prompt" if chosen or item.segmentID in self._unnamed else ""
         if item.segmentID in state.excluded:
@@ -129,6 +144,6 @@ class SpatialPresenter:
             "result": _("written by Medal S"),
             "terminology": _("from its terminology"),
             "name": _("from its name"),
-        }.get(item.how, "")
-        how = _("chosen by you") if chosen and chosen != item.structure else told
-        return SegmentRow(item.segmentID, item.name, use, chosen or item.structure, how, item.locked, item.empty)
+        }.get(source, "")
+        how = _("chosen by you") if chosen and chosen != structure else told
+        return SegmentRow(item.segmentID, item.name, use, chosen or structure, how, item.locked, item.empty)

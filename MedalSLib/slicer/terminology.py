@@ -13,6 +13,7 @@ from typing import Any
 
 import slicer
 
+from MedalSLib import vocabulary
 from MedalSLib.errors import ModelError
 from MedalSLib.resources import resource
 from MedalSLib.vocabulary import Code, Structure, terminology_entry
@@ -28,16 +29,14 @@ _SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-cont
 
 
 def describe(segment: Any, structure: str, modality: str) -> None:
-    """Give a segment the codes and the colour of a structure; names outside the vocabulary change nothing.
+    """Give a segment the codes and the colour of a structure; general ones for a name that a model brings itself.
 
     Args:
         segment: vtkSegment.
-        structure: Published name.
+        structure: Published name, or one of the model's own.
         modality: Modality of the run; another one that has the name will do.
     """
-    found = structureNamed(structure, modality)
-    if found is None:
-        return
+    found = structureNamed(structure, modality) or vocabulary.describe(f"{modality}_{structure}")
     segment.SetColor(*[value / 255 for value in found.color])
     segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), serialized(found))
 

@@ -5,7 +5,7 @@ in Resources/Vocabulary.
 """
 
 from MedalSLib.vocabulary.modality import normalize_modality
-from MedalSLib.vocabulary.own import describe, own_keys, split_own
+from MedalSLib.vocabulary.own import describe, own_keys, own_parts
 from MedalSLib.vocabulary.resolving import resolve
 from MedalSLib.vocabulary.structure import MODALITIES, Code, Policy, Resolution, Structure, Suggestion
 from MedalSLib.vocabulary.suggesting import suggest
@@ -22,9 +22,9 @@ __all__ = [
     "describe",
     "normalize_modality",
     "own_keys",
+    "own_parts",
     "presets",
     "resolve",
-    "split_own",
     "structure",
     "structures",
     "suggest",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from MedalSLib.vocabulary.lexicon import bag_of, lexicon
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
+from MedalSLib.vocabulary.own import describe, own_keys, own_parts
 from MedalSLib.vocabulary.phrases import Phrase, phrases, shared
 from MedalSLib.vocabulary.reading import Found, find, without_context
 from MedalSLib.vocabulary.similarity import most_related
@@ -18,7 +21,7 @@ _SUGGESTIONS = 5
 _SIMILAR = 80
 
 
-def resolve(text: str, modality: str | None = None) -> list[Resolution]:
+def resolve(text: str, modality: str | None = None, known: Collection[str] = ()) -> list[Resolution]:
     """Read what a clinician typed.
 
     Every word has to be accounted for: a phrase with a word that belongs to no structure ("kidney stone") or that
@@ -31,6 +34,8 @@ def resolve(text: str, modality: str | None = None) -> list[Resolution]:
         text: Names, synonyms, abbreviations or sentences, in a list or one by one.
         modality: Modality of the image, however written; None to take it from the text, else the first of CT, MRI, US,
             PET and Microscopy that has the structure.
+        known: Keys of the model that is to be asked ("CT_Liver").  Names that it brings itself, which no table has,
+            are read too, and suggested.
 
     Returns:
         One resolution per phrase, in the order typed; empty if the text contains no word.
@@ -39,16 +44,41 @@ def resolve(text: str, modality: str | None = None) -> list[Resolution]:
         PromptError: `modality` is not one.
     """
     text = unicodedata.normalize("NFKC", text)
+    wanted = normalize_modality(modality) if modality else modality_in(words().read(text))
+    own = own_keys(known, wanted) if known else {}
+    if not own:
+        return _read(text, wanted)
+    names = [describe(key).name for key in own.values()]
+    found: list[Resolution] = []
+    for part, key in own_parts(text, own):
+        published = _read(part, wanted) if not key or wanted is None else []
+        if key and not (published and all(item.classes for item in published)):
+            item = describe(key)
+            found.append(Resolution(part, (item.name,), item.modality, (key,), (), 1.0))
+        else:
+            found += [_with_own_names(resolution, names) for resolution in published]
+    return found
+
+
+def _read(text: str, wanted: str | None) -> list[Resolution]:
+    """Read what was typed by the tables alone."""
     tokens = words().read(text)
     if not any(token.raw[0].isalnum() for token in tokens):
         return []
-    wanted = normalize_modality(modality) if modality else modality_in(tokens)
     if wanted is not None:
         return _resolve_in(text, tokens, wanted)
     readings = [_resolve_in(text, tokens, candidate) for candidate in MODALITIES]
     if len({len(reading) for reading in readings}) > 1:  # they split the text differently: take the best as a whole
         return max(readings, key=lambda reading: sum(item.confidence for item in reading) / len(reading))
     return [max(same, key=lambda item: item.confidence > 0) for same in zip(*readings, strict=True)]
+
+
+def _with_own_names(resolution: Resolution, names: Sequence[str]) -> Resolution:
+    """Suggest a model's own names too for what was not understood."""
+    if resolution.classes:
+        return resolution
+    alike = [names[index] for index, _ in most_related(resolution.phrase, names, _SUGGESTIONS, _SIMILAR)]
+    return replace(resolution, suggestions=tuple(dict.fromkeys((*alike, *resolution.suggestions)))[:_SUGGESTIONS])
 
 
 def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution]:

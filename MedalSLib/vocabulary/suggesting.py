@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from MedalSLib.vocabulary.modality import normalize_modality
+from MedalSLib.vocabulary.own import describe, own_keys
 from MedalSLib.vocabulary.similarity import most_similar
 from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
 from MedalSLib.vocabulary.tables import preset_members, structures, table
@@ -15,6 +16,11 @@ from MedalSLib.vocabulary.words import Word, words
 
 _SIMILAR = 70
 _SHORTEST_TYPO = 4
+_LESION = 0.88
+"""Weight of lesions where only the beginning was typed: so often the organ is meant."""
+_MORPHOLOGIC = "49755003"
+"""SNOMED CT category of lesions: morphologically altered structure."""
+_PLURALS = {"humerus": "humeri"}
 
 
 @dataclass(frozen=True)
@@ -24,19 +30,22 @@ class _Candidate:
     name: str
     folded: str
     weight: float
+    lesion: bool
     suggestion: Suggestion
 
 
-def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[Suggestion]:
+def suggest(prefix: str, modality: str | None = None, limit: int = 10, known: Collection[str] = ()) -> list[Suggestion]:
     """Return completions of what is being typed, best first: names, synonyms, presets, then names that look alike.
 
     Only the last item of a list is completed: after "liver, sple" the first suggestion is "Spleen".  A text that is not
-    the beginning of anything is compared by its words' beginnings in any order ("kid l"), then as a typo.
+    the beginning of anything is compared by its words' beginnings in any order ("kid l"), then as a typo.  Organs go
+    before their lesions until a lesion's whole name is typed.
 
     Args:
         prefix: What has been typed so far; empty for the first entries of the list.
         modality: Modality of the image, however written; None for all of them, each name once.
         limit: At most so many.
+        known: Keys of the model that is to be asked; names that it brings itself are completed too.
 
     Raises:
         PromptError: `modality` is not one.
@@ -49,11 +58,12 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10) -> list[S
     wanted = (normalize_modality(modality),) if modality else MODALITIES
     typed = " ".join(parts)
     scored: dict[str, tuple[float, _Candidate]] = {}
-    for candidate in (item for one in wanted for item in _candidates(one)):
-        _keep(scored, candidate, _score(candidate, parts, typed) * candidate.weight if parts else candidate.weight)
+    offered = [(*_candidates(one), *_own_candidates(frozenset(known), one)) for one in wanted]
+    for candidate in (item for some in offered for item in some):
+        _keep(scored, candidate, _score(candidate, parts, typed) if parts else candidate.weight)
     if len(scored) < limit and len(typed) >= _SHORTEST_TYPO:
-        for one in wanted:
-            for candidate, similarity in _similar(typed, one):
+        for some in offered:
+            for candidate, similarity in _similar(typed, some):
                 _keep(scored, candidate, similarity / 250)
     ranked = sorted(scored.values(), key=lambda pair: -pair[0])  # stable: published order among equals
     return [replace(candidate.suggestion, score=round(score, 4)) for score, candidate in ranked[: max(limit, 0)]]
@@ -76,13 +86,13 @@ def _keep(scored: dict[str, tuple[float, _Candidate]], candidate: _Candidate, sc
 
 def _score(candidate: _Candidate, parts: tuple[str, ...], typed: str) -> float:
     if candidate.folded == typed:
-        return 1.0
+        return candidate.weight
+    share = 0.05 * len(typed) / len(candidate.folded)
+    weight = candidate.weight * (_LESION if candidate.lesion else 1.0)
     if candidate.folded.startswith(typed):
-        return 0.9 + 0.05 * len(typed) / len(candidate.folded)
+        return (0.9 + share) * weight
     starts = f" {candidate.folded}"
-    if all(f" {part}" in starts for part in parts):
-        return 0.7 + 0.05 * len(typed) / len(candidate.folded)
-    return 0.0
+    return (0.7 + share) * weight if all(f" {part}" in starts for part in parts) else 0.0
 
 
 @lru_cache(maxsize=len(MODALITIES))
@@ -116,11 +126,29 @@ def _pairs(modality: str) -> list[_Candidate]:
         if item.laterality and item.key not in table().secondary:
             sides.setdefault(item.concept, []).append(item)
     return [
-        _candidate(text, f"both {concept}", tuple(pair), "preset", 0.93)
+        _candidate(text, f"both {_plural(concept)}", tuple(pair), "preset", 0.93)
         for concept, pair in sides.items()
         if len(pair) == 2
-        for text in (concept, f"both {concept}")
+        for text in dict.fromkeys((concept, _plural(concept), f"both {concept}", f"both {_plural(concept)}"))
     ]
+
+
+def _plural(concept: str) -> str:
+    """Return a concept in the plural: "upper lobes of lung", "iliac arteries"; Latin words in -s have the same one."""
+    head, of, rest = concept.partition(" of ")
+    before, _space, noun = head.rpartition(" ")
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        many = f"{noun[:-1]}ies"
+    else:
+        many = _PLURALS.get(noun, noun if noun.endswith("s") else f"{noun}s")
+    return f"{before} {many}{of}{rest}".strip()
+
+
+@lru_cache(maxsize=32)
+def _own_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
+    """Return candidates for the names that a model brings itself."""
+    items = [describe(key) for key in own_keys(known, modality).values()]
+    return tuple(_candidate(item.name, item.name, (item,), "structure", 1.0) for item in items)
 
 
 def _candidate(
@@ -136,10 +164,10 @@ def _candidate(
         kind=kind,
         score=0.0,
     )
-    return _Candidate(text.casefold(), " ".join(parts), weight, suggestion)
+    lesion = all(item.category.value == _MORPHOLOGIC for item in members)
+    return _Candidate(text.casefold(), " ".join(parts), weight, lesion, suggestion)
 
 
-def _similar(typed: str, modality: str) -> list[tuple[_Candidate, float]]:
-    candidates = _candidates(modality)
+def _similar(typed: str, candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
     hits = most_similar(typed, [candidate.folded for candidate in candidates], 10, _SIMILAR)
     return [(candidates[index], similarity) for index, similarity in hits]

@@ -11,6 +11,7 @@ from MedalSLib.panel.flow import lines
 from MedalSLib.panel.prompt import PromptPresenter
 
 KNOWS = Model("Starter", frozenset(CLASSES))
+CUSTOM = Model("Ours", frozenset({"CT_Liver", "CT_Gallbladder wall", "MRI_odd thing"}))
 
 
 @pytest.fixture
@@ -65,6 +66,40 @@ class TestChips:
         assert suggestionParts("Prostate/uterus") == ("Prostate/uterus", "")
 
 
+class TestNamesOfTheModel:
+    """A fine-tuned model may know structures that no table has."""
+
+    def test_they_are_understood(self):
+        liver, wall = readPrompt("liver, the gallbladder WALL", "CT", CUSTOM)
+        assert (wall.state, wall.classes, wall.phrase) == ("understood", ("Gallbladder wall",), "the gallbladder WALL")
+        assert liver.classes == ("Liver",)
+
+    def test_they_are_not_with_another_model_or_modality(self):
+        assert not readPrompt("gallbladder wall", "CT", KNOWS)[0].runs
+        assert not readPrompt("gallbladder wall", "MRI", CUSTOM)[0].runs
+
+    def test_a_typo_offers_them(self):
+        (chip,) = readPrompt("galbladder wal", "CT", CUSTOM)
+        assert chip.text == "galbladder wal: Gallbladder wall?"
+
+    def test_they_are_completed_before_what_the_model_does_not_know(self):
+        found = complete("gallb", 5, "CT", CUSTOM)
+        assert [item.text for item in found[:2]] == ["Gallbladder wall", "Gallbladder"]
+        assert found[0].label == "Gallbladder wall"
+        assert found[1].label == "Gallbladder (not in this model)"
+
+    def test_they_stay_when_a_neighbour_is_removed_or_replaced(self, presenter):
+        presenter.useModel(CUSTOM)
+        presenter.text = "liver, gallbladder wall, kidney stone"
+        assert presenter.structures == ("Liver", "Gallbladder wall")
+        presenter.accept(2, "Left kidney")
+        presenter.remove(0)
+        assert presenter.text == "gallbladder wall, Left kidney"
+        presenter.text = "liver and gallbladder wall"
+        presenter.remove(0)
+        assert presenter.text == "gallbladder wall"
+
+
 class TestCompletion:
     def test_the_name_at_the_cursor_is_completed_not_the_last_one(self):
         texts = [item.text for item in complete("liv, spleen", 3, "CT")]
@@ -79,6 +114,11 @@ class TestCompletion:
         assert [item.text for item in found[:2]] == ["Left kidney", "Right kidney"]
         others = [item for item in found if item.text == "Kidney lesions"]
         assert others and others[0].label.endswith("(not in this model)")
+
+    def test_organs_come_before_their_lesions_and_both_sides_in_the_plural(self):
+        texts = [item.text for item in complete("kid", 3, "CT")]
+        assert texts[:3] == ["Left kidney", "Right kidney", "both kidneys"]
+        assert "Kidney lesions" in texts
 
     def test_an_empty_name_offers_nothing(self):
         assert complete("liver, ", 7, "CT") == ()

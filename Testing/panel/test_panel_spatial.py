@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from panel_doubles import Segment, Workspace
 
+from MedalSLib.panel.chips import Model
 from MedalSLib.panel.spatial import SpatialPresenter
 
 
@@ -98,3 +99,30 @@ def test_nothing_is_said_when_nothing_changed(table):
     table.changed.connect(lambda: said.append(1))
     table.refresh("CT")
     assert not said
+
+
+class TestNamesOfTheModel:
+    """A fine-tuned model may know structures that no table has."""
+
+    CUSTOM = Model("Ours", frozenset({"CT_Gallbladder wall"}))
+
+    def test_a_segment_may_be_said_to_stand_for_one(self, table):
+        table.use("b", "prompt")
+        assert not table.name("b", "gallbladder wall")
+        table.useModel(self.CUSTOM)
+        assert table.name("b", "gallbladder wall")
+        assert table.prompts == {"b": "Gallbladder wall"}
+
+    def test_a_segment_of_that_name_stands_for_it(self, table, workspace):
+        workspace.shown.append(Segment("d", "Gallbladder Wall"))
+        table.refresh("CT")
+        assert row(table, "d").structure == ""
+        table.useModel(self.CUSTOM)
+        assert (row(table, "d").structure, row(table, "d").how) == ("Gallbladder wall", "from its name")
+        table.use("d", "prompt")
+        assert table.prompts == {"d": "Gallbladder wall"}
+
+    def test_what_told_better_than_the_name_stays(self, table, workspace):
+        workspace.shown.append(Segment("d", "Gallbladder Wall", "Liver", "terminology"))
+        table.useModel(self.CUSTOM)
+        assert row(table, "d").structure == "Liver"

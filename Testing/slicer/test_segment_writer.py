@@ -65,6 +65,20 @@ class TestWhatIsWritten:
         parts = targets.terminologyOf(segment).split("~")
         assert parts[2:4] == ["SCT^64033007^Kidney", "SCT^7771000^Left"]
 
+    def test_a_structure_that_the_model_brings_itself_has_general_codes_and_a_lasting_colour(
+        self, segmentation, ct, writer
+    ):
+        from MedalSLib.slicer import targets
+        from MedalSLib.vocabulary import describe
+
+        written = writer().write("left odd lump", LIVER)
+        segment = segmentation.GetSegmentation().GetSegment(written.segmentID)
+        own = describe("CT_left odd lump")
+        np.testing.assert_allclose(segment.GetColor(), np.array(own.color) / 255)
+        parts = targets.terminologyOf(segment).split("~")
+        assert parts[2:4] == ["SCT^85756007^Tissue", "SCT^7771000^Left"]
+        assert writer().write("left odd lump", SPLEEN).segmentID == written.segmentID
+
     def test_codes_of_one_structure_do_not_stick_to_the_next(self, segmentation, writer):
         from MedalSLib.slicer import targets
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from MedalSLib.errors import PromptError
-from MedalSLib.vocabulary import describe, own_keys, split_own, structure
+from MedalSLib.vocabulary import describe, own_keys, own_parts, resolve, structure, suggest
 
 KNOWN = ("CT_Liver", "CT_Gallbladder wall", "CT_left odd lump", "MRI_odd thing")
 
@@ -24,11 +26,78 @@ def test_own_structures_have_a_side_a_window_and_a_lasting_colour() -> None:
         describe("nothing")
 
 
-def test_own_names_are_found_between_others_whatever_their_capitals() -> None:
-    own = own_keys(KNOWN, "CT")
-    assert set(own.values()) == {"CT_Gallbladder wall", "CT_left odd lump"}
-    found, rest = split_own("liver, gallbladder  WALL; left odd lump, rt kidney", own)
-    assert [key for _, key in found] == ["CT_Gallbladder wall", "CT_left odd lump"]
-    assert rest == "liver, rt kidney"
-    assert split_own("left and right kidney, spleen", own) == ([], "left and right kidney, spleen")
+def test_own_keys_are_those_of_the_modality_that_no_table_has() -> None:
+    assert own_keys(KNOWN, "CT") == {"gallbladder wall": "CT_Gallbladder wall", "left odd lump": "CT_left odd lump"}
     assert own_keys(KNOWN, "PET") == {}
+    assert own_keys(KNOWN, None)["odd thing"] == "MRI_odd thing"
+
+
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        ("liver, gallbladder  WALL; rt kidney", ["liver", "CT_Gallbladder wall", "rt kidney"]),
+        ("left and right kidney, spleen", ["left and right kidney, spleen"]),
+        ("left and right kidney, spleen\nleft odd lump", ["left and right kidney, spleen", "CT_left odd lump"]),
+        ("liver and the gallbladder wall", ["liver", "CT_Gallbladder wall"]),
+        ("left odd lump & gallbladder wall", ["CT_left odd lump", "CT_Gallbladder wall"]),
+        ("wall and gallbladder", ["wall and gallbladder"]),
+        ("gallbladder wall,, ,", ["CT_Gallbladder wall", ", ,"]),
+        ("", []),
+    ],
+)
+def test_own_names_are_found_between_others_in_the_order_typed(typed: str, parts: list[str]) -> None:
+    assert [key or words for words, key in own_parts(typed, own_keys(KNOWN, "CT"))] == parts
+
+
+class TestResolve:
+    def test_own_and_published_names_come_in_the_order_typed(self) -> None:
+        found = resolve("rt kidney, Gallbladder wall, livr", "CT", KNOWN)
+        assert [item.classes for item in found] == [("Right kidney",), ("Gallbladder wall",), ("Liver",)]
+        own = found[1]
+        assert (own.phrase, own.keys, own.modality, own.confidence) == (
+            "Gallbladder wall",
+            ("CT_Gallbladder wall",),
+            "CT",
+            1.0,
+        )
+
+    def test_without_the_model_they_are_not_known(self) -> None:
+        assert not any(item.classes for item in resolve("gallbladder wall", "CT"))
+        assert not any(item.classes for item in resolve("odd thing", "CT", KNOWN))
+
+    def test_a_typo_in_an_own_name_suggests_it_first(self) -> None:
+        (item,) = resolve("galbladder wal", "CT", KNOWN)
+        assert item.classes == () and item.suggestions[0] == "Gallbladder wall"
+
+    def test_words_that_share_with_their_neighbours_still_do(self) -> None:
+        found = resolve("left and right kidney, gallbladder wall", "CT", KNOWN)
+        assert {name for item in found for name in item.classes} == {"Left kidney", "Right kidney", "Gallbladder wall"}
+
+    def test_without_a_modality_a_published_name_goes_first(self) -> None:
+        known = (*KNOWN, "US_Liver")
+        assert [item.keys for item in resolve("liver, odd thing", None, known)] == [("CT_Liver",), ("MRI_odd thing",)]
+        assert [item.keys for item in resolve("liver", "US", known)] == [("US_Liver",)]
+
+    @given(st.text(alphabet="galbdrw ,;&and\n", max_size=40))
+    def test_names_of_a_model_never_break_the_reading_of_others(self, text: str) -> None:
+        for item in resolve(text, "CT", KNOWN):
+            assert item.phrase
+            assert bool(item.classes) == (item.confidence > 0)
+
+
+class TestSuggest:
+    def test_own_names_are_completed_among_the_published_ones(self) -> None:
+        assert [item.text for item in suggest("gallbl", "CT", known=KNOWN)[:2]] == ["Gallbladder", "Gallbladder wall"]
+        (lump,) = [item for item in suggest("odd l", "CT", known=KNOWN) if item.score > 0.5]
+        assert (lump.text, lump.keys, lump.kind) == ("left odd lump", ("CT_left odd lump",), "structure")
+
+    def test_only_those_of_the_modality(self) -> None:
+        assert "odd thing" not in [item.text for item in suggest("odd", "CT", known=KNOWN)]
+        assert "odd thing" in [item.text for item in suggest("odd", None, known=KNOWN)]
+
+    def test_a_typo_finds_them(self) -> None:
+        assert suggest("galbladder wal", "CT", known=KNOWN)[0].text == "Gallbladder wall"
+
+    def test_without_the_model_nothing_of_it_is_offered(self) -> None:
+        suggest("gallbl", "CT", known=KNOWN)
+        assert "Gallbladder wall" not in [item.text for item in suggest("gallbl", "CT")]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from MedalSLib.vocabulary import MODALITIES, resolve, suggest
+from MedalSLib.vocabulary import MODALITIES, resolve, structure, suggest
 from MedalSLib.vocabulary.suggesting import _candidates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("lung lob", "lung lobes"),
         ("abdominal", "abdominal organs"),
         ("liver, sple", "Spleen"),
-        ("both kidn", "both kidney"),
+        ("both kidn", "both kidneys"),
         ("TH12", "Vertebrae T12"),
     ],
 )
@@ -53,6 +53,46 @@ def test_the_best_come_first() -> None:
     assert [item.score for item in suggest("kidney", "CT")] == sorted(
         (i.score for i in suggest("kidney", "CT")), reverse=True
     )
+
+
+@pytest.mark.parametrize("typed", ["k", "ki", "kid", "kidney", "liv", "lung", "pan", "adr", "colo"])
+def test_organs_come_before_their_lesions(typed: str) -> None:
+    lesions = [structure(key).category.value == "49755003" for item in suggest(typed, "CT") for key in item.keys[:1]]
+    assert lesions == sorted(lesions)
+    assert not lesions[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        ("kidney les", "Kidney lesions"),
+        ("liver tum", "Liver tumors"),
+        ("cyst", "Left kidney cyst"),
+        ("lesion", "Lesion"),
+    ],
+)
+def test_lesions_are_found_by_their_own_words(typed: str, first: str) -> None:
+    assert suggest(typed, "CT")[0].text == first
+
+
+def test_the_whole_name_of_a_lesion_is_a_full_match() -> None:
+    assert suggest("Kidney lesions", "CT")[0].score == suggest("Spleen", "CT")[0].score == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("kidney", "both kidneys"),
+        ("kidneys", "both kidneys"),
+        ("both kidney", "both kidneys"),
+        ("iliac arteries", "both iliac arteries"),
+        ("lobe of lung", "both upper lobes of lung"),
+        ("humeri", "both humeri"),
+        ("both gluteus max", "both gluteus maximus"),
+    ],
+)
+def test_both_sides_are_offered_in_the_plural(typed: str, text: str) -> None:
+    assert text in [item.text for item in suggest(typed, "CT")]
 
 
 def test_the_limit_and_the_modality_are_kept() -> None:
