@@ -34,10 +34,12 @@ class Step:
     Attributes:
         name: The step in words, for the report.
         apply: `(compute, classes) -> compute` of the run after this step, None if there is nothing left to gain.
+        chunks: Whether it is about how many classes run together: the last such step is the one that holds.
     """
 
     name: str
     apply: Callable[[Compute, int], Compute | None]
+    chunks: bool = False
 
 
 def _sweeps(number: int) -> Callable[[Compute, int], Compute | None]:
@@ -79,8 +81,8 @@ def _cpu(compute: Compute, classes: int) -> Compute | None:
 
 
 LADDER: tuple[Step, ...] = (
-    Step("classes in 2 sweeps", _sweeps(2)),
-    Step(f"classes in chunks of {_CHUNK}", _chunks),
+    Step("classes in 2 sweeps", _sweeps(2), chunks=True),
+    Step(f"classes in chunks of {_CHUNK}", _chunks, chunks=True),
     Step("accumulators in main memory", _host),
     Step("half precision", _half),
     Step("one pass at a time", _one_by_one),
@@ -88,7 +90,7 @@ LADDER: tuple[Step, ...] = (
 )
 """Steps in the order in which they are taken when memory runs out; each keeps those before it."""
 PLANNED: tuple[Step, ...] = (
-    *(Step(f"classes in {number} sweeps", _sweeps(number)) for number in (2, 3, 4, 6)),
+    *(Step(f"classes in {number} sweeps", _sweeps(number), chunks=True) for number in (2, 3, 4, 6)),
     *LADDER[1:],
 )
 """Smaller steps, for plans by estimate: trying one costs nothing, while each sweep runs the networks again."""
@@ -111,16 +113,16 @@ def with_ladder(
         on_step: Told the name of each step when it is taken.
 
     Returns:
-        What `run` returned, and the names of the steps taken.
+        What `run` returned, and the names of the steps taken that hold.
 
     Raises:
         ResourceError: Memory ran out after the last step.
     """
-    taken: list[str] = []
+    taken: list[Step] = []
     remaining = list(steps)
     while True:
         try:
-            return run(compute), tuple(taken)
+            return run(compute), _names(taken)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -135,19 +137,24 @@ def with_ladder(
                 f"There is not enough memory, even after every way to save some ({reason}).",
                 "Choose a region or fewer structures, close other programs, or use a server.",
             )
-        name, compute = following
-        taken.append(name)
+        step, compute = following
+        taken.append(step)
         if on_step is not None:
-            on_step(name)
+            on_step(step.name)
 
 
-def _next(compute: Compute, classes: int, remaining: list[Step]) -> tuple[str, Compute] | None:
+def _names(taken: Sequence[Step]) -> tuple[str, ...]:
+    last = next((step for step in reversed(taken) if step.chunks), None)
+    return tuple(step.name for step in taken if not step.chunks or step is last)
+
+
+def _next(compute: Compute, classes: int, remaining: list[Step]) -> tuple[Step, Compute] | None:
     """Take the next step that changes something off the list."""
     while remaining:
         step = remaining.pop(0)
         changed = step.apply(compute, classes)
         if changed is not None:
-            return step.name, changed
+            return step, changed
     return None
 
 
@@ -174,17 +181,17 @@ def fitting(
         steps: The ladder.
 
     Returns:
-        How to run, and the names of the steps taken.
+        How to run, and the names of the steps taken that hold.
     """
-    taken: list[str] = []
+    taken: list[Step] = []
     remaining = list(steps)
     while need(compute) > limit_mb:
         following = _next(compute, classes, remaining)
         if following is None:
             break
-        name, compute = following
-        taken.append(name)
-    return compute, tuple(taken)
+        step, compute = following
+        taken.append(step)
+    return compute, _names(taken)
 
 
 @dataclass(frozen=True)
@@ -232,6 +239,34 @@ def estimate_stage(
     return {name: size / _MIB for name, size in parts.items()}
 
 
+def in_sweeps(compute: Compute, made: ResamplingPlan, classes: int, width: int, free_mb: float) -> Compute:
+    """Have classes blended in as many sweeps as it takes for their sums to fit beside all else that a stage needs.
+
+    Sums get a quarter of the memory in any case: where all else does not fit, more sweeps would not help.
+
+    Args:
+        compute: How the stage would be run; if it names a chunk of classes, that stays.
+        made: The stage's plan.
+        classes: Number of classes.
+        width: Channels of the network's finest voxel features.
+        free_mb: MiB there are where the sums live.
+    """
+    if compute.class_chunk is not None or compute.blending_device.type != compute.torch_device.type:
+        return compute
+    parts = estimate_stage(made, classes, compute, width)
+    sums = parts["sums"]
+    room = max(free_mb / 4, free_mb - sum(parts.values()) + sums)
+    if sums <= room:
+        return compute
+    sweeps = ceil(classes / max(_CHUNK, int(classes * room / sums)))
+    return replace(compute, class_chunk=ceil(classes / sweeps)) if sweeps > 1 else compute
+
+
+def finest_width(network: object) -> int:
+    """Return the channels of a network's finest voxel features; the published ones where it does not say."""
+    return int(getattr(getattr(network, "config", None), "embedding_dim", _PUBLISHED_WIDTH))
+
+
 def estimate_run(
     model: StagedModel,
     shape_dhw: Sequence[int],
@@ -266,8 +301,7 @@ def estimate_run(
         made = plan(shape_hwd, spacing_hwd, keys, spec, magnify_single=False)
         twice = 2 if (number == 2 and len(specs) == 2) or prompted else 1
         patches += twice * len(made.tiles)
-        width = int(getattr(getattr(model.network(str(number)), "config", None), "embedding_dim", _PUBLISHED_WIDTH))
-        needs.append(estimate_stage(made, len(keys), compute, width))
+        needs.append(estimate_stage(made, len(keys), compute, finest_width(model.network(str(number)))))
     most = max(needs, key=lambda parts: sum(parts.values()))
     largest = dict(sorted(most.items(), key=lambda part: -part[1]))
     return RunEstimate(memory_mb=sum(most.values()), patches=patches, largest=largest)

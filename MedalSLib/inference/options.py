@@ -52,6 +52,8 @@ class RunOptions:
         absence: When a structure is reported absent.
         memory_limit_mb: Steps down the memory ladder are taken beforehand until the estimate fits; None to take them
             only when memory runs out.
+        free_memory_mb: MiB free on the device of the networks: classes run in as many sweeps as their sums need to fit
+            there, which changes no answer; None if that is not known.
     """
 
     mode: Mode = "auto"
@@ -62,6 +64,7 @@ class RunOptions:
     instances: tuple[str, ...] = ()
     absence: AbsenceRule = field(default_factory=AbsenceRule)
     memory_limit_mb: float | None = None
+    free_memory_mb: float | None = None
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def _run_group(
     return replace(
         result,
         seconds={**runs.seconds, "finishing": time.perf_counter() - begun},
-        steps=(*beforehand, *steps),
+        steps=(*beforehand, *steps, *runs.steps),
         cached=tuple(cached),
         runs=runs.runs,
     )

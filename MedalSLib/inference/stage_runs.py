@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from MedalSLib.inference.backends import backend
 from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.memory import finest_width, in_sweeps
 from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
 from MedalSLib.inference.packed import Box, LazyMasks
@@ -64,6 +66,7 @@ class StageRuns:
         self.runs = 0
         self.reused = 0
         self.repeated = 0
+        self.steps: dict[str, None] = {}
         self._model = model
         self._queries = queries
         self._options = options
@@ -105,8 +108,9 @@ class StageRuns:
         )
         key = RunKey.of(spec.stage, self._in_volume(region), made)
         with _placed(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
+            compute = self._in_sweeps(made, len(chosen), network)
             result = run_stage(
-                backend(network, self._compute, made.patch),
+                backend(network, compute, made.patch),
                 self._queries[chosen],
                 part,
                 made,
@@ -115,7 +119,7 @@ class StageRuns:
                 instance=self.instance,
                 policy=self._options.policy,
                 seed=self._options.seed,
-                compute=self._compute,
+                compute=compute,
                 hooks=self._stage_hooks(spec.stage, key, made, chosen),
             )
         stage = f"stage {spec.stage}"
@@ -124,6 +128,15 @@ class StageRuns:
         self.reused += result.reused
         self.repeated += result.repeated
         return result
+
+    def _in_sweeps(self, made: ResamplingPlan, classes: int, network: object) -> Compute:
+        free = self._options.free_memory_mb
+        if free is None:
+            return self._compute
+        compute = in_sweeps(self._compute, made, classes, finest_width(network), free)
+        if compute != self._compute and compute.class_chunk:
+            self.steps[f"classes in {ceil(classes / compute.class_chunk)} sweeps"] = None
+        return compute
 
     def _in_volume(self, region: Box) -> Box:
         return shifted(region, self._origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,10 +18,12 @@ from MedalSLib.inference.memory import (
     estimate_run,
     estimate_stage,
     fitting,
+    in_sweeps,
     out_of_memory,
     with_ladder,
 )
 from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.segment import RunOptions, segment_volume
 
 GPU = Compute(device="cuda", batch_passes=True)
 
@@ -51,7 +54,7 @@ def test_one_step_is_taken_and_named(error: Exception) -> None:
 def test_steps_add_up_in_order_and_end_on_the_cpu() -> None:
     seen: list[Compute] = []
     _, steps = with_ladder(fails(6, MemoryError(), seen), GPU, 24)
-    assert steps == tuple(step.name for step in LADDER)
+    assert steps == tuple(step.name for step in LADDER[1:])
     assert [compute.device for compute in seen] == ["cuda"] * 6 + ["cpu"]
     assert [compute.class_chunk for compute in seen] == [None, 12, 8, 8, 8, 8, 8]
     assert seen[3].accumulator_device == "cpu"
@@ -86,7 +89,34 @@ def test_steps_are_taken_beforehand_until_the_estimate_fits() -> None:
     assert compute.class_chunk == 50
     assert need(compute) < need(Compute())
     assert fitting(need, Compute(), 100, 1e9) == (Compute(), ())
-    assert fitting(need, Compute(), 100, 1)[1] == (*(step.name for step in PLANNED[:5]), "half precision")
+    assert fitting(need, Compute(), 100, 1)[1] == ("classes in chunks of 8", "half precision")
+
+
+def test_sums_that_do_not_fit_are_made_in_sweeps_of_as_many_classes_each() -> None:
+    made = plan((365, 365, 365), (1, 1, 1), ["CT_Liver", "CT_Spleen"], 2)
+    whole = sum(estimate_stage(made, 117, Compute(), 2).values())
+    assert in_sweeps(Compute(), made, 117, 2, whole) == Compute()
+    assert in_sweeps(Compute(), made, 117, 2, whole - 1) == Compute(class_chunk=59)
+    few = in_sweeps(Compute(), made, 117, 2, 6144)
+    assert few.class_chunk is not None
+    assert sum(estimate_stage(made, 117, few, 2).values()) <= 6144
+    assert in_sweeps(Compute(), made, 117, 2, 1) == Compute(class_chunk=8)
+    assert in_sweeps(Compute(class_chunk=100), made, 117, 2, 1) == Compute(class_chunk=100)
+
+
+def test_a_run_with_little_memory_says_in_how_many_sweeps_it_went(band_model: Callable[..., Any], wanted: Any) -> None:
+    image = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32) * 255
+    items = [wanted(f"CT_{number}") for number in range(20)]
+    queries = torch.tensor([[10.0 * number, 20.0] for number in range(20)])
+    roomy, tight = (
+        segment_volume(
+            band_model(stages="1"), image, (1.0, 1.0, 1.0), items, queries, options=RunOptions(free_memory_mb=free)
+        )
+        for free in (1e6, 0.01)
+    )
+    assert roomy.steps == ()
+    assert tight.steps == ("classes in 3 sweeps",)
+    assert np.array_equal(roomy.labelmap, tight.labelmap)
 
 
 def test_the_estimate_of_the_sums_is_what_blending_holds() -> None:
