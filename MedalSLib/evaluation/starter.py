@@ -12,9 +12,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from MedalSLib.engine import open_engine
 from MedalSLib.engine.interface import Engine
@@ -27,24 +29,36 @@ from MedalSLib.evaluation.interactive_report import curves_table, evaluate_promp
 from MedalSLib.evaluation.metrics import dice, mean
 
 
-def score(image: LabelledImage, engine: Engine) -> dict[str, float]:
-    """Return the Dice of each structure of a case that the model knows, by its name alone."""
+def found(image: LabelledImage, engine: Engine) -> dict[str, np.ndarray]:
+    """Return the masks (K, J, I) of each structure of a case that the model knows, by its name alone."""
     truths = known_truths(image, engine.info().classes)
     if not truths:
         return {}
     with engine.open_session(image.array_kji, image.grid.affine_ras, image.modality) as session:
         masks = session.segment(list(truths), options=options_for(image)).masks
-    return {name: dice(truth, masks[name]) for name, truth in truths.items()}
+    return {name: masks[name] for name in truths}
+
+
+def on_the_other_side(masks: Mapping[str, np.ndarray], truths: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the share of each paired structure's mask that lies in its counterpart: 0 unless sides are mixed up."""
+    shares = {}
+    for name, mask in masks.items():
+        for side, other in (("Left ", "Right "), ("Right ", "Left ")):
+            if name.startswith(side) and (twin := truths.get(other + name.removeprefix(side))) is not None:
+                shares[name] = float(np.count_nonzero(mask & twin) / max(1, np.count_nonzero(mask)))
+    return shares
 
 
 def text_scores(image: LabelledImage, engine: Engine) -> dict[str, Any]:
     """Return what the model's manifest keeps of a case: Dice by structure, the mean of large organs, and seconds."""
     start = time.perf_counter()
-    scores = score(image, engine)
+    masks = found(image, engine)
+    scores = {name: dice(image.truths[name], mask) for name, mask in masks.items()}
     large = [scores[name] for name in LARGE if name in scores]
     return {
         "dice": {name: round(value, 3) for name, value in scores.items()},
         "mean of large organs": round(mean(large), 3) if large else None,
+        "on the other side": {name: round(share, 3) for name, share in on_the_other_side(masks, image.truths).items()},
         "seconds": round(time.perf_counter() - start, 1),
         "not known": sorted(image.truths.keys() - scores.keys()),
     }
