@@ -45,7 +45,7 @@ def on_the_other_side(masks: Mapping[str, np.ndarray], truths: Mapping[str, np.n
     for name, mask in masks.items():
         for side, other in (("Left ", "Right "), ("Right ", "Left ")):
             if name.startswith(side) and (twin := truths.get(other + name.removeprefix(side))) is not None:
-                shares[name] = float(np.count_nonzero(mask & twin) / max(1, np.count_nonzero(mask)))
+                shares[name] = int(np.count_nonzero(mask & twin)) / max(1, int(np.count_nonzero(mask)))
     return shares
 
 
