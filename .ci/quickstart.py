@@ -36,17 +36,26 @@ def say(text: str) -> None:
     print(f"[quickstart] {text}", flush=True)
 
 
-def is_debian_root() -> bool:
-    """Whether Debian packages can be installed from here."""
-    return shutil.which("apt-get") is not None and hasattr(os, "geteuid") and os.geteuid() == 0
+def apt_command() -> list[str] | None:
+    """How Debian packages can be installed from here: as root, or by sudo if it asks for no password; None if not."""
+    if shutil.which("apt-get") is None or not hasattr(os, "geteuid"):
+        return None
+    if os.geteuid() == 0:
+        return ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+    sudo = shutil.which("sudo")
+    if sudo is None or subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode != 0:
+        return None
+    return [sudo, "-n", "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
 
 
 def apt_install(*packages: str) -> bool:
-    """Install Debian packages without questions; False if that did not work."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    update = subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
-    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
-    return update.returncode == 0 and subprocess.run(command, env=environment, check=False).returncode == 0
+    """Install Debian packages without questions; False if that may not be or did not work."""
+    apt = apt_command()
+    if apt is None:
+        return False
+    update = subprocess.run([*apt, "update", "-qq"], check=False)
+    command = [*apt, "install", "-y", "-qq", "--no-install-recommends", *packages]
+    return update.returncode == 0 and subprocess.run(command, check=False).returncode == 0
 
 
 def create_environment() -> None:
@@ -57,7 +66,7 @@ def create_environment() -> None:
     if done.returncode == 0:
         return
     shutil.rmtree(VENV, ignore_errors=True)
-    if is_debian_root() and apt_install("python3-venv"):
+    if apt_install("python3-venv"):
         subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
         return
     say(done.stdout + done.stderr)
@@ -103,15 +112,21 @@ def demo(python: Path, names: str) -> int:
     return code
 
 
+def has_drawing_libraries() -> bool:
+    """Whether the loader finds the library that off-screen drawing begins with."""
+    ldconfig = shutil.which("ldconfig", path=os.environ.get("PATH", "") + os.pathsep + "/sbin")
+    if ldconfig is None:
+        return False
+    return "libEGL.so.1" in subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False).stdout
+
+
 def test(python: Path, arguments: list[str]) -> int:
     """Run the tests, with the system libraries they draw with where those can be installed."""
-    missing = "libEGL.so.1" not in subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout
-    if sysconfig.get_platform().startswith("linux") and missing:
-        if is_debian_root():
-            say("installing the libraries that off-screen tests draw with")
-            apt_install(*TEST_LIBRARIES)
-        else:
-            say("libEGL is not installed: tests that draw will be skipped")
+    if sysconfig.get_platform().startswith("linux") and not has_drawing_libraries():
+        say("installing the libraries that off-screen tests draw with")
+        if not apt_install(*TEST_LIBRARIES):
+            say("that may not be done here, so tests that draw are skipped; to run them too, install them yourself:")
+            say("  sudo apt-get install " + " ".join(TEST_LIBRARIES))
     environment = {"QT_QPA_PLATFORM": "offscreen", "MPLBACKEND": "Agg", **os.environ}
     return subprocess.run([str(python), "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode
 
