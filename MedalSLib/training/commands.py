@@ -15,7 +15,8 @@ from MedalSLib.training.distributed import World, world
 from MedalSLib.training.dry_run import dry_run
 from MedalSLib.training.export import export_run
 from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune_model
-from MedalSLib.training.prepare import PreparedFolder, PrepareOptions, open_prepared, prepare_cases
+from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+from MedalSLib.training.prepared_folder import PreparedFolder, open_prepared
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream

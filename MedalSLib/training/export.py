@@ -25,7 +25,7 @@ from MedalSLib.network.manifest import (
     write_manifest,
 )
 from MedalSLib.network.weights_file import save_weights
-from MedalSLib.training.prepare import PreparedFolder
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.trainer import Trainer
 
 _HEADS = "mid_mask_embed_proj"
@@ -45,6 +45,7 @@ class ModelFacts:
         scores: Scores by structure.
         card: Model card, Markdown.
         licence: Licence of the weights.
+        text_stages: As of `Manifest`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelFacts:
     scores: dict[str, Any]
     card: str
     licence: str = "as the training data's owner says"
+    text_stages: str = "both"
 
 
 def inference_network(network: MedalS) -> MedalS:
@@ -109,6 +111,7 @@ def write_model(
                 scores=facts.scores,
                 card=facts.card,
                 source=f"trained with Medal S {__version__}",
+                text_stages=facts.text_stages,
             )
             manifest = manifest.with_checksums({path: file_sha256(folder / path) for path in manifest.checksums()})
             write_manifest(folder, manifest)

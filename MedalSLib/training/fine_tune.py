@@ -12,24 +12,23 @@ import numpy as np
 import torch
 
 from MedalSLib.errors import InputError
-from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network import MedalS
 from MedalSLib.network.bundle import Model, open_model
 from MedalSLib.network.manifest import StageManifest
+from MedalSLib.training.best_state import BestState, mean_dice
 from MedalSLib.training.building import FREEZE_CHOICES, freeze, model_from
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World, world
-from MedalSLib.training.export import ModelFacts, model_name, write_model
-from MedalSLib.training.prepare import PreparedFolder, PrepareOptions, prepare_cases, write_json
-from MedalSLib.training.queries import PromptedModel
+from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned, fine_tune_report
+from MedalSLib.training.prepare import PrepareOptions, prepare_cases
 from MedalSLib.training.recipe import LogSettings, OptimizerSettings, Recipe, TextSettings
-from MedalSLib.training.run_folder import RunFolder, data_digest, load_checkpoint, save_checkpoint
+from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
 from MedalSLib.training.sources import Sources
-from MedalSLib.training.trainer import Hooks, StepReport, Trainer, autocast_type
-from MedalSLib.training.validation import held_out_dice
+from MedalSLib.training.trainer import Hooks, StepReport, Trainer
+from MedalSLib.training.whole_files import write_json
 
 OnProgress = Callable[[str, int, int, str], None]
 
@@ -54,37 +53,6 @@ class FineTuneOptions:
     device: str = "auto"
     resume: bool = False
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """One fine-tuned stage.
-
-    Attributes:
-        stage: "1" or "2".
-        network: Its best network.
-        spec: Its grid.
-        classes: Structures of the user's folder.
-        before: Held-out Dice by structure before training.
-        after: Held-out Dice by structure of the best state.
-        best_step: Step of the best state; 0 if training never made it better.
-        steps: Steps that were run.
-        held_out: Cases that were held out.
-        cases: Cases altogether.
-        rejected: Cases that could not be used, with the reasons.
-    """
-
-    stage: str
-    network: MedalS
-    spec: StageSpec
-    classes: tuple[str, ...]
-    before: dict[str, float]
-    after: dict[str, float]
-    best_step: int
-    steps: int
-    held_out: tuple[str, ...]
-    cases: int
-    rejected: tuple[tuple[str, str], ...]
 
 
 def fine_tune_model(
@@ -121,8 +89,8 @@ def fine_tune_model(
         ]
         report: dict[str, Any] = {}
         if here.leads:
-            model = _export(base, results, output / "model", options, output)
-            report = _report(model, results)
+            model = export_fine_tuned(base, results, output / "model", options.name or output.name)
+            report = fine_tune_report(model, results)
             write_json(output / "report.json", report)
         here.wait()
     return report
@@ -170,54 +138,6 @@ def recipe_for(stage: StageManifest, options: FineTuneOptions, name: str) -> Rec
     )
 
 
-class _BestState:
-    """Scores the model on held-out cases and remembers its best state, also over an interruption."""
-
-    def __init__(
-        self,
-        path: Path,
-        prepared: PreparedFolder,
-        held_out: Sequence[CaseRecord],
-        here: World,
-        patience: int,
-        files: RunFolder,
-        cancel: threading.Event | None,
-    ) -> None:
-        self._path, self._prepared, self._held_out = path, prepared, held_out
-        self._here, self._patience, self._files, self._cancel = here, patience, files, cancel
-        self.before: dict[str, float] = {}
-        self.scores: dict[str, float] = {}
-        self.step = 0
-        self._waited = 0
-        if path.is_file():
-            stored = load_checkpoint(path)
-            self.before, self.scores = dict(stored["before"]), dict(stored["scores"])
-            self.step, self._waited = int(stored["step"]), int(stored["waited"])
-
-    def check(self, model: PromptedModel, step: int) -> bool:
-        """Score the model; returns whether it has not become better for `patience` checks."""
-        dtype = autocast_type("auto", self._here.device)
-        scores = held_out_dice(model, self._prepared, self._held_out, self._here.device, dtype, self._cancel)
-        if step == 0:
-            self.before = scores
-        better = not self.scores or _mean(scores) > _mean(self.scores)
-        self._waited = 0 if better else self._waited + 1
-        if better:
-            self.scores, self.step = scores, step
-        if self._here.leads:
-            weights = model.network.state_dict() if better else load_checkpoint(self._path)["network"]
-            facts = {"before": self.before, "scores": self.scores, "step": self.step, "waited": self._waited}
-            save_checkpoint(facts | {"network": weights}, self._path)
-            self._files.log(
-                {"step": step, "held_out_dice": _mean(scores)} | {f"dice/{k}": v for k, v in scores.items()}
-            )
-        return self._waited >= self._patience
-
-    def load_into(self, network: MedalS) -> None:
-        """Put the best state into a network."""
-        network.load_state_dict(load_checkpoint(self._path)["network"])
-
-
 def _fine_tune_stage(
     base: Model,
     stage: str,
@@ -253,11 +173,11 @@ def _fine_tune_stage(
         facts = {"options": asdict(options), "data_digest": data_digest(prepared)}
         files.start(recipe, facts | {"held_out": [case.identifier for case in held_out]}, options.resume)
     here.wait()
-    best = _BestState(files.root / "best.pt", prepared, held_out, here, options.patience, files, cancel)
+    best = BestState(files.root / "best.pt", prepared, held_out, here, options.patience, files, cancel)
 
     def on_step(report: StepReport) -> None:
         if on_progress:
-            details = f"loss {report.loss:.4f}, best held-out Dice {_mean(best.scores):.3f} at step {best.step}"
+            details = f"loss {report.loss:.4f}, best held-out Dice {mean_dice(best.scores):.3f} at step {best.step}"
             on_progress(f"training stage {stage}", report.step, report.total_steps, details)
 
     hooks = Hooks(on_step, lambda step: best.check(trainer.trained, step), options.check_every, cancel)
@@ -290,54 +210,3 @@ def _fine_tune_stage(
 def base_encoder(base: Model) -> Callable[[Sequence[str], Sequence[str]], torch.Tensor]:
     """Return the text encoder of an opened model as a function of texts and modalities."""
     return lambda texts, modalities: base.encode(list(zip(texts, modalities, strict=True)))
-
-
-def _export(base: Model, results: Sequence[StageResult], target: Path, options: FineTuneOptions, output: Path) -> Path:
-    tuned = {result.stage for result in results}
-    others = [(base.folder, stage) for stage in base.manifest.stages if stage.stage not in tuned]
-    classes = tuple(dict.fromkeys(key for result in results for key in result.classes))
-    scores = {f"held-out Dice, stage {result.stage}": result.after for result in results}
-    first = results[0]
-    data = f"{first.cases - len(first.held_out)} cases of the user's own, after {base.manifest.name}"
-    lines = [f"- {key}: {value:.3f}" for key, value in results[-1].after.items()]
-    card = (
-        f"# {options.name or output.name}\n\nFine-tuned from {base.manifest.name} {base.manifest.version} on {data}. "
-        f"Dice on {len(first.held_out)} held-out case(s), stage {results[-1].stage}, text alone:\n\n"
-        + "\n".join(lines)
-        + "\n\nWhat the model it began from knew besides may have been forgotten and is not listed. Research use, not "
-        "a medical device.\n"
-    )
-    facts = ModelFacts(
-        name=model_name(options.name or output.name),
-        title=f"{options.name or output.name} (fine-tuned from {base.manifest.title})",
-        classes=classes,
-        training_data=data,
-        scores=scores,
-        card=card,
-        licence=base.manifest.licence,
-    )
-    networks = {result.stage: (result.network, result.spec) for result in results}
-    return write_model(target, facts, networks, None, (base.folder, base.manifest.text_encoder), others)
-
-
-def _report(model: Path, results: Sequence[StageResult]) -> dict[str, Any]:
-    return {
-        "model": str(model),
-        "classes": list(dict.fromkeys(key for result in results for key in result.classes)),
-        "stages": {
-            result.stage: {
-                "held_out_dice_before": result.before,
-                "held_out_dice": result.after,
-                "best_step": result.best_step,
-                "steps": result.steps,
-            }
-            for result in results
-        },
-        "held_out_cases": list(results[0].held_out),
-        "cases": results[0].cases,
-        "rejected": [{"case": case, "reason": reason} for case, reason in results[0].rejected],
-    }
-
-
-def _mean(scores: dict[str, float]) -> float:
-    return float(np.mean(list(scores.values()))) if scores else 0.0

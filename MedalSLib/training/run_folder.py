@@ -20,8 +20,9 @@ import torch
 
 from MedalSLib import __version__
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.training.prepare import PreparedFolder, write_json
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.whole_files import write_json
 
 _PACKAGES = ("torch", "numpy", "batchgeneratorsv2", "blosc2", "monai", "transformers")
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from MedalSLib.errors import InputError
 from MedalSLib.training.augmentation import Augmented, Augmenter
 from MedalSLib.training.case_store import CaseReader, CaseRecord
-from MedalSLib.training.prepare import PreparedFolder
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.sampling import CaseSize, case_weights, choose_labels, draw_corner, draw_texts

@@ -68,9 +68,7 @@ def training_data(recipe: str) -> str:
     used = [source for source in SOURCES if drawn is None or source.name in drawn]
     packages = sorted({(source.package, source.licence) for source in used})
     listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
-    return (
-        f"{len(used)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
-    )
+    return f"{len(used)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
 
 
 def write_model(

@@ -15,7 +15,7 @@ from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.inference.tiling import tiles
 from MedalSLib.network import MedalS
 from MedalSLib.training.case_store import CaseReader, CaseRecord
-from MedalSLib.training.prepare import PreparedFolder
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.texts import canonical_key
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_models import write_tiny_model
 from training_inputs import SPACING_DHW, body, plain_folder, toy_recipe
 
 from MedalSLib.engine import open_engine
@@ -17,10 +19,11 @@ from MedalSLib.evaluation.commands import evaluate
 from MedalSLib.inference.resampling_policy import StageSpec, plan
 from MedalSLib.inference.stage import run_stage
 from MedalSLib.network.bundle import open_model
-from MedalSLib.network.manifest import read_manifest
+from MedalSLib.network.manifest import read_manifest, write_manifest
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.commands import fine_tune, prepare, train
 from MedalSLib.training.fine_tune import split_cases
+from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned
 from MedalSLib.volume import apply_window, parse_window, write_challenge_result
 
 Tuning = dict[str, object]
@@ -175,3 +178,31 @@ def test_the_split_is_the_same_for_the_same_seed_and_leaves_some_on_both_sides()
 
 def test_manifest_of_an_exported_model_carries_checksums(base: Path) -> None:
     assert all(read_manifest(base).checksums().values())
+
+
+@pytest.mark.parametrize(("stage", "answers"), [("1", "first"), ("2", "both")])
+def test_a_fine_network_that_was_for_masks_stays_so_unless_it_is_trained(
+    tmp_path: Path, stage: str, answers: str
+) -> None:
+    write_tiny_model(tmp_path / "base")
+    write_manifest(tmp_path / "base", replace(read_manifest(tmp_path / "base"), text_stages="first"))
+    model = open_model(tmp_path / "base")
+    described = model.stage(stage)
+    trained = StageResult(
+        stage=stage,
+        network=model.network(stage),
+        spec=StageSpec(int(stage), described.spacing_hwd, described.patch_hwd),
+        classes=("CT_odd lump",),
+        before={"CT_odd lump": 0.1},
+        after={"CT_odd lump": 0.6},
+        best_step=3,
+        steps=4,
+        held_out=("case1",),
+        cases=3,
+        rejected=(),
+    )
+    manifest = read_manifest(export_fine_tuned(model, [trained], tmp_path / "model", "Odd Lumps"))
+    assert manifest.text_stages == answers
+    assert manifest.name == "odd-lumps"
+    assert [entry.stage for entry in manifest.stages] == ["1", "2"]
+    assert "CT_odd lump: 0.600" in manifest.card

@@ -14,14 +14,10 @@ from MedalSLib.errors import CancelledError, InputError, OutputError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.training.case_reading import LoadedCase
 from MedalSLib.training.case_store import CaseReader, chunk_and_block, foreground_locations
-from MedalSLib.training.prepare import (
-    PreparedFolder,
-    PrepareOptions,
-    open_prepared,
-    prepare_cases,
-    to_training_grid,
-)
+from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+from MedalSLib.training.prepared_folder import PreparedFolder, open_prepared
 from MedalSLib.training.sources import find_sources
+from MedalSLib.training.training_grid import to_training_grid
 
 SPEC = StageSpec(2, (1.5, 1.5, 2.0), (32, 32, 32))
 

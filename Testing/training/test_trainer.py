@@ -17,7 +17,8 @@ from training_inputs import challenge_folder, toy_recipe
 from MedalSLib.errors import CancelledError, InputError, OutputError
 from MedalSLib.training.building import freeze, new_model
 from MedalSLib.training.distributed import World
-from MedalSLib.training.prepare import PreparedFolder, PrepareOptions, prepare_cases
+from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint
 from MedalSLib.training.samples import SampleStream, batches, collate

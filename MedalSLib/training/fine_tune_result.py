@@ -1,0 +1,105 @@
+"""What a fine-tuning ends in: the model folder with its card, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.network import MedalS
+from MedalSLib.network.bundle import Model
+from MedalSLib.training.export import ModelFacts, model_name, write_model
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One fine-tuned stage.
+
+    Attributes:
+        stage: "1" or "2".
+        network: Its best network.
+        spec: Its grid.
+        classes: Structures of the user's folder.
+        before: Held-out Dice by structure before training.
+        after: Held-out Dice by structure of the best state.
+        best_step: Step of the best state; 0 if training never made it better.
+        steps: Steps that were run.
+        held_out: Cases that were held out.
+        cases: Cases altogether.
+        rejected: Cases that could not be used, with the reasons.
+    """
+
+    stage: str
+    network: MedalS
+    spec: StageSpec
+    classes: tuple[str, ...]
+    before: dict[str, float]
+    after: dict[str, float]
+    best_step: int
+    steps: int
+    held_out: tuple[str, ...]
+    cases: int
+    rejected: tuple[tuple[str, str], ...]
+
+
+def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path, title: str) -> Path:
+    """Write the model folder.
+
+    Args:
+        base: The model that was begun from; its text encoder and the stages that were not trained are taken over.
+        results: The trained stages.
+        target: The model folder.
+        title: What the user calls the model.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    tuned = {result.stage for result in results}
+    others = [(base.folder, stage) for stage in base.manifest.stages if stage.stage not in tuned]
+    classes = tuple(dict.fromkeys(key for result in results for key in result.classes))
+    scores = {f"held-out Dice, stage {result.stage}": result.after for result in results}
+    first = results[0]
+    data = f"{first.cases - len(first.held_out)} cases of the user's own, after {base.manifest.name}"
+    lines = [f"- {key}: {value:.3f}" for key, value in results[-1].after.items()]
+    card = (
+        f"# {title}\n\nFine-tuned from {base.manifest.name} {base.manifest.version} on {data}. "
+        f"Dice on {len(first.held_out)} held-out case(s), stage {results[-1].stage}, text alone:\n\n"
+        + "\n".join(lines)
+        + "\n\nWhat the model it began from knew besides may have been forgotten and is not listed. Research use, not "
+        "a medical device.\n"
+    )
+    facts = ModelFacts(
+        name=model_name(title),
+        title=f"{title} (fine-tuned from {base.manifest.title})",
+        classes=classes,
+        training_data=data,
+        scores=scores,
+        card=card,
+        licence=base.manifest.licence,
+        # A fine network that was not trained answers to masks alone if it did before.
+        text_stages="both" if "2" in tuned else base.manifest.text_stages,
+    )
+    networks = {result.stage: (result.network, result.spec) for result in results}
+    return write_model(target, facts, networks, None, (base.folder, base.manifest.text_encoder), others)
+
+
+def fine_tune_report(model: Path, results: Sequence[StageResult]) -> dict[str, Any]:
+    """Return what a fine-tuning did as JSON-ready values."""
+    return {
+        "model": str(model),
+        "classes": list(dict.fromkeys(key for result in results for key in result.classes)),
+        "stages": {
+            result.stage: {
+                "held_out_dice_before": result.before,
+                "held_out_dice": result.after,
+                "best_step": result.best_step,
+                "steps": result.steps,
+            }
+            for result in results
+        },
+        "held_out_cases": list(results[0].held_out),
+        "cases": results[0].cases,
+        "rejected": [{"case": case, "reason": reason} for case, reason in results[0].rejected],
+    }
