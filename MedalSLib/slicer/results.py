@@ -26,7 +26,7 @@ class ResultSink:
 
     Args:
         request: The run.
-        image: The volume as the engine got it.
+        image: The volume as it was when the run began.
         region: The run's region; nothing outside it changes.
         strokes: The edits of a refinement; None for a run from scratch.
         editing: The segment editor to write through.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,22 +13,23 @@ import vtk
 from MedalSLib.engine.interface import (
     Engine,
     Estimate,
-    Options,
     Progress,
     ProgressCallback,
     Session,
 )
-from MedalSLib.errors import CancelledError, InputError, MedalSError, PromptError, ResourceError
-from MedalSLib.slicer import segments, volumes
+from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError
 from MedalSLib.slicer.answers import Answer, Cut, answerOf
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.editing import SegmentEditing
-from MedalSLib.slicer.regions import Region, regionOf
+from MedalSLib.slicer.inputs import IsOpen, RunInputs, readImage, readInputs
+from MedalSLib.slicer.opened import OpenImage
+from MedalSLib.slicer.regions import Region
 from MedalSLib.slicer.request import RunOutcome, RunRequest
 from MedalSLib.slicer.results import ResultSink
 from MedalSLib.slicer.sequences import HeldFrame, frameOf
 from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.volumes import readVolume
 from MedalSLib.slicer.watch import SceneWatch
 from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written
 from MedalSLib.volume.geometry import Box, Grid
@@ -38,20 +38,7 @@ REFINE_MARGIN_MM = 20.0
 """How far around the strokes a refinement may change the result."""
 
 WrittenCallback = Callable[[Written], None]
-Prepare = Callable[["Turns"], "tuple[_Inputs, Strokes | None]"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Inputs:
-    """A request in arrays: all that the worker thread sees."""
-
-    image: volumes.VolumeImage
-    prompts: tuple[str, ...]
-    modality: str | None
-    masks: dict[str, np.ndarray]
-    locked: dict[str, np.ndarray]
-    region: Region | None
-    options: Options
+Prepare = Callable[[Turns], tuple[RunInputs, Strokes | None]]
 
 
 @dataclass(frozen=True)
@@ -78,9 +65,7 @@ class Runner:
         self._poll = poll
         self._worker = Worker()
         self._helper = Worker()
-        self._session: Session | None = None
-        self._sessionKey: tuple[Any, ...] = ()
-        self._sessionEngine: Engine | None = None
+        self._opened = OpenImage()
         self._closeLater = False
         self._closed = False
         self._stop: threading.Event | None = None
@@ -126,10 +111,9 @@ class Runner:
             ResourceError: Another run is going on, or memory ran out.
         """
 
-        def prepare(turns: Turns) -> tuple[_Inputs, None]:
-            inputs = self._inputs(engine, request, turns)
-            if not inputs.prompts and not inputs.masks:
-                raise PromptError("There is nothing to segment.", "Type the name of a structure, or choose a segment.")
+        def prepare(turns: Turns) -> tuple[RunInputs, None]:
+            inputs = readInputs(request, turns, self._isOpen(engine, request))
+            inputs.requireSomething()
             return inputs, None
 
         return self._run(engine, request, prepare, onProgress, onWritten, cancel)
@@ -148,7 +132,7 @@ class Runner:
             InputError: There are no strokes since the last result.
         """
 
-        def prepare(turns: Turns) -> tuple[_Inputs, Strokes]:
+        def prepare(turns: Turns) -> tuple[RunInputs, Strokes]:
             node, strokes = request.segmentationNode, None
             if node is not None:
                 strokes = self._baselineOf(node).strokes(node, request.volumeNode, turns)
@@ -157,19 +141,19 @@ class Runner:
                     "Nothing was painted or erased since the last result.",
                     "Correct a segment of the last run with the Segment Editor's tools, then refine.",
                 )
-            image = self._image(engine, request, turns)
+            image = readImage(request.volumeNode, turns, self._isOpen(engine, request))
             region = Region(_around(strokes.box, image.grid))
             options = replace(request.options, mode="refine")
-            return _Inputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
+            return RunInputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
 
         return self._run(engine, request, prepare, onProgress, onWritten, cancel)
 
     def estimate(self, engine: Engine, request: RunRequest) -> Estimate:
         """Say what a run will cost; opens the image in the engine, which the run then finds open."""
         with self._exclusive():
-            inputs = self._inputs(engine, request, self._turns())
+            inputs = readInputs(request, self._turns(), self._isOpen(engine, request))
             call = self._worker.submit(
-                lambda _send: self._open(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)
+                lambda _send: self._session(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)
             )
             return call.drive(self._pump, poll=self._poll)
 
@@ -208,7 +192,7 @@ class Runner:
         if self._busy:
             self._closeLater = True
         else:
-            self._closeImage()
+            self._opened.close()
 
     def close(self) -> None:
         """Free everything; a run that goes on is cancelled."""
@@ -228,7 +212,7 @@ class Runner:
         onWritten: WrittenCallback | None,
         cancel: threading.Event | None,
     ) -> RunOutcome:
-        volumes.readVolume(request.volumeNode, copy=False)
+        image = readVolume(request.volumeNode, copy=False)
         stop = cancel if cancel is not None else threading.Event()
         with self._exclusive(), SceneWatch(request.volumeNode.GetScene(), stop) as watch:
             self._stop = stop
@@ -246,7 +230,7 @@ class Runner:
                 inputs, strokes = prepare(turns)
                 sink = ResultSink(
                     request,
-                    inputs.image,
+                    image,
                     inputs.region,
                     strokes,
                     self._editing,
@@ -255,6 +239,7 @@ class Runner:
                     onWritten,
                     turns,
                 )
+                sink.checkGround()  # masks and strokes were read for the place where the volume was at first
                 outcome = self._compute(engine, inputs, request.overlap, sink, onProgress, check)
             except BaseException as error:
                 lost = watch.lost
@@ -271,7 +256,7 @@ class Runner:
     def _compute(
         self,
         engine: Engine,
-        inputs: _Inputs,
+        inputs: RunInputs,
         overlap: Overlap,
         sink: ResultSink,
         onProgress: ProgressCallback | None,
@@ -282,7 +267,7 @@ class Runner:
         assert stop is not None
 
         def work(send: Callable[[Any], None]) -> Answer:
-            session = self._open(engine, inputs)
+            session = self._session(engine, inputs)
             send(_Opened(session.modality))
             result = session.segment(
                 inputs.prompts,
@@ -310,51 +295,14 @@ class Runner:
         check()
         return sink.finish(answer)
 
+    def _session(self, engine: Engine, inputs: RunInputs) -> Session:
+        return self._opened.session(engine, inputs.image, inputs.modality)
+
     def _turns(self, check: Callable[[], None] = lambda: None) -> Turns:
         return Turns(self._pump, self._helper, check)
 
-    def _inputs(self, engine: Engine, request: RunRequest, turns: Turns) -> _Inputs:
-        image = self._image(engine, request, turns)
-        source = request.promptsFrom or request.segmentationNode
-        masks: dict[str, np.ndarray] = {}
-        for segmentID, structure in request.spatialPrompts.items():
-            if source is None:
-                raise InputError("The segments to use as prompts have no segmentation.", "Choose a segmentation.")
-            mask = segments.readSegment(source, segmentID, request.volumeNode, turns)
-            if not mask.any():
-                name = segments.segmentOf(source, segmentID).GetName()
-                raise InputError(
-                    f"The segment {name} has no voxel in {image.name}, so it cannot be a prompt.",
-                    "Draw it on this volume, or take it off the prompts.",
-                )
-            masks[structure] = masks[structure] | mask if structure in masks else mask
-        region = None if request.roiNode is None else regionOf(request.roiNode, request.volumeNode)
-        prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
-        return _Inputs(image, prompts, request.modality, masks, {}, region, request.options)
-
-    def _image(self, engine: Engine, request: RunRequest, turns: Turns) -> volumes.VolumeImage:
-        """Read the volume; without copying its voxels, which takes long, if they are open in the engine."""
-        node = request.volumeNode
-        image = volumes.readVolume(node, copy=False)
-        if self._isOpen(engine, image, request.modality):
-            return image
-        array = turns.aside(image.array.copy, image.array.size)
-        if volumes.readVolume(node, copy=False).signature != image.signature:
-            return volumes.readVolume(node)  # changed while it was copied: in one go then
-        return replace(image, array=array)
-
-    def _isOpen(self, engine: Engine, image: volumes.VolumeImage, modality: str | None) -> bool:
-        key = (image.signature, modality)
-        return self._session is not None and self._sessionEngine is engine and self._sessionKey == key
-
-    def _open(self, engine: Engine, inputs: _Inputs) -> Session:
-        """Return the session of the image, the open one if it is still the same image; on the worker thread."""
-        image = inputs.image
-        if self._session is None or not self._isOpen(engine, image, inputs.modality):
-            self._closeImage()
-            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), inputs.modality)
-            self._sessionKey, self._sessionEngine = (image.signature, inputs.modality), engine
-        return self._session
+    def _isOpen(self, engine: Engine, request: RunRequest) -> IsOpen:
+        return lambda image: self._opened.isOf(engine, image, request.modality)
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
         """Return the baseline of a segmentation (of its frame); one of a former scene with its ID does not count."""
@@ -369,17 +317,7 @@ class Runner:
     def _dropBroken(self, error: BaseException) -> None:
         """Open the image anew after a fault: a session whose server or memory is gone would fail for ever."""
         if not isinstance(error, CancelledError | PromptError | InputError):
-            self._closeImage()
-
-    def _closeImage(self) -> None:
-        self._closeLater = False
-        session, self._session, self._sessionEngine = self._session, None, None
-        if session is None:
-            return
-        try:
-            session.close()
-        except MedalSError as error:  # its server is gone, and the session with it
-            logging.info("The engine's session could not be closed: %s", error)
+            self._opened.close()
 
     def _exclusive(self) -> _Busy:
         return _Busy(self)
@@ -387,7 +325,8 @@ class Runner:
     def _release(self) -> None:
         self._busy, self._stop = False, None
         if self._closeLater:
-            self._closeImage()
+            self._closeLater = False
+            self._opened.close()
         if self._closed:
             self._helper.close()
 

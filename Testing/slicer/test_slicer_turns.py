@@ -368,6 +368,31 @@ class TestWhatHappensInATurn:
         assert seen == ["Liver", "Spleen", "Liver"]
         assert same(voxels(node, ct), before)
 
+    @pytest.mark.parametrize("turn", [1, 2, 3])
+    def test_a_volume_that_is_moved_while_strokes_are_looked_for_ends_the_run(
+        self, runner, request_, ct, slicer_host, editing, turn
+    ):
+        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.volumes import localMatrix
+
+        engine = FakeEngine({"Liver": LIVER})
+        node = runner.run(engine, request_).segmentationNode
+        editing.add(node, "Liver", Patch(box(SHAPE, (18, 20), (5, 8), (6, 9)), (0, 0, 0), localMatrix(ct)))
+        before, left = voxels(node, ct), [turn]
+
+        def move():
+            left[0] -= 1
+            if left[0] == 0:
+                ct.SetOrigin(50, 0, 0)
+
+        slicer_host.app.onProcessEvents = move
+        with pytest.raises(CancelledError, match="moved"):
+            runner.refine(engine, replace(request_, segmentationNode=node))
+        slicer_host.app.onProcessEvents = None
+        ct.SetOrigin(0, 0, 0)
+        assert len(engine.asked) == 1
+        assert same(voxels(node, ct), before)
+
     def test_a_volume_that_changes_while_it_is_read_is_read_again_in_one_go(self, runner, request_, ct, monkeypatch):
         import slicer
 
