@@ -177,7 +177,7 @@ class EnginePresenter:
     def badge(self) -> Badge:
         """What to show of the engine all the time."""
         info = self.info
-        if info is not None:
+        if info is not None and self.message.level != "error":
             where = _(" on {server}").format(server=self._host()) if self.isRemote else ""
             return Badge(f"{info.device}{where}", f"{info.title} · {info.device_reason}", "ready")
         if self.busy:
@@ -201,6 +201,8 @@ class EnginePresenter:
         """
         choice = self.choice
         if self._engine is not None and self._opened == choice:
+            if self.message.level == "error":
+                self._choiceChanged()  # it is tried again
             return self._engine
         if choice.kind == "remote" and not choice.url:
             raise ServiceError(_("No server is named."), _("Enter its address on the Engine page."))
@@ -221,7 +223,9 @@ class EnginePresenter:
             self.changed.emit()
 
     def test(self) -> bool:
-        """Open the chosen engine and say how that went (the button “Test connection”)."""
+        """Open the chosen engine and say how that went (the button “Test connection”); a server is asked anew."""
+        if self.isRemote:
+            self.close()
         try:
             self.open()
         except Exception as error:
@@ -240,6 +244,12 @@ class EnginePresenter:
         self.message = Message(text, "success")
         self.changed.emit()
         return True
+
+    def failed(self, error: ServiceError) -> None:
+        """Take note that a server failed in a run: the badge says so until it is tried again."""
+        if self.isRemote:
+            self.message = messageOf(error)
+            self.changed.emit()
 
     def stopOpening(self) -> None:
         """Stop waiting for an engine that is being opened."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from MedalSLib.engine.interface import Engine, Options, Progress
-from MedalSLib.errors import CancelledError, MedalSError, PromptError
+from MedalSLib.errors import CancelledError, MedalSError, PromptError, ServiceError
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter
 from MedalSLib.panel.i18n import tr as _
@@ -103,7 +103,12 @@ class RunPresenter:
     @property
     def canReview(self) -> bool:
         """Whether there is a result to accept, compare or revert."""
-        return not self.busy and self._workspace.canRevert
+        return not self.busy and self._workspace.canRevert and not self._workspace.resultElsewhere
+
+    @property
+    def isElsewhere(self) -> bool:
+        """Whether rows and message are those of another volume or segmentation than the chosen one."""
+        return not self.busy and bool(self.rows) and self._workspace.resultElsewhere
 
     def wishes(self) -> Wishes:
         """Return the run that the panel describes now; names that were not understood are left out."""
@@ -224,6 +229,8 @@ class RunPresenter:
 
     def measure(self) -> None:
         """Show the results as their segments are now: the user paints, undoes and deletes."""
+        if self.comparing and self._workspace.resultElsewhere:
+            self.compare(False)
         volumes = None if self.busy else self._workspace.volumes()
         rows = self.rows if volumes is None else measuredRows(self.rows, volumes)
         if rows != self.rows:
@@ -265,11 +272,20 @@ class RunPresenter:
             self._finished(work(engine, wishes))
         except Exception as error:
             self.rows = ()
-            self.message = messageOf(error)
+            self.message = self._fault(error)
         finally:
             self.fraction = 0.0
             self._set("idle", "")
             self._refreshSegments()
+
+    def _fault(self, error: Exception) -> Message:
+        """Return what to say of a run that failed."""
+        if isinstance(error, ServiceError):
+            self._engines.failed(error)
+        message = messageOf(error)
+        if message.level != "error" or self.state == "opening" or self._workspace.state.allFrames:
+            return message
+        return Message(f"{message.text} {_('Your segments are as they were.')}", message.level)
 
     def _blockerOfPrompt(self) -> str:
         if self._prompt.chips:

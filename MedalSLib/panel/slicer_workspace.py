@@ -61,6 +61,7 @@ class SlicerWorkspace:
         self._review: SegmentWriter | None = None
         self._reviewed: tuple[Any, int] = (None, 0)
         self._frames: FrameResults | None = None
+        self._ranOn: Any = None
         self._comparison: Comparison | None = None
         self._volumes = SegmentVolumes()
         self.state: Any = SceneState(logic.parameters)
@@ -115,7 +116,7 @@ class SlicerWorkspace:
         request = self._request(wishes)
         self._endReview()
         runner = self._logic.runner
-        self._reviewed = (None, 0)
+        self._reviewed, self._ranOn = (None, 0), request.volumeNode
         series = sequenceOf(request.volumeNode) if wishes.allFrames else None
         if series is not None:
 
@@ -145,6 +146,13 @@ class SlicerWorkspace:
     def volumes(self) -> Mapping[str, float] | None:
         """Return the volumes of the segments of the last result's segmentation, None if another frame is shown."""
         return self._volumes.of(self._reviewed[0]) if self._showsResult else None
+
+    @property
+    def resultElsewhere(self) -> bool:
+        """Whether the last run was on another volume, or left its result in another segmentation, than the chosen."""
+        node = self._frames.node if self._frames is not None else self._reviewed[0]
+        otherNode = node is not None and node is not self.state.segmentation
+        return otherNode or (self._ranOn is not None and self._ranOn is not self.state.volume)
 
     @property
     def _showsResult(self) -> bool:
@@ -205,6 +213,7 @@ class SlicerWorkspace:
     def sceneClosed(self) -> None:
         """Forget everything about the scene that was closed."""
         self._comparison, self._review, self._frames, self._guess = None, None, None, None
+        self._reviewed, self._ranOn = (None, 0), None
         try:
             self._logic.runner.forget()
         except MedalSError:

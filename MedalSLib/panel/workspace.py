@@ -146,6 +146,11 @@ class Workspace(Protocol):
         ...
 
     @property
+    def resultElsewhere(self) -> bool:
+        """Whether the last run was on another volume, or left its result in another segmentation, than the chosen."""
+        ...
+
+    @property
     def canRevert(self) -> bool:
         """Whether there is a result that was not accepted or reverted yet."""
         ...

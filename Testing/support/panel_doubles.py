@@ -70,6 +70,7 @@ class Workspace:
     calls: list = field(default_factory=list)
     canRevert: bool = False
     measured: dict | None = None
+    resultElsewhere: bool = False
 
     def volume(self):
         return self.facts

@@ -47,12 +47,13 @@ class ResultsView:
         )
         self.widget = stacked(self.table, sideBySide(self.accept, self.compare, self.revert))
         model.run.changed.connect(self.update)
+        model.volumeChanged.connect(lambda _facts: self.update())
         self.update()
 
     def update(self) -> None:
         """Show the presenter's rows."""
         run = self._model.run
-        self.widget.setVisible(bool(run.rows) or run.canReview)
+        self.widget.setVisible((bool(run.rows) or run.canReview) and not run.isElsewhere)
         for one in (self.accept, self.compare, self.revert):
             one.enabled = run.canReview
         if self.compare.checked != run.comparing:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import qt
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.model import PanelModel
-from MedalSLib.panel.widgets.tools import button, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.progress import durationText
+from MedalSLib.panel.widgets.tools import button, clicked, named, say, sideBySide, stacked, textLabel
 from MedalSLib.panel.workspace import VolumeFacts
 
 _STEPS = 1000
+_LISTEN_MS = 1000
+_SILENCE_SECONDS = 5.0
 
 
 class RunView:
@@ -59,7 +64,11 @@ class RunView:
         self.widget = stacked(
             self._estimate, buttons, self.bar, self._progress, self._consent, self._message, self._remarks
         )
-        run.changed.connect(self.update)
+        self._heard = 0.0
+        self._listening = qt.QTimer(self.widget)
+        self._listening.setInterval(_LISTEN_MS)
+        self._listening.connect("timeout()", clicked(self._showProgress))
+        run.changed.connect(self._runChanged)
         model.consent.changed.connect(self.update)
         model.prompt.changed.connect(self.update)
         model.spatial.changed.connect(self.update)
@@ -79,15 +88,33 @@ class RunView:
         self.bar.setRange(0, 0 if unknown else _STEPS)
         if not unknown:
             self.bar.setValue(int(run.fraction * _STEPS))
-        say(self._progress, Message(run.progress))
+        self._showProgress()
         say(self._estimate, Message(run.estimate if not busy else ""))
-        waits = not busy and not run.message.text and not self._model.prompt.typing
-        say(self._message, Message(run.blocker) if waits else run.message)
-        say(self._remarks, Message("\n".join(run.remarks), "warning" if run.remarks else "info"))
+        message = Message() if run.isElsewhere else run.message
+        waits = not busy and not message.text and not self._model.prompt.typing
+        say(self._message, Message(run.blocker) if waits else message)
+        remarks = () if run.isElsewhere else run.remarks
+        say(self._remarks, Message("\n".join(remarks), "warning" if remarks else "info"))
         question = self._model.consent.question
         self._consent.setVisible(question is not None)
         title = _("This is the first image for this server. May it be sent?")
         say(self._question, Message(f"{title}\n{question.text}" if question is not None else "", "warning"))
+
+    def _runChanged(self) -> None:
+        self._heard = time.monotonic()
+        self.update()
+        if not self._model.run.busy:
+            self._listening.stop()
+        elif not self._listening.isActive():
+            self._listening.start()
+
+    def _showProgress(self) -> None:
+        """Show what is going on; a server that has been silent for a while may be gone."""
+        text = self._model.run.progress
+        silence = time.monotonic() - self._heard
+        if text and self._model.engines.isRemote and silence >= _SILENCE_SECONDS:
+            text += " · " + _("no news from the server for {time}").format(time=durationText(silence))
+        say(self._progress, Message(text))
 
     def _volumeChanged(self, _facts: VolumeFacts | None) -> None:
         self.update()
