@@ -154,6 +154,13 @@ class Story:
         """Press Clear."""
         self.press("clearButton")
 
+    def turn_to(self, page: str) -> None:
+        """Open a page of the panel by its title."""
+        tabs = self.bench.view.tabs
+        titles = [tabs.tabText(index) for index in range(tabs.count)]
+        tabs.setCurrentIndex(titles.index(page))
+        self.bench.settle()
+
     def press(self, name: str) -> None:
         """Press an enabled, visible button."""
         button = self.bench.find(name)

@@ -52,6 +52,13 @@ class Views:
             view.logic.GetSliceCompositeNode().SetBackgroundVolumeID(volumeNode.GetID())
             view.logic.FitSliceToBackground()
 
+    def renew(self) -> None:
+        """Let the displayable managers look at the scene anew: they do not outlive another scene being read."""
+        for view, names in (*((one, _SLICE_MANAGERS) for one in self._slices), (self._space, _SCENE_MANAGERS)):
+            node = view.group.GetMRMLDisplayableNode()
+            view.group.SetMRMLDisplayableNode(None)
+            view.group = self._managers(names, view.renderer, node)
+
     def offsets(self) -> tuple[float, ...]:
         """Return where the slices lie, in mm."""
         return tuple(view.logic.GetSliceOffset() for view in self._slices)

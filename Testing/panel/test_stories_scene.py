@@ -1,0 +1,130 @@
+"""Stories: a scene is saved and loaded, patients are switched, two readers have a segmentation each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stories import LUNGS, UPPER, dice, same
+
+
+@pytest.fixture
+def chest(story):
+    return story.load_chest()
+
+
+def choose_volume(story, node):
+    story.bench.view.inputs.volume.setCurrentNode(node)
+    story.bench.settle()
+
+
+def choose_segmentation(story, node):
+    story.bench.view.inputs.segmentation.setCurrentNode(node)
+    story.bench.settle()
+
+
+def identifiers(node):
+    inside = node.GetSegmentation()
+    return {inside.GetSegment(one).GetName(): one for one in inside.GetSegmentIDs()}
+
+
+def test_save_and_load(story, chest, tmp_path):
+    story.type("both lungs")
+    story.run()
+    mine = np.zeros(story.slicer.util.arrayFromVolume(chest).shape, bool)
+    mine[9:12, 50:60, 40:50] = True
+    story.draw(chest, "Pacemaker", mine, story.segmentation)
+    story.choose("overlapCombo", "keep")
+    story.choose("use2", "exclude")
+    before, ids = story.masks(story.segmentation, chest), identifiers(story.segmentation)
+    path = str(tmp_path / "study.mrb")
+    assert story.scene.WriteToMRB(path)
+
+    story.scene.Clear(0)
+    story.bench.settle()
+    assert story.bench.view.prompt.edit.plainText == "" and story.bench.table("segmentsTable") == []
+    assert story.scene.ReadFromMRB(path, True)
+    story.bench.settle()
+    again = story.bench.logic.parameters.volume
+    assert again.GetName() == "CTChest4"
+    assert same(story.masks(story.segmentation, again), before)
+    assert story.bench.view.prompt.edit.plainText == "both lungs"
+    assert story.bench.find("overlapCombo").currentText == "the other segment keeps them"
+    uses = {row[0]: story.bench.find(f"use{n}").currentText for n, row in enumerate(story.bench.table("segmentsTable"))}
+    assert uses == {"Left lung": "not used", "Right lung": "not used", "Pacemaker": "keep out"}
+    story.views.renew()
+    story.views.show(again)
+    story.picture("1-loaded")
+
+    story.type(", heart")
+    story.run()
+    assert story.message().startswith("✓ 3 of 3")
+    now = identifiers(story.segmentation)
+    assert {name: now[name] for name in ids} == ids and set(now) == {*ids, "Heart"}  # nothing was added twice
+    assert np.array_equal(story.masks(story.segmentation, again)["Pacemaker"], before["Pacemaker"])
+
+
+def test_switch_volumes(story, chest):
+    story.type("both lungs")
+    story.run()
+    first, results = story.segmentation, story.masks(story.segmentation, chest)
+    other = story.load_chest(UPPER, "Second patient")
+    choose_volume(story, other)
+    assert story.segmentation is None and story.bench.find("volumeNote").text.startswith("126 x 126 x 25")
+    assert story.bench.table("segmentsTable") == [] and not story.bench.find("resultsTable").visible
+    assert story.message() == ""  # the other patient's result is not this one's
+    story.picture("1-second-patient")
+    story.run()
+    second = story.segmentation
+    assert second is not first and same(story.masks(first, chest), results)
+    for node, volume in ((first, chest), (second, other)):
+        masks, truth = story.masks(node, volume), story.truth(volume)
+        assert all(dice(masks[name], truth[name]) > 0.8 for name in LUNGS)
+    choose_volume(story, chest)
+    assert story.segmentation is first and story.bench.view.refine.editor.segmentationNode() is first
+
+
+def test_switch_volumes_in_mid_run(story, chest):
+    """The run ends where it began; the panel shows what the user chose meanwhile."""
+    other = story.load_chest(UPPER, "Second patient")
+    choose_volume(story, chest)
+    story.type("both lungs, heart")
+    done = story.once(story.some_written, lambda: story.bench.view.inputs.volume.setCurrentNode(other))
+    story.run()
+    assert done and story.message() == "" and not story.bench.find("resultsTable").visible
+    (node,) = story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    masks, truth = story.masks(node, chest), story.truth(chest)
+    assert all(dice(masks[name], truth[name]) > 0.8 for name in LUNGS) and masks["Heart"].any()
+    assert story.bench.logic.parameters.volume is other and story.segmentation is None
+    story.picture("1-switched")
+    choose_volume(story, chest)
+    assert story.message().startswith("✓ 3 of 3") and story.bench.find("resultsTable").visible
+    assert story.segmentation is node and {row[0] for row in story.bench.table("segmentsTable")} == set(masks)
+
+
+def test_two_segmentations(story, chest):
+    story.type("both lungs")
+    story.run()
+    first = story.segmentation
+    story.paint("Left lung", (12, 60, 40), 25, erase=True)
+    reading = story.masks(first, chest)
+
+    second = story.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Second reader")
+    choose_segmentation(story, second)
+    assert story.bench.table("segmentsTable") == []
+    story.run()
+    assert story.segmentation is second and set(story.masks(second, chest)) == set(LUNGS)
+    assert same(story.masks(first, chest), reading)
+    assert story.masks(second, chest)["Left lung"].sum() > reading["Left lung"].sum()
+    names = {node.GetName() for node in story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")}
+    assert names == {"CTChest4 segmentation", "Second reader"}
+    story.picture("1-two")
+
+    story.press("UndoButton")
+    assert story.masks(second, chest) == {} and same(story.masks(first, chest), reading)
+    story.press("RedoButton")
+    assert set(story.masks(second, chest)) == set(LUNGS)
+    choose_segmentation(story, first)
+    assert [row[0] for row in story.bench.table("segmentsTable")] == list(LUNGS)
+    story.run("refineButton")  # what he erased before the other's turn is still known as his
+    assert "1 of 1" in story.message() and same(story.masks(first, chest), reading) is False
+    assert set(story.masks(second, chest)) == set(LUNGS)
