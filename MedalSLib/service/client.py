@@ -134,7 +134,12 @@ class RemoteEngine:
     Raises:
         ServiceError: The server refuses the key, or does not answer.
         ModelError: The server could not load its model.
+
+    Attributes:
+        sends_images: Opening an image takes time: `open_session` has `on_progress` and `cancel`.
     """
+
+    sends_images = True
 
     def __init__(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import Engine, Session
+from MedalSLib.engine.interface import Engine, Progress, ProgressCallback, Session
 from MedalSLib.errors import MedalSError
 from MedalSLib.slicer.volumes import VolumeImage
 
@@ -24,20 +25,32 @@ class OpenImage:
         """Whether this very image is open in this engine."""
         return self._session is not None and self._engine is engine and self._key == (image.signature, modality)
 
-    def session(self, engine: Engine, image: VolumeImage, modality: str | None) -> Session:
+    def session(
+        self,
+        engine: Engine,
+        image: VolumeImage,
+        modality: str | None,
+        onProgress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Session:
         """Return the image's session, opening it unless it is open; called on the worker thread.
 
         Args:
             engine: The engine.
             image: The image; its voxels are not looked at if it is open.
             modality: Modality that the user chose; None to let the engine guess.
+            onProgress: Told how much of the image is sent, if it has to be.
+            cancel: Ends the sending, and the waiting for a server that is gone.
 
         Raises:
             MedalSError: The engine cannot open it.
         """
         if self._session is None or not self.isOf(engine, image, modality):
             self.close()
-            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), modality)
+            sending: dict[str, Any] = {}
+            if getattr(engine, "sends_images", False):
+                sending = {"on_progress": _sendingOf(onProgress), "cancel": cancel}
+            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), modality, **sending)
             self._key, self._engine = (image.signature, modality), engine
         return self._session
 
@@ -50,3 +63,10 @@ class OpenImage:
             session.close()
         except MedalSError as error:  # its server is gone, and the session with it
             logging.info("The engine's session could not be closed: %s", error)
+
+
+def _sendingOf(onProgress: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback that says the share that is sent in words: the bar belongs to the computation."""
+    if onProgress is None:
+        return None
+    return lambda event: onProgress(Progress(f"{event.stage}, {event.fraction:.0%}", 0.0))

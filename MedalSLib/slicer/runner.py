@@ -267,7 +267,7 @@ class Runner:
         assert stop is not None
 
         def work(send: Callable[[Any], None]) -> Answer:
-            session = self._session(engine, inputs)
+            session = self._session(engine, inputs, send, stop)
             send(_Opened(session.modality))
             result = session.segment(
                 inputs.prompts,
@@ -295,8 +295,14 @@ class Runner:
         check()
         return sink.finish(answer)
 
-    def _session(self, engine: Engine, inputs: RunInputs) -> Session:
-        return self._opened.session(engine, inputs.image, inputs.modality)
+    def _session(
+        self,
+        engine: Engine,
+        inputs: RunInputs,
+        onProgress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Session:
+        return self._opened.session(engine, inputs.image, inputs.modality, onProgress, cancel)
 
     def _turns(self, check: Callable[[], None] = lambda: None) -> Turns:
         return Turns(self._pump, self._helper, check)

@@ -112,6 +112,9 @@ def test_server_killed(story, chest, server, monkeypatch):
     assert bench.find("badge").text.startswith("⚠ Not ready")
     story.picture("3-killed")
 
+    done = story.once(lambda: True, bench.find("cancelButton").click)  # nobody waits for a server that is gone
+    story.run()
+    assert done and story.message() == "The run was cancelled."
     story.turn_to("Engine")
     story.press("testButton")
     assert bench.find("engineMessage").text.startswith("✕")
