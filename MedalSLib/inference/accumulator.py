@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,7 @@ class Accumulator:
         self._plan = plan
         self._dtype = dtype
         self._device = device
-        self._gaussian = torch.tensor(gaussian_weights(plan.patch), device=device).float()
+        self._gaussian = torch.from_numpy(gaussian_weights(plan.patch).astype(np.float32)).to(device)
         self._row_cells, self._column_cells = (_cells(plan, axis) for axis in (0, 2))
         self._sums: dict[tuple[Span, Span], Tensor] = {}
 

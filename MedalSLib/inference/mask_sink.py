@@ -141,10 +141,10 @@ class MaskSink:
         rounded = sure.half()
         labels.masked_fill_(rounded > best, index + 1)  # compared as stored, so that the earlier class wins a tie
         torch.maximum(best, rounded, out=best)
-        self._bits[index][here] = np.packbits(mask.cpu().numpy(), axis=-1)
-        exact = torch.float32 if sure.device.type == "mps" else torch.float64
-        self._sums[index] += float(sure.sum(dtype=exact))
-        self._voxels[index] += int(mask.sum())
+        found = mask.cpu().numpy()
+        self._bits[index][here] = np.packbits(found, axis=-1)
+        self._voxels[index] += np.count_nonzero(found)
+        self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
 
 class _Part:

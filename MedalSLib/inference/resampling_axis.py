@@ -60,4 +60,4 @@ class ResamplingAxis:
             for places in (self.below, self.above)
         )
         shape = [-1 if other == axis else 1 for other in range(values.dim())]
-        return torch.lerp(below, above, torch.as_tensor(self.share[span], device=values.device).view(shape))
+        return below.lerp_(above, torch.as_tensor(self.share[span], device=values.device).view(shape))

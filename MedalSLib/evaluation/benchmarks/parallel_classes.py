@@ -27,10 +27,13 @@ def parallel_classes(options: BenchOptions) -> dict[str, Any]:
     spec = StageSpec(2, (1.0, 1.0, 1.0), (options.patch,) * 3)
     made = plan(image.shape, (1.0, 1.0, 1.0), ["CT_Liver", "CT_Spleen"], spec, magnify_single=False)
 
+    most = max(_SINGLE_RUNS, *options.classes)
+    masks = [_mask(member, edge) for member in range(most)]
+    queries = torch.stack([_query(member, network.config.query_dim) for member in range(most)])
+
     def run(members: list[int]) -> None:
-        masks = {number: _mask(member, edge) for number, member in enumerate(members)}
-        queries = torch.stack([_query(member, network.config.query_dim) for member in members])
-        run_stage(network, queries, image, made, masks, compute=Compute())
+        chosen = {number: masks[member] for number, member in enumerate(members)}
+        run_stage(network, queries[members], image, made, chosen, compute=Compute())
 
     run([0])
     singles = [timed(partial(run, [member]), options.repeats) for member in range(_SINGLE_RUNS)]
