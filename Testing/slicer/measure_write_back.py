@@ -2,7 +2,7 @@
 
     python Testing/slicer/measure_write_back.py [--shape 512,512,300] [--structures 24]
 
-An engine that computes nothing hands over ellipsoids between half a litre and a millilitre; two large segments of the
+An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments of the
 user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
 structures moved by two voxels, the refinement after a stroke, and the way back.  Printed as JSON: `total_s` by the
 clock, `total_cpu_s` of all threads, `longest_gap_ms` between two turns of the interface (the wait for the engine
@@ -101,12 +101,12 @@ def ellipsoid(shape: tuple[int, ...], centre: np.ndarray, radii: np.ndarray) -> 
 
 
 def scene(shape: tuple[int, int, int], count: int, shift: int = 0) -> dict[str, np.ndarray]:
-    """Structures of falling size all over the image, the largest two fifths of it in each direction."""
+    """Structures of falling size all over the image, the largest three fifths of it in each direction."""
     random = np.random.default_rng(0)
     names = [item.name for item in structures("CT")][:count]
     found = {}
     for number, name in enumerate(names):
-        size = 0.4 * 0.87**number
+        size = 0.6 * 0.87**number
         radii = np.maximum(np.array(shape) * size / 2, 3)
         centre = radii + random.random(3) * (np.array(shape) - 2 * radii) + shift
         found[name] = ellipsoid(shape, centre, radii)
