@@ -51,7 +51,7 @@ class CacheSettings:
     @classmethod
     def off(cls) -> CacheSettings:
         """Keep nothing."""
-        return cls(0, 0, 0)
+        return cls(0, 0, 0, answers=False)
 
 
 @dataclass

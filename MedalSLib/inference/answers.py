@@ -51,6 +51,7 @@ class Answers:
         self._digests: dict[Tile, bytes] = {}
         self._served: set[Tile] = set()
         self._ran: set[Tile] = set()
+        self.full = False
 
     @property
     def count(self) -> int:
@@ -89,7 +90,7 @@ class Answers:
 
         Returns:
             Probabilities (stop - start, H, W, D) of a patch that ran; None where none had to, or where there is no
-            room to keep them.
+            room to keep them: `full` says so then, and further patches would run in vain.
         """
         if self._cache is None or prompts is None:
             return None
@@ -99,6 +100,7 @@ class Answers:
         parts = [part for _, _, part in self._predictor.probabilities(image, prompts, tile, start, stop)]
         kept = [self._cache.put(key, part) for key, part in zip(keys, parts, strict=True)]
         if not all(kept):
+            self.full = True
             return None
         self._ran.add(tile)
         return torch.cat(parts, dim=1)

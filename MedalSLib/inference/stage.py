@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -159,13 +160,14 @@ def _sweep_all(
     sweep = _Sweep(answers, volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
     order = hooks.tile_order
     if hooks.answers is not None and order is not None:
-        for tile in _ordered(plan, order):
-            for start in starts:
-                early = answers.ahead(*sweep.patch(tile), tile, start, min(start + chunk, answers.count))
-                if early is not None:
-                    sweep.count(tile, start)
-                    if hooks.on_early is not None:
-                        hooks.on_early(tile, start, early)
+        for tile, start in product(_ordered(plan, order), starts):
+            early = answers.ahead(*sweep.patch(tile), tile, start, min(start + chunk, answers.count))
+            if answers.full:
+                break
+            if early is not None:
+                sweep.count(tile, start)
+                if hooks.on_early is not None:
+                    hooks.on_early(tile, start, early)
         order = None
     for start in starts:
         stop = min(start + chunk, answers.count)

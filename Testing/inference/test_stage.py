@@ -190,6 +190,25 @@ def test_a_tile_order_that_loses_a_tile_is_refused(tiny_network: MedalS, scene: 
         run_stage(tiny_network, queries, image, made, hooks=StageHooks(tile_order=lambda tiles: tiles[1:]))
 
 
+class NoRoom:
+    """An answer cache that keeps nothing."""
+
+    def get(self, key: Any) -> None:
+        return None
+
+    def put(self, key: Any, values: torch.Tensor) -> bool:
+        return False
+
+
+def test_patches_do_not_run_ahead_where_there_is_no_room_for_their_answers(tiny_network: MedalS, scene: Any) -> None:
+    image, made, queries, masks = scene
+    plain = run_stage(tiny_network, queries, image, made, masks)
+    hooks = StageHooks(answers=NoRoom(), tile_order=lambda tiles: tiles[::-1])
+    ahead = run_stage(tiny_network, queries, image, made, masks, hooks=hooks)
+    same(ahead, plain)
+    assert ahead.runs <= plain.runs + 2
+
+
 def test_labels_of_any_value_come_out(band_network: Callable[..., Any]) -> None:
     image = np.full((16, 16, 16), 100.0)
     made = plan(image.shape, (1, 1, 1), PAIR, SPEC)
