@@ -1,7 +1,8 @@
 """A user at the panel: a real chest CT, the starter model, three views, and what hands and eyes do with them.
 
 A story acts through widgets and through the Segment Editor's own logic, asserts what the user cares about, and leaves
-pictures of panel and views: in the folder MEDALS_SCREENSHOTS if that is set, else among pytest's temporary files.
+pictures of panel and views: in the folder MEDALS_SCREENSHOTS if that is set, with colours reduced so that they are small
+enough for the documentation, else among pytest's temporary files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 PANEL_WIDTH = 480
 VIEW_SIDE = 380
+_FRAME = 80
 Crop = tuple[slice, slice, slice]
 LOWER: Crop = (slice(0, 25), slice(1, 127), slice(1, 127))
 """The lower 250 mm of the chest (K, J, I): both lungs, heart and upper liver in a single patch of the starter."""
@@ -250,25 +252,39 @@ class Story:
             assert float(shown.removesuffix(" ml")) == pytest.approx(np.count_nonzero(masks[name]) * voxel_ml, rel=0.01)
 
     def picture(self, name: str = "") -> Path:
-        """Take a picture of the panel beside the views; nothing on it is cut off."""
+        """Take a picture of the panel, as high as it needs to be, beside the views."""
         from PySide6 import QtGui
 
-        folder = Path(os.environ.get("MEDALS_SCREENSHOTS") or self._folder)
+        wanted = os.environ.get("MEDALS_SCREENSHOTS", "")
+        folder = Path(wanted) if wanted else self._folder
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self._title}{'-' if name else ''}{name}.png"
-        self.bench.panel.widget.resize(PANEL_WIDTH, 3 * VIEW_SIDE)
-        self.bench.settle()
-        panel = self.bench.panel.widget.grab()
-        whole = QtGui.QImage(PANEL_WIDTH + VIEW_SIDE, 3 * VIEW_SIDE, QtGui.QImage.Format.Format_RGB888)
+        images = self.views.images()
+        panel = self._panel_picture(len(images) * VIEW_SIDE)
+        whole = QtGui.QImage(PANEL_WIDTH + VIEW_SIDE, panel.height(), QtGui.QImage.Format.Format_RGB888)
+        whole.fill(QtGui.QColor("black"))
         painter = QtGui.QPainter(whole)
         painter.drawPixmap(0, 0, panel)
-        for number, pixels in enumerate(self.views.images()):
+        for number, pixels in enumerate(images):
             height, width, _ = pixels.shape
             view = QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888)
             painter.drawImage(PANEL_WIDTH, number * VIEW_SIDE, view)
         painter.end()
         assert whole.save(str(path))
+        if wanted:
+            _reduce_colours(path)
         return path
+
+    def _panel_picture(self, least_height: int) -> Any:
+        widget = self.bench.panel.widget
+        page = self.bench.view.tabs.currentWidget()
+        widget.resize(PANEL_WIDTH, least_height)
+        self.bench.settle()
+        wanted = page.sizeHint
+        wanted = wanted() if callable(wanted) else wanted  # PySide6's own override of the property stays a method
+        widget.resize(PANEL_WIDTH, max(least_height, wanted.height() + _FRAME))
+        self.bench.settle()
+        return widget.grab()
 
     def wait(self, what: Callable[[], bool], seconds: float = 60.0) -> None:
         """Let the application live until something is so."""
@@ -292,6 +308,14 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
     """Whether two sets of segments are the same to the voxel."""
     return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def _reduce_colours(path: Path) -> None:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        reduced = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
 
 
 def _read_volume(scene: Any, path: Path, name: str) -> Any:

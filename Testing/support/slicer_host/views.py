@@ -64,9 +64,12 @@ class Views:
         return tuple(view.logic.GetSliceOffset() for view in self._slices)
 
     def images(self) -> list[np.ndarray]:
-        """Return what the views show now: RGB (height, width, 3), bytes."""
+        """Return what the views show now: RGB (height, width, 3), bytes; the 3-D view if there is a surface."""
         for view in self._slices:
             view.image.SetInputConnection(view.logic.GetImageDataConnection())
+        nodes = self._host.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        if not any(node.GetSegmentation().ContainsRepresentation("Closed surface") for node in nodes):
+            return [_grab(view.window) for view in self._slices]
         camera = self._space.renderer.GetActiveCamera()
         camera.SetPosition(0, 1, 0)
         camera.SetFocalPoint(0, 0, 0)
