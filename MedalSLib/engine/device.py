@@ -70,4 +70,5 @@ def _cuda(index: int, reason: str) -> Device:
 def _cpu(reason: str) -> Device:
     import torch
 
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads", reason)
+    count = torch.get_num_threads()
+    return Device("cpu", f"CPU, {count} thread{'s' if count != 1 else ''}", reason)
