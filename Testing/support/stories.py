@@ -1,8 +1,8 @@
 """A user at the panel: a real chest CT, the starter model, three views, and what hands and eyes do with them.
 
 A story acts through widgets and through the Segment Editor's own logic, asserts what the user cares about, and leaves
-pictures of panel and views: in the folder MEDALS_SCREENSHOTS if that is set, with colours reduced so that they are small
-enough for the documentation, else among pytest's temporary files.
+pictures of panel and views: in the folder MEDALS_SCREENSHOTS if that is set, with few enough colours for the
+documentation, else among pytest's temporary files.
 """
 
 from __future__ import annotations
