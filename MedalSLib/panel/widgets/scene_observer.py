@@ -49,6 +49,7 @@ class SceneObserver:
                 slicer.vtkSegmentation.SegmentAdded,
                 slicer.vtkSegmentation.SegmentRemoved,
                 slicer.vtkSegmentation.SegmentModified,
+                slicer.vtkSegmentation.SourceRepresentationModified,  # a stroke of the brush
             ):
                 self._followed.append((segmentation, segmentation.AddObserver(event, lambda *_: self._changed())))
         if volumeNode is not None:
