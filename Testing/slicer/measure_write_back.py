@@ -2,8 +2,8 @@
 
     python Testing/slicer/measure_write_back.py [--shape 512,512,300] [--structures 24]
 
-An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments of the
-user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
+An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments
+of the user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
 structures moved by two voxels, the refinement after a stroke, and the way back.  Printed as JSON: `total_s` by the
 clock, `total_cpu_s` of all threads, `longest_gap_ms` between two turns of the interface (the wait for the engine
 included), and `longest_gap_cpu_ms`, the same in CPU time of the main thread: what counts where others use the machine.
