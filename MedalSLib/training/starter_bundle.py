@@ -20,8 +20,8 @@ from MedalSLib.network.manifest import Manifest, StageManifest, TextEncoderManif
 from MedalSLib.network.weights_file import save_weights
 from MedalSLib.training.starter_labels import starter_classes
 from MedalSLib.training.starter_model import StarterModel, build, read_parts
+from MedalSLib.training.starter_recipes import RECIPES
 from MedalSLib.training.starter_sources import SOURCES
-from MedalSLib.training.starter_train import RECIPES
 
 NETWORK_FILE, ENCODER_FILE = "network.safetensors", "text_encoder.safetensors"
 Hwd = tuple[int, int, int]

@@ -11,22 +11,19 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from MedalSLib.training.losses import deep_supervision_weights
-from MedalSLib.training.starter_batches import Batch, BatchMaker, Plan
+from MedalSLib.training.starter_batches import Batch, BatchMaker
 from MedalSLib.training.starter_labels import starter_classes
+from MedalSLib.training.starter_log import Log
+from MedalSLib.training.starter_loss import dice_and_cross_entropy
 from MedalSLib.training.starter_model import (
-    QUERY_DIM,
-    WIDTHS,
     StarterModel,
     assign_codes,
     build,
@@ -34,139 +31,13 @@ from MedalSLib.training.starter_model import (
     read_parts,
     write_parts,
 )
+from MedalSLib.training.starter_recipes import RECIPES, SIZES_BY_RECIPE
 from MedalSLib.training.starter_texts import draw_texts
 from MedalSLib.training.starter_volumes import Volume, load_volumes
 
-_DICE_SMOOTH = 20.0
 _BALANCED = 0.06
 """Share of the schedule over which the balance of the cross-entropy fades."""
 _LARGEST_NORM = 1e4
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained on, and how fast.
-
-    Attributes:
-        plans: (plan, samples a step, how often) of each kind of batch.
-        queries: Structures asked for in each sample.
-        learning_rate: Highest one, after the warm-up.
-        text_rate: Share of it for all that is not the U-Net.
-        text_begins: Share of the schedule before which only the U-Net learns: in a short run the structures' codes
-            must stand still, or they all become "no" before the U-Net has found anything (see `assign_codes`).
-        names_only: Ask with the published names alone, which is what inference asks with, instead of any wording.
-        modalities: Modalities of the volumes that are trained on.
-        warmup: Steps of the warm-up.
-        weight_decay: Of AdamW.
-        decay: Of the moving average of the weights.
-        taught: Names of the structures that are taught, None for all of `starter_classes`.
-        real_share: As of `BatchMaker`.
-        weights: How often each volume is drawn, by name; volumes that are not named are held out. None for all, as
-            often as they were packed to be.
-    """
-
-    plans: tuple[tuple[Plan, int, float], ...]
-    queries: int = 24
-    learning_rate: float = 1e-3
-    text_rate: float = 1.0
-    text_begins: float = 0.0
-    names_only: bool = False
-    modalities: tuple[str, ...] = ("CT", "MRI")
-    warmup: int = 150
-    weight_decay: float = 1e-4
-    decay: float = 0.999
-    taught: frozenset[str] | None = None
-    real_share: float = 0.58
-    weights: Mapping[str, float] | None = None
-
-
-GPU_RECIPE = Recipe(
-    plans=(
-        (Plan((96, 128, 128), (2.7, 4.4), prompted=False), 4, 0.50),
-        (Plan((96, 96, 96), (1.6, 3.2), prompted=True), 6, 0.40),
-        (Plan((96, 96, 96), (1.8, 3.2), prompted=False), 6, 0.10),
-    )
-)
-_LARGE = frozenset(
-    {"Left lung", "Right lung", "Heart", "Aorta", "Trachea", "Liver", "Spleen", "Left kidney", "Right kidney",
-     "Stomach", "Urinary bladder", "Spinal cord", "Inferior vena cava", "Brain"}
-)  # fmt: skip
-"""What a network with few voxel channels can tell apart after an hour or two on a CPU."""
-_CPU_WEIGHTS = {
-    "chest_ct": 5.0,
-    "abdomen_pelvis_ct": 6.0,
-    "upper_abdomen_ct": 1.8,
-    "chest_cta": 1.6,
-    "chest_ct_2": 1.0,
-    "chest_ct_3": 1.0,
-    "head_mr": 2.0,
-}
-"""The second head and the abdomen in MR are held out: what is learned of MR comes from one head and from synthesis."""
-CPU_RECIPE = Recipe(
-    plans=(
-        (Plan((32, 64, 64), (5.0, 7.0), prompted=False, slices=1.33), 2, 0.8),
-        (Plan((32, 64, 64), (4.0, 7.0), prompted=True, slices=1.33), 2, 0.2),
-    ),
-    queries=10,
-    learning_rate=3.5e-3,
-    text_rate=0.05,
-    text_begins=0.6,
-    names_only=True,
-    warmup=100,
-    decay=0.998,
-    taught=_LARGE,
-    real_share=0.8,
-    weights=_CPU_WEIGHTS,
-)
-TINY_RECIPE = Recipe(
-    plans=(
-        (Plan((32, 64, 64), (6.0, 9.0), prompted=False), 1, 0.6),
-        (Plan((32, 64, 64), (4.0, 6.0), prompted=True), 1, 0.4),
-    ),
-    queries=6,
-    warmup=5,
-    decay=0.99,
-)
-RECIPES = {"gpu": GPU_RECIPE, "cpu": CPU_RECIPE, "tiny": TINY_RECIPE}
-_WIDTHS = {"gpu": (WIDTHS, QUERY_DIM), "cpu": ((24, 40, 80, 128, 128), 128), "tiny": ((8, 8, 16, 16, 16, 16), 64)}
-
-
-def dice_and_cross_entropy(
-    outputs: list[Tensor], target: Tensor, real: Tensor, balance: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Return the loss summed over the levels, and the Dice of each query at full resolution, [B, N].
-
-    Other than the published loss, Dice is smoothed by a few voxels, so that a structure that is not there still pulls
-    its false positives down; a bundled model must report absent structures as absent.
-
-    At the beginning a structure's few voxels must weigh as much as the many others.  Otherwise the network first
-    learns to say "no" to everything, its mask embeddings end up at the minimum of GELU, where there is no gradient, and
-    most structures never come back (seen in a run of 350 steps).
-
-    Args:
-        outputs: Logits [B, N, H, W, D], full resolution first.
-        target: [B, N, H, W, D] bool.
-        real: [B, N] bool, false for queries that do not count.
-        balance: 1 to give the voxels in and out of a structure the same weight in all, 0 to count every voxel once.
-    """
-    share = real.float() / real.float().sum().clamp_min(1.0)
-    total = target.new_zeros((), dtype=torch.float32)
-    dices = []
-    for weight, logits in zip(deep_supervision_weights(len(outputs)), outputs, strict=True):
-        step = target.shape[2] // logits.shape[2]
-        truth = target[..., ::step, ::step, ::step].flatten(2).float()
-        flat = logits.flatten(2).float()
-        probability = torch.sigmoid(flat)
-        smooth = _DICE_SMOOTH / step**3
-        overlap = 2.0 * (probability * truth).sum(2) + smooth
-        dice = overlap / (probability.sum(2) + truth.sum(2) + smooth)
-        entropy = functional.binary_cross_entropy_with_logits(flat, truth, reduction="none")
-        inside = truth.mean(2, keepdim=True).clamp_min(1e-3)
-        weight_in = ((1.0 - inside) / inside).clamp_min(1.0) ** balance
-        entropy = (entropy * (1.0 + (weight_in - 1.0) * truth)).mean(2) / (1.0 + (weight_in - 1.0) * inside).squeeze(2)
-        total = total + weight * (share * (1.0 - dice + entropy)).sum()
-        dices.append(dice.detach())
-    return total, dices[0]
 
 
 def compute_in_float32(module: torch.nn.Module) -> None:
@@ -197,7 +68,7 @@ class Trainer:
         self.device = torch.device(options.device)
         self.recipe = RECIPES[options.recipe]
         torch.manual_seed(options.seed)
-        self.model: StarterModel = build(True, *_WIDTHS[options.recipe]).to(self.device)
+        self.model: StarterModel = build(True, *SIZES_BY_RECIPE[options.recipe]).to(self.device)
         if self.device.type == "cpu" and options.bf16:
             stages = list(self.model.network.backbone.encoder.stages.children())
             for stage in stages[-2:]:
@@ -443,53 +314,6 @@ class Trainer:
         """Print a line at once."""
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
-
-
-class Log:
-    """Running means that stay on the device until they are shown.
-
-    Args:
-        plans: Number of kinds of batches.
-        classes: Number of structures.
-        device: The training device.
-    """
-
-    def __init__(self, plans: int, classes: int, device: torch.device) -> None:
-        self.loss = torch.zeros((plans, 2), device=device)
-        self.dice = torch.zeros((plans, classes, 2), device=device)
-        self.begin, self.steps = time.perf_counter(), 0
-
-    def add(self, plan: int, loss: Tensor, dice: Tensor, batch: Batch) -> None:
-        """Count one step."""
-        self.steps += 1
-        self.loss[plan, 0] += loss
-        self.loss[plan, 1] += 1
-        counts = (batch.real & batch.target.flatten(2).any(2)).float()
-        self.dice[plan, :, 0].index_add_(0, batch.classes.flatten(), (dice * counts).flatten())
-        self.dice[plan, :, 1].index_add_(0, batch.classes.flatten(), counts.flatten())
-
-    def flush(self, names: list[str]) -> tuple[str, bool]:
-        """Return a line about the steps since the last call, and whether the losses were finite."""
-        seconds, self.begin = time.perf_counter() - self.begin, time.perf_counter()
-        loss = (self.loss[:, 0] / self.loss[:, 1].clamp_min(1)).tolist()
-        sums = self.dice.cpu()
-        asked = [index for index in range(len(names)) if sums[:, index, 1].any()]
-        dice = " | ".join(
-            " ".join(f"{_short(names[index])}:{float(table[index, 0] / table[index, 1]):.2f}" for index in asked
-                     if table[index, 1] > 0)
-            for table in sums[:2]
-        )  # fmt: skip
-        text = f"{self.steps / max(seconds, 1e-9):.2f} steps/s loss {' '.join(f'{v:.3f}' for v in loss)} dice {dice}"
-        self.loss.zero_()
-        self.dice.zero_()
-        self.steps = 0
-        return text, all(math.isfinite(value) for value in loss)
-
-
-def _short(name: str) -> str:
-    """Return the first letters of the first and the last word."""
-    first, *others = name.split()
-    return first[:4] + (others[-1][:2] if others else "")
 
 
 def _half(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
