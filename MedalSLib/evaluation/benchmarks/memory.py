@@ -36,8 +36,8 @@ def memory(options: BenchOptions) -> dict[str, Any]:
     edge = options.shape or _EDGE
     patch = min(_PATCH, 32 * max(2, edge // 64)) if options.shape else _PATCH
     stages = [
-        SimpleNamespace(stage="1", spacing_hwd=(1.5, 1.5, 3.0), patch_hwd=(patch,) * 3),
-        SimpleNamespace(stage="2", spacing_hwd=(1.0, 1.0, 1.0), patch_hwd=(patch,) * 3),
+        SimpleNamespace(stage="1", spacing_hwd=(1.5, 1.5, 3.0), patch_hwd=(patch,) * 3, resampling="published"),
+        SimpleNamespace(stage="2", spacing_hwd=(1.0, 1.0, 1.0), patch_hwd=(patch,) * 3, resampling="published"),
     ]
     rows = []
     for count in options.classes:
