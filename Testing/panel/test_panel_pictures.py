@@ -1,7 +1,7 @@
 """Pictures of every page, looked at for what a person would notice: nothing blank, nothing cut off.
 
-With MEDALS_PICTURES=FOLDER they are kept there.  Documentation/images has `install` and `names` from here; `completions`,
-`running`, `results`, `refined` and `consent` come from the stories (`test_stories_*.py`) of a run on a chest CT.
+With MEDALS_PICTURES=FOLDER they are kept there.  Documentation/images has `install` and `names` from here; its
+`completions`, `running`, `results`, `refined` and `consent` come from the stories (`test_stories_*.py`) on a chest CT.
 """
 
 from __future__ import annotations
