@@ -18,6 +18,8 @@ Mode = Literal["auto", "text", "hybrid", "refine"]
 Policy = Literal["product", "published"]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on the image's own grid."""
+REFINE_MARGIN_MM = 20.0
+"""How far around the strokes a refinement may change the result."""
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import Options, Session
+from MedalSLib.engine.interface import REFINE_MARGIN_MM, Options, Session
 from MedalSLib.errors import CancelledError, InputError
 from MedalSLib.evaluation.interactive import Correction, InteractiveScores, Kind, area, next_correction
 from MedalSLib.evaluation.metrics import dice, mean, surface_dice
+from MedalSLib.volume import Grid, bounding_box
 
 Masks = Mapping[str, np.ndarray]
 Answer = Callable[[Masks, Masks], Masks]
@@ -122,8 +123,31 @@ def present_truths(truths: Masks) -> dict[str, np.ndarray]:
 
 
 def network_answer(session: Session, options: Options | None, cancel: threading.Event | None) -> Answer:
-    """Return what asks the engine: masks are prompts, and what was corrected so far is locked, as in the panel."""
+    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
     return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
+
+
+def refining_answer(
+    session: Session, spacing_kji: Sequence[float], options: Options | None, cancel: threading.Event | None
+) -> Answer:
+    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays."""
+    known: dict[str, np.ndarray] = {}
+    refining = replace(options or Options(), mode="refine")
+
+    def refine(name: str, mask: np.ndarray, locked: np.ndarray) -> np.ndarray:
+        newest = bounding_box(locked & ~known.get(name, np.zeros_like(locked)))
+        known[name] = locked.copy()
+        if newest is None:
+            return mask
+        k, j, i = newest
+        region = Grid(mask.shape, np.diag([*reversed(spacing_kji), 1.0])).grow_box((i, j, k), REFINE_MARGIN_MM)
+        answer = session.segment([name], {name: mask}, {name: locked}, region, options=refining, cancel=cancel)
+        inside = tuple(slice(*bounds) for bounds in reversed(region))
+        refined = mask.copy()
+        refined[inside] = answer.masks[name][inside]
+        return refined
+
+    return lambda masks, locked: {name: refine(name, mask, locked[name]) for name, mask in masks.items()}
 
 
 @dataclass

@@ -18,6 +18,7 @@ from MedalSLib.evaluation.interactive_case import (
     correction_rounds,
     network_answer,
     present_truths,
+    refining_answer,
 )
 from MedalSLib.evaluation.metrics import dice, surface_dice
 
@@ -41,7 +42,8 @@ def compare_prompts(
     - "text only": the name alone, which no correction makes better: the same score in every round.
     - "mask only": the user paints from nothing, and each round the network makes the best of what is painted, without
       being told what it is.  One structure at a time: without names the network cannot tell several masks apart.
-    - "text and mask": the name first, then the result with the corrections as the mask of the next round.
+    - "text and mask": the name first, then the result with the corrections as the mask of the next round, refined
+      around the newest correction as in the panel.
     - "text, then painting": the name first, then the same corrections without the network: what the user's hand alone
       does, which the network must beat.
 
@@ -77,7 +79,7 @@ def compare_prompts(
     if wordless is not None:
         nothing = {name: np.zeros(truth.shape, bool) for name, truth in present.items()}
         ways[MASK] = rounds_of(MASK, _one_by_one(network_answer(wordless, options, cancel)), nothing)
-    ways[BOTH] = rounds_of(BOTH, network_answer(session, options, cancel), by_text)
+    ways[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
     ways[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
     return ways
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import vtk
 
 from MedalSLib.engine.interface import (
+    REFINE_MARGIN_MM,
     Engine,
     Estimate,
     Progress,
@@ -32,10 +32,6 @@ from MedalSLib.slicer.turns import Turns
 from MedalSLib.slicer.volumes import readVolume
 from MedalSLib.slicer.watch import SceneWatch
 from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written
-from MedalSLib.volume.geometry import Box, Grid
-
-REFINE_MARGIN_MM = 20.0
-"""How far around the strokes a refinement may change the result."""
 
 WrittenCallback = Callable[[Written], None]
 Prepare = Callable[[Turns], tuple[RunInputs, Strokes | None]]
@@ -142,7 +138,7 @@ class Runner:
                     "Correct a segment of the last run with the Segment Editor's tools, then refine.",
                 )
             image = readImage(request.volumeNode, turns, self._isOpen(engine, request))
-            region = Region(_around(strokes.box, image.grid))
+            region = Region(image.grid.grow_box(strokes.box, REFINE_MARGIN_MM))
             options = replace(request.options, mode="refine")
             return RunInputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
 
@@ -335,13 +331,6 @@ class Runner:
             self._opened.close()
         if self._closed:
             self._helper.close()
-
-
-def _around(box: Box, grid: Grid) -> Box:
-    """Return the part of a grid that lies within the refinement's margin of a box."""
-    margin = [int(np.ceil(REFINE_MARGIN_MM / step)) for step in grid.spacing_ijk]
-    (i, di), (j, dj), (k, dk) = zip(box, margin, strict=True)
-    return grid.clip_box(((i[0] - di, i[1] + di), (j[0] - dj, j[1] + dj), (k[0] - dk, k[1] + dk)))
 
 
 class _Busy:

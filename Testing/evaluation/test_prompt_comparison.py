@@ -18,10 +18,11 @@ from MedalSLib.errors import InputError, OutputError
 from MedalSLib.evaluation.commands import evaluate_interactive
 from MedalSLib.evaluation.held_out import chest_case
 from MedalSLib.evaluation.interactive import next_correction
-from MedalSLib.evaluation.interactive_case import Simulation
+from MedalSLib.evaluation.interactive_case import Simulation, refining_answer
 from MedalSLib.evaluation.interactive_report import curves_table
 from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts
 from MedalSLib.evaluation.wordless import wordless
+from MedalSLib.volume.geometry import Box
 
 SHAPE = (14, 20, 20)
 LIVER, SPLEEN = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
@@ -35,8 +36,10 @@ class Recording:
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], dict[str, np.ndarray]]] = []
+        self.regions: list[Box | None] = []
 
     def segment(self, prompts, masks=None, locked=None, roi=None, *, options=None, cancel=None, **_):  # type: ignore[no-untyped-def]
+        self.regions.append(roi)
         self.calls.append((list(prompts), {name: mask.copy() for name, mask in (masks or {}).items()}))
         found = {name: TRUTHS[name] & (np.arange(SHAPE[0]) < 6)[:, None, None] for name in prompts}
         return SimpleNamespace(masks=found | (masks or {}))
@@ -55,11 +58,36 @@ def test_each_way_begins_and_goes_on_as_its_name_says() -> None:
         assert curves[way].dsc[0] == curves[TEXT].dsc[0]
         assert list(curves[way].dsc) == sorted(set(curves[way].dsc))
     assert session.calls[0] == (["Liver", "Spleen"], {})
-    assert len(session.calls) == 1 + 2
-    assert all(list(masks) == ["Liver", "Spleen"] for _, masks in session.calls[1:])
+    assert [prompts for prompts, _ in session.calls[1:]] == [["Liver"], ["Spleen"]] * 2
+    assert all(list(masks) == prompts for prompts, masks in session.calls[1:])
     assert [prompts for prompts, _ in silent.calls] == [["Liver"], ["Spleen"]] * 2
     assert all(list(masks) == prompts for prompts, masks in silent.calls)
     assert seen == [(way, done, 2) for way in (MASK, BOTH, PAINTING) for done in (1, 2)]
+
+
+def test_a_refinement_changes_nothing_far_from_the_newest_correction() -> None:
+    class Emptying(Recording):
+        def segment(self, prompts, masks=None, locked=None, roi=None, **others):  # type: ignore[no-untyped-def]
+            super().segment(prompts, masks, locked, roi, **others)
+            return SimpleNamespace(masks={name: np.zeros(SHAPE, bool) for name in prompts})
+
+    session = Emptying()
+    mask, locked = LIVER.copy(), np.zeros(SHAPE, bool)
+    locked[3, 4, 5] = True
+    answer = refining_answer(session, (10.0, 8.0, 5.0), None, None)
+    first = answer({"Liver": mask}, {"Liver": locked})["Liver"]
+    assert session.regions == [((1, 10), (1, 8), (1, 6))]  # 20 mm around the correction, along i, j, k
+    assert not first[1:6, 1:8, 1:10].any()
+    outside = np.ones(SHAPE, bool)
+    outside[1:6, 1:8, 1:10] = False
+    np.testing.assert_array_equal(first[outside], mask[outside])
+
+    again = locked.copy()
+    again[10, 4, 5] = True
+    answer({"Liver": first}, {"Liver": again})
+    assert session.regions[1] == ((1, 10), (1, 8), (8, 13))  # around the new correction, not the old one
+    answer({"Liver": first}, {"Liver": again})
+    assert len(session.regions) == 2  # nothing new, nothing to ask
 
 
 def test_masks_alone_are_left_out_where_texts_cannot_be_silenced() -> None:
