@@ -23,7 +23,7 @@ VENV = ROOT / ".venv"
 # Installed first and alone: later requirements then find it and do not pull another build.
 TORCH = "torch==2.13.0"
 EXTRAS = {"demo": "engine", "test": "dev"}
-DEMO_NAMES = "both lungs, heart, aorta, liver"
+DEMO_NAMES = "both lungs, aorta, liver, spleen"
 # What the tests of the Slicer side draw with; everything else comes from Python packages.
 TEST_LIBRARIES = (
     "libegl1", "libgl1", "libgl1-mesa-dri", "libegl-mesa0", "libxkbcommon0", "libdbus-1-3", "libfontconfig1",

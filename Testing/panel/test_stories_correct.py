@@ -89,10 +89,10 @@ def test_undo_and_redo(story, chest):
     story.bench.view.inputs.segmentation.setCurrentNode(node)
     story.choose("overlapCombo", "overwrite")
     before = story.masks(node, chest)
-    story.type("both lungs, heart")
+    story.type("both lungs, aorta")
     story.run()
     after = story.masks(node, chest)
-    assert story.segmentation is node and set(after) == {"My tumor", *LUNGS, "Heart"}
+    assert story.segmentation is node and set(after) == {"My tumor", *LUNGS, "Aorta"}
     assert 0 < after["My tumor"].sum() < before["My tumor"].sum()
     colors = colors_of(node)
 

@@ -138,7 +138,7 @@ def connect(story, server):
 
 
 def kill_in_mid_run(story, server, monkeypatch):
-    """Kill the server once the lungs are there and the heart is not; return what the progress line said."""
+    """Kill the server once the lungs are there and the aorta is not; return what the progress line said."""
     from MedalSLib.panel.widgets import run_view
 
     monkeypatch.setattr(run_view, "_SILENCE_SECONDS", 1.0)
@@ -151,7 +151,7 @@ def kill_in_mid_run(story, server, monkeypatch):
         said.add(story.bench.find("progressLabel").text)
 
     story.bench.during = listen
-    story.type(", heart")
+    story.type(", aorta")
     story.run()
     assert killed
     return said
@@ -161,7 +161,7 @@ def test_own_process_killed(story, chest):
     """The way that runs are computed unless the user chooses another one: it is started again, the run goes on."""
     engines = story.bench.model.engines
     assert engines.kind == "isolated"
-    story.type("both lungs, heart")
+    story.type("both lungs, aorta")
     killed = []
 
     def kill():
@@ -173,5 +173,5 @@ def test_own_process_killed(story, chest):
     assert killed and engines._engine.child.pid not in (None, killed[0])
     assert story.message().startswith("✓ 3 of 3")
     check_lungs(story, chest)
-    assert story.masks(story.segmentation, chest)["Heart"].any()
+    assert story.masks(story.segmentation, chest)["Aorta"].any()
     story.picture("1-result")

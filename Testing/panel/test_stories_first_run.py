@@ -18,7 +18,7 @@ def test_first_run(story, chest):
 
     type_with_completions(story)
     chips = [bench.find(f"chip{index}").text for index in range(4)]
-    assert chips == ["✓ Left lung", "≈ right lnug → Right lung", "✓ Heart", "? kidney stone: Right kidney?"]
+    assert chips == ["✓ Left lung", "≈ right lnug → Right lung", "✓ Aorta", "? kidney stone: Right kidney?"]
 
     shown = watch_the_run(story)
     check_progress(shown)
@@ -47,7 +47,7 @@ def type_with_completions(story):
     story.picture("1-completions")
     bench.press(QtCore.Qt.Key_Return)
     assert bench.view.prompt.edit.plainText == "Left lung, "
-    story.type("right lnug, heart, kidney stone")
+    story.type("right lnug, aorta, kidney stone")
 
 
 def watch_the_run(story):
@@ -69,7 +69,7 @@ def watch_the_run(story):
     bench.press(QtCore.Qt.Key_Return, QtCore.Qt.ControlModifier)
     bench.during = None
     bench.settle()
-    assert pictures, "the lungs were never to be seen while the heart was computed"
+    assert pictures, "the lungs were never to be seen while the aorta was computed"
     return shown
 
 
@@ -77,17 +77,17 @@ def check_progress(shown):
     bars = [bar for bar, *_ in shown]
     assert bars == sorted(bars) and len(set(bars)) > 4
     lungs_only = [bar for bar, _text, states, _count in shown if states == ("found", "found", "waiting")]
-    assert min(lungs_only) < 700 < max(lungs_only)  # the bar has a way to go, and goes it, while the heart is computed
+    assert min(lungs_only) < 700 < max(lungs_only)  # the bar has a way to go, and goes it, while the aorta is computed
     assert any("Finding the structures · patch" in text and "left" in text for _bar, text, *_ in shown)
     counts = [count for *_, count in shown]
-    assert counts == sorted(counts) and 2 in counts  # both lungs are in the scene before the heart is
+    assert counts == sorted(counts) and 2 in counts  # both lungs are in the scene before the aorta is
 
 
 def check_masks(story, chest):
     masks, truth = story.masks(story.segmentation, chest), story.truth(chest)
     for name in LUNGS:
         assert dice(masks[name], truth[name]) > 0.8, name
-    assert masks["Heart"].any()
+    assert masks["Aorta"].any()
     assert not (masks["Left lung"] & masks["Right lung"]).any()
     story.check_volumes(chest)
 
@@ -100,9 +100,9 @@ def check_segments(story, chest):
     segments = {inside.GetSegment(one).GetName(): inside.GetSegment(one) for one in inside.GetSegmentIDs()}
     codes = {name: terminologyOf(segment) for name, segment in segments.items()}
     assert all("SCT^" in code for code in codes.values())
-    assert "^Left" in codes["Left lung"] and "^Right" in codes["Right lung"] and "^Heart" in codes["Heart"]
-    assert "^Left" not in codes["Heart"] and "^Right" not in codes["Heart"]
-    assert segments["Heart"].GetColor() != segments["Left lung"].GetColor()
+    assert "^Left" in codes["Left lung"] and "^Right" in codes["Right lung"] and "^Aorta" in codes["Aorta"]
+    assert "^Left" not in codes["Aorta"] and "^Right" not in codes["Aorta"]
+    assert segments["Aorta"].GetColor() != segments["Left lung"].GetColor()
     hierarchy = story.slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(story.scene)
     items = [hierarchy.GetItemByDataNode(node) for node in (story.segmentation, chest)]
     assert hierarchy.GetItemParent(items[0]) == hierarchy.GetItemParent(items[1])
@@ -115,5 +115,5 @@ def check_going_there(story):
     table = story.bench.find("resultsTable")
     table.cellClicked.emit(names.index("Left lung"), 0)
     left = story.views.offsets()
-    table.cellClicked.emit(names.index("Heart"), 0)
+    table.cellClicked.emit(names.index("Aorta"), 0)
     assert story.views.offsets() != left

@@ -35,7 +35,7 @@ def test_cancel(story, chest):
         story.bench.find("cancelButton").click()
         assert not story.bench.find("cancelButton").enabled  # it was heard
 
-    story.type(", heart")
+    story.type(", aorta")
     done = story.once(story.some_written, cancel)
     story.run()
     assert done and changed == [True]  # the run had already filled the hole again
@@ -54,7 +54,7 @@ def test_volume_deleted(story, chest):
     other = story.load_chest(name="Another chest")
     story.bench.view.inputs.volume.setCurrentNode(chest)
     story.bench.settle()
-    story.type("both lungs, heart")
+    story.type("both lungs, aorta")
     done = story.once(story.some_written, lambda: story.scene.RemoveNode(chest))
     story.run()
     assert done and "CTChest4 was removed during the run" in story.message()
@@ -69,7 +69,7 @@ def test_volume_deleted(story, chest):
 
 
 def test_scene_closed(story, chest):
-    story.type("both lungs, heart")
+    story.type("both lungs, aorta")
     done = story.once(story.some_written, lambda: story.scene.Clear(0))
     story.run()
     assert done and story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []

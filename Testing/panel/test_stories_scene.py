@@ -55,11 +55,11 @@ def test_save_and_load(story, chest, tmp_path):
     story.views.show(again)
     story.picture("1-loaded")
 
-    story.type(", heart")
+    story.type(", aorta")
     story.run()
     assert story.message().startswith("✓ 3 of 3")
     now = identifiers(story.segmentation)
-    assert {name: now[name] for name in ids} == ids and set(now) == {*ids, "Heart"}  # nothing was added twice
+    assert {name: now[name] for name in ids} == ids and set(now) == {*ids, "Aorta"}  # nothing was added twice
     assert np.array_equal(story.masks(story.segmentation, again)["Pacemaker"], before["Pacemaker"])
 
 
@@ -87,13 +87,13 @@ def test_switch_volumes_in_mid_run(story, chest):
     """The run ends where it began; the panel shows what the user chose meanwhile."""
     other = story.load_chest(UPPER, "Second patient")
     choose_volume(story, chest)
-    story.type("both lungs, heart")
+    story.type("both lungs, aorta")
     done = story.once(story.some_written, lambda: story.bench.view.inputs.volume.setCurrentNode(other))
     story.run()
     assert done and story.message() == "" and not story.bench.find("resultsTable").visible
     (node,) = story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     masks, truth = story.masks(node, chest), story.truth(chest)
-    assert all(dice(masks[name], truth[name]) > 0.8 for name in LUNGS) and masks["Heart"].any()
+    assert all(dice(masks[name], truth[name]) > 0.8 for name in LUNGS) and masks["Aorta"].any()
     assert story.bench.logic.parameters.volume is other and story.segmentation is None
     story.picture("1-switched")
     choose_volume(story, chest)
