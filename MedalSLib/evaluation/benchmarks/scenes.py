@@ -24,7 +24,7 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        width: "published", or "starter" (the bundled model's channels).
+        width: "published", or "starter" (a small network, about as costly as the bundled one).
         patch: Edge of the networks' patch in voxels.
         classes: Numbers of classes to compare, where a benchmark compares some.
         shape: Edge of the image in voxels, where a benchmark needs one; None for a fitting one.
