@@ -177,7 +177,9 @@ class RunPresenter:
             engine = self._engines.open()
             if self._mayUse(engine, wishes):
                 self.state = "estimating"
-                text = estimateText(self._workspace.estimate(engine, wishes), info.device)
+                # A server gets an image when a run is asked for, which shows how far it is and can be cancelled.
+                found = self._workspace.estimate(engine, wishes, send=not self._engines.isRemote)
+                text = "" if found is None else estimateText(found, info.device)
         except MedalSError:
             text = ""  # what is wrong is said when the run is asked for
         finally:

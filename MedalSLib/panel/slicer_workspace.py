@@ -104,9 +104,9 @@ class SlicerWorkspace:
         found: UploadDescription = describe(array, wishes.prompts, sorted(set(wishes.spatialPrompts.values())))
         return found
 
-    def estimate(self, engine: Engine, wishes: Wishes) -> Estimate:
+    def estimate(self, engine: Engine, wishes: Wishes, send: bool) -> Estimate | None:
         """Say what a run will cost."""
-        found: Estimate = self._logic.runner.estimate(engine, self._request(wishes))
+        found: Estimate | None = self._logic.runner.estimate(engine, self._request(wishes), send)
         return found
 
     def run(

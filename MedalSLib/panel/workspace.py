@@ -125,8 +125,8 @@ class Workspace(Protocol):
         """Say what a run on a server would send; sends nothing."""
         ...
 
-    def estimate(self, engine: Engine, wishes: Wishes) -> Estimate:
-        """Say what a run will cost."""
+    def estimate(self, engine: Engine, wishes: Wishes, send: bool) -> Estimate | None:
+        """Say what a run will cost; None if the image would have to be sent for that, and `send` is false."""
         ...
 
     def run(

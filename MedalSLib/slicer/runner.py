@@ -144,10 +144,21 @@ class Runner:
 
         return self._run(engine, request, prepare, onProgress, onWritten, cancel)
 
-    def estimate(self, engine: Engine, request: RunRequest) -> Estimate:
-        """Say what a run will cost; opens the image in the engine, which the run then finds open."""
+    def estimate(self, engine: Engine, request: RunRequest, send: bool = True) -> Estimate | None:
+        """Say what a run will cost; opens the image in the engine, which the run then finds open.
+
+        Args:
+            engine: Does it.
+            request: What the run would be asked.
+            send: Whether the image may be opened for this; otherwise the answer is None unless it is open already.
+
+        Raises:
+            InputError: The volume, a segment or the region cannot be used.
+        """
         with self._exclusive():
             inputs = readInputs(request, self._turns(), self._isOpen(engine, request))
+            if not send and not self._opened.isOf(engine, inputs.image, request.modality):
+                return None
             call = self._worker.submit(
                 lambda _send: self._session(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)
             )

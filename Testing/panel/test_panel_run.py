@@ -306,6 +306,17 @@ class TestEstimate:
         desk.run.updateEstimate()
         assert not desk.asked("estimate")
 
+    def test_no_image_goes_to_a_server_for_an_estimate_but_one_that_is_there_is_used(self):
+        desk = Desk(Workspace(state(prompt="liver")), "remote", "https://seg.example")
+        desk.engines.open()
+        desk.run.run()
+        desk.run.answerConsent(True)
+        desk.run.updateEstimate()
+        assert desk.asked("estimate") and desk.run.estimate == ""
+        desk.workspace.isOpen = True
+        desk.run.updateEstimate()
+        assert desk.run.estimate.startswith("About 45 s")
+
     def test_a_run_asked_for_in_the_middle_of_an_estimate_follows_it(self, desk):
         desk.engines.open()
         desk.workspace.during = lambda: desk.run.run() if not desk.asked("run") else None

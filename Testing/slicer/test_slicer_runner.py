@@ -122,6 +122,13 @@ class TestARun:
         runner.run(engine, request_)
         assert (len(engine.opened), engine.closed) == (3, 2)
 
+    def test_an_estimate_that_may_not_send_the_image_waits_until_it_is_open(self, runner, engine, request_):
+        assert runner.estimate(engine, request_, send=False) is None
+        assert not engine.opened
+        runner.run(engine, request_)
+        assert runner.estimate(engine, request_, send=False) is not None
+        assert len(engine.opened) == 1
+
     def test_nothing_found_adds_nothing(self, runner, request_, scene):
         outcome = runner.run(FakeEngine(), request_)
         assert outcome.segmentationNode is None

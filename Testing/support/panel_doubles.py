@@ -64,6 +64,7 @@ class Workspace:
     shown: list = field(default_factory=list)
     found: dict = field(default_factory=lambda: {"Liver": 1500.0, "Spleen": 200.0})
     during: object = None
+    isOpen: bool = False
     error: Exception | None = None
     warnings: tuple = ()
     frames: int = 1
@@ -85,11 +86,11 @@ class Workspace:
         self.calls.append(("describe", wishes))
         return UploadDescription("seg.example", True, False, 1000, ("the image",), ("names",), "Nothing is kept.")
 
-    def estimate(self, engine, wishes):
+    def estimate(self, engine, wishes, send):
         self.calls.append(("estimate", wishes))
         if self.during is not None:
             self.during()
-        return Estimate(42.0, 3000.0, 12, True)
+        return Estimate(42.0, 3000.0, 12, True) if send or self.isOpen else None
 
     def run(self, engine, wishes, onProgress, onWritten, cancel):
         return self._do("run", wishes, onProgress, onWritten, cancel)
