@@ -108,6 +108,8 @@ class _Block:
         return self.finish(self.convolve(x))
 
     def convolve(self, x: Tensor) -> Tensor:
+        if (missing := self._weight.shape[1] - x.shape[1]) > 0:  # networks with fewer channels than the alignment
+            x = _last(functional.pad(x, (0,) * 6 + (0, missing)))
         return functional.conv3d(x, self._weight, stride=self._stride, padding=1)
 
     def finish(self, x: Tensor) -> Tensor:

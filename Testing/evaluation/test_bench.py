@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from MedalSLib.cli import main
 from MedalSLib.errors import InputError, ResourceError
@@ -23,6 +25,7 @@ from MedalSLib.evaluation.benchmarks import (
     start_up,
 )
 from MedalSLib.evaluation.benchmarks.commands import BENCHMARKS, bench
+from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
 from MedalSLib.network import MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
@@ -110,12 +113,14 @@ def test_starting_is_measured_in_fresh_processes_up_to_the_starters_first_mask(m
     assert all(command[0] == sys.executable for command in ran)
 
 
-def test_the_gpus_benchmark_counts_operations_as_the_processors_does_and_runs_its_form(tiny: BenchOptions) -> None:
+def test_operations_are_counted_as_they_are_done_and_the_gpus_form_runs(tiny: BenchOptions) -> None:
     network = scenes.random_network(tiny)
     generator = torch.Generator().manual_seed(0)
     image, masks = (torch.rand(1, count, 32, 32, 32, generator=generator) for count in (1, 9))
     queries = torch.rand(1, 9, 16, generator=generator)
-    assert gpu._flops(network, 32, 9) == cpu_engine._flops(network, image, image, queries, masks)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(queries, image, image, masks)
+    assert operations(network, 32, 9) == counter.get_total_flops()
     form = GpuNetwork(network, torch.float32)
     with torch.inference_mode():
         gpu._pass(form, queries, image, (image > 0.5).float(), masks > 0.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from MedalSLib.evaluation.benchmarks.measuring import ratio, timed
+from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, random_network
 
 _PRODUCT = 2048
@@ -35,7 +36,7 @@ def cpu_engine(options: BenchOptions) -> dict[str, Any]:
     expected = passed(network)
     eager = timed(lambda: passed(network), options.repeats)
     rows: list[dict[str, Any]] = [{"form": "PyTorch f32", **eager.to_dict(), "of_eager": ratio(eager, eager)}]
-    flops = _flops(network, image, union, queries, masks)
+    flops = operations(network, options.patch, classes)
     peak = _peak()
     if openvino_network.available():
         with tempfile.TemporaryDirectory(prefix="medals-bench-", ignore_cleanup_errors=True) as folder:
@@ -62,15 +63,6 @@ def cpu_engine(options: BenchOptions) -> dict[str, Any]:
     for row in rows:
         row["gflops_per_cpu_second"] = round(flops / row["cpu_s"] / 1e9, 1)
     return {"classes": classes, "gflop": round(flops / 1e9, 1), "largest_product": peak, "rows": rows}
-
-
-def _flops(network: Any, image: Any, union: Any, queries: Any, masks: Any) -> float:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(queries, image, union, masks)
-    return float(counter.get_total_flops())
 
 
 def _peak() -> dict[str, float]:

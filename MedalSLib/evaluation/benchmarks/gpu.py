@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from MedalSLib.errors import ResourceError
+from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, random_network
 
 _PRODUCT = 8192
@@ -41,7 +42,7 @@ def gpu(options: BenchOptions) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
             with torch.inference_mode(), torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):
                 seconds = _seconds(lambda form=form, scene=scene: _pass(form, *scene), options.repeats)  # type: ignore[misc]
-            tflop = _flops(network, options.patch, count) / 1e12
+            tflop = operations(network, options.patch, count) / 1e12
             rows.append(
                 {
                     "classes": count,
@@ -98,19 +99,3 @@ def _peak() -> float:
 
     first, second = (torch.randn(_PRODUCT, _PRODUCT, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * _PRODUCT**3 / 1e12 / _seconds(lambda: (first @ second, None)[1], 10)
-
-
-def _flops(network: Any, edge: int, count: int) -> float:
-    """Operations that a pass really does, counted without doing them."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from MedalSLib.network.medals import MedalS
-
-    with torch.device("meta"):
-        shadow = MedalS(network.config).eval()
-        queries = torch.empty(1, count, network.config.query_dim)
-        image, masks = torch.empty(1, 1, edge, edge, edge), torch.empty(1, count, edge, edge, edge)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(queries, image, image, masks)
-    return float(counter.get_total_flops())

@@ -1,0 +1,26 @@
+"""How many operations a pass of a network takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def operations(network: Any, edge: int, count: int) -> float:
+    """Count the operations of one pass over a cube of `edge` voxels with `count` classes, without doing them.
+
+    Attention is counted as the two products it consists of: the fused kernels that some devices have are not all known
+    to the counter.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from MedalSLib.network.medals import MedalS
+
+    with torch.device("meta"):
+        shadow = MedalS(network.config).eval()
+        queries = torch.empty(1, count, network.config.query_dim)
+        image, masks = torch.empty(1, 1, edge, edge, edge), torch.empty(1, count, edge, edge, edge)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        shadow(queries, image, image, masks)
+    return float(counter.get_total_flops())
