@@ -127,7 +127,7 @@ def plan(
     rules = rules_of(keys)
     iterations = int(spec.stage in rules.refined_in_stages)
     if spec.resampling == "plain":
-        return _plain(shape, spacing_hwd, spec, iterations)
+        return plain_plan(shape, spacing_hwd, spec, iterations)
     alone = magnify_single and not training and len(keys) == 1
     spacing = np.array(spacing_hwd, dtype=_F)
     target: list[float | np.float32] = [float(value) for value in spec.spacing_hwd]
@@ -145,8 +145,18 @@ def plan(
     return _tiled(shape, spacing, target, spec, iterations, _thick_axis(spacing, target))
 
 
-def _plain(shape: Hwd, spacing_hwd: Sequence[float], spec: StageSpec, iterations: int) -> ResamplingPlan:
-    return _tiled(shape, np.array(spacing_hwd, dtype=_F), spec.spacing_hwd, spec, iterations, None)
+def plain_plan(
+    shape: Hwd, spacing_hwd: Sequence[float], spec: StageSpec, refinement_iterations: int = 0
+) -> ResamplingPlan:
+    """Plan to bring a volume to a stage's spacing and nothing else.
+
+    Args:
+        shape: Volume (H, W, D) in voxels.
+        spacing_hwd: Its spacing in mm.
+        spec: The stage; whatever its own resampling is.
+        refinement_iterations: As of `ResamplingPlan`.
+    """
+    return _tiled(shape, np.array(spacing_hwd, dtype=_F), spec.spacing_hwd, spec, refinement_iterations, None)
 
 
 def _tiled(

@@ -156,8 +156,10 @@ class Runner:
             InputError: The volume, a segment or the region cannot be used.
         """
         with self._exclusive():
-            inputs = readInputs(request, self._turns(), self._isOpen(engine, request))
-            if not send and not self._opened.isOf(engine, inputs.image, request.modality):
+            isOpen = self._isOpen(engine, request)
+            # What may not be sent need not be copied.
+            inputs = readInputs(request, self._turns(), isOpen if send else lambda _image: True)
+            if not send and not isOpen(inputs.image):
                 return None
             call = self._worker.submit(
                 lambda _send: self._session(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)

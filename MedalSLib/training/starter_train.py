@@ -127,11 +127,6 @@ class Trainer:
             return min(1.0, self.step / self.options.steps)
         return min(1.0, self.spent / (60.0 * self.options.total_minutes))
 
-    def _over(self) -> bool:
-        if self.options.steps:
-            return self.step >= self.options.steps
-        return self.spent >= 60.0 * self.options.total_minutes
-
     def train_step(self) -> tuple[int, Tensor, Tensor, Batch]:
         """Take one step; returns which plan, the loss, the Dice of each query and the batch."""
         rate = self.recipe.learning_rate * min(1.0, (self.step + 1) / self.recipe.warmup)
@@ -294,7 +289,7 @@ class Trainer:
             self.lay_out(torch.channels_last_3d)
         log = Log(len(self.recipe.plans), len(self.classes), self.device)
         told = saved = time.perf_counter()
-        while time.perf_counter() - begin < limit and not self._over():
+        while time.perf_counter() - begin < limit and self.progress() < 1.0:
             log.add(*self.train_step())
             now = time.perf_counter()
             self.spent = before + now - begin

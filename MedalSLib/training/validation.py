@@ -10,9 +10,8 @@ import torch
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec
+from MedalSLib.inference.resampling_policy import plain_plan
 from MedalSLib.inference.stage import StageHooks, run_stage
-from MedalSLib.inference.tiling import tiles
 from MedalSLib.network import MedalS
 from MedalSLib.training.case_store import CaseReader, CaseRecord
 from MedalSLib.training.prepared_folder import PreparedFolder
@@ -55,30 +54,12 @@ def held_out_dice(
         texts = [prepared.datasets[case.dataset].texts[label] for label in present]
         with torch.no_grad():
             queries = model.queries([[lines[0] for lines in texts]], [case.modality], device)[0]
-        result = run_stage(
-            model.network, queries, image, plan_as_it_is(case.shape_hwd, prepared.spec), compute=compute, hooks=hooks
-        )
+        # Prepared cases are on the network's grid already.
+        as_it_is = plain_plan(case.shape_hwd, prepared.spec.spacing_hwd, prepared.spec)
+        result = run_stage(model.network, queries, image, as_it_is, compute=compute, hooks=hooks)
         for position, (label, lines) in enumerate(zip(present, texts, strict=True)):
             mask = result.masks[position].unpack()
             truth = labels == label
             overlap = 2.0 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + np.count_nonzero(truth))
             found.setdefault(canonical_key(lines, case.modality), []).append(float(overlap))
     return {key: float(np.mean(values)) for key, values in sorted(found.items())}
-
-
-def plan_as_it_is(shape_hwd: tuple[int, int, int], spec: StageSpec) -> ResamplingPlan:
-    """Return the plan of a volume that is on the network's grid already."""
-    high, wide, deep = (max(0, patch - size) for patch, size in zip(spec.patch_hwd, shape_hwd, strict=True))
-    padded = (shape_hwd[0] + high, shape_hwd[1] + wide, shape_hwd[2] + deep)
-    return ResamplingPlan(
-        original_shape=shape_hwd,
-        spacing=spec.spacing_hwd,
-        target_spacing=spec.spacing_hwd,
-        resampled_shape=shape_hwd,
-        padding=(high, wide, deep),
-        shape=padded,
-        tiles=tiles(padded, spec.patch_hwd),
-        patch=spec.patch_hwd,
-        refinement_iterations=0,
-        separate_axis=None,
-    )

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slicer_host.phantoms import addVolume, affine, box, draw, slicerSays
-
-SHAPE = (24, 40, 48)
-LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
-SPLEEN = box(SHAPE, (8, 20), (15, 35), (20, 44))
+from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
 
 @pytest.fixture
@@ -21,13 +17,6 @@ def segmentation(scene, ct):
     from MedalSLib.slicer.segmentations import addSegmentation
 
     return addSegmentation(ct)
-
-
-@pytest.fixture
-def editing(scene):
-    from MedalSLib.slicer.editing import SegmentEditing
-
-    return SegmentEditing(scene)
 
 
 @pytest.fixture

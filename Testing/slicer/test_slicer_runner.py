@@ -8,26 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from slicer_host.engines import FakeEngine
-from slicer_host.phantoms import addVolume, affine, box, draw, slicerSays
+from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
 from MedalSLib.engine.interface import Options
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError, ServiceError
-
-SHAPE = (24, 40, 48)
-LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
-SPLEEN = box(SHAPE, (8, 20), (15, 35), (20, 44))
-
-
-@pytest.fixture
-def ct(scene):
-    return addVolume(scene, SHAPE, affine((2, 2, 2)))
-
-
-@pytest.fixture
-def editing(scene):
-    from MedalSLib.slicer.editing import SegmentEditing
-
-    return SegmentEditing(scene)
 
 
 @pytest.fixture

@@ -8,25 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from slicer_host.engines import FakeEngine
-from slicer_host.phantoms import GRIDS, addVolume, affine, ballRas, box, centreRas, draw, slicerSays
+from slicer_host.phantoms import (
+    GRIDS,
+    LIVER,
+    SHAPE,
+    SPLEEN,
+    addVolume,
+    affine,
+    ballRas,
+    box,
+    centreRas,
+    draw,
+    slicerSays,
+)
 
 from MedalSLib.errors import CancelledError
-
-SHAPE = (24, 40, 48)
-LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
-SPLEEN = box(SHAPE, (8, 20), (15, 35), (20, 44))
-
-
-@pytest.fixture
-def ct(scene):
-    return addVolume(scene, SHAPE, affine((2, 2, 2)))
-
-
-@pytest.fixture
-def editing(scene):
-    from MedalSLib.slicer.editing import SegmentEditing
-
-    return SegmentEditing(scene)
 
 
 @pytest.fixture

@@ -112,3 +112,10 @@ def addWarp(scene: Any, shift=6.0) -> Any:
     node = scene.AddNewNodeByClass("vtkMRMLTransformNode")
     node.SetAndObserveTransformToParent(spline)
     return node
+
+
+SHAPE = (24, 40, 48)
+"""Of the volume that most tests write into."""
+LIVER = box(SHAPE, (4, 16), (5, 25), (6, 30))
+SPLEEN = box(SHAPE, (8, 20), (15, 35), (20, 44))
+"""Overlaps the liver."""
