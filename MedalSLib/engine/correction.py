@@ -11,7 +11,7 @@ import numpy as np
 from MedalSLib.volume import bounding_box
 
 if TYPE_CHECKING:
-    from MedalSLib.inference.packed import Box
+    from MedalSLib.inference.boxes import Box
     from MedalSLib.inference.segment import RunKey
     from MedalSLib.inference.tiling import Tile
 
@@ -77,7 +77,7 @@ class Correction:
         for key, values in zip(keys, probabilities, strict=True):
             if key not in self.masks:
                 continue
-            mask, locked = self.masks[key].copy(), self.locked[key][inside]
+            mask, locked = self.masks[key].copy(order="K"), self.locked[key][inside]
             mask[inside] = np.where(locked, mask[inside], values >= 0.5)
             self.masks[key] = mask
             tell(key, mask)

@@ -206,15 +206,15 @@ class LocalSession:
             self._engine.learn_speed(spent, result.runs)
             if on_structure is not None:
                 for item in group.members:
-                    on_structure(item.name, self._to_kji(result.masks[item.key]))
+                    on_structure(item.name, self._mask(result, item.key))
             results.append(result)
         merged = merge_results(results, request.structures)
         seconds = {name: round(value, 3) for name, value in merged.seconds.items()}
-        masks = {item.name: self._to_kji(merged.masks[item.key]) for item in request.structures}
+        masks = {item.name: self._mask(merged, item.key) for item in request.structures}
         windows = {item.key: group.window for group in groups for item in group.members}
         answer = SegmentationResult(
             masks=Masks(masks, request.typed),
-            labelmap=self._to_kji(merged.labelmap),
+            labelmap=self._placed(merged.labels.part, merged.labels.bounds),
             names=request.names,
             report=Report(
                 model=f"{self._engine.model.manifest.name} {self._engine.model.manifest.version}",
@@ -225,12 +225,12 @@ class LocalSession:
                 cached=tuple(merged.cached),
                 steps=tuple(merged.steps),
                 warnings=self.warnings,
-                structures=self._structure_reports(merged, request, windows, masks),
+                structures=self._structure_reports(merged, request, windows),
                 understood=request.understood,
                 seed=options.seed,
             ),
             instances={
-                item.name: self._to_kji(merged.instances[item.key])
+                item.name: self._cut(merged.instances[item.key], merged.masks.packed(item.key).bounds)
                 for item in request.structures
                 if item.key in merged.instances
             },
@@ -318,6 +318,24 @@ class LocalSession:
     def _to_dhw(self, arrays: Mapping[str, np.ndarray], members: Sequence[Structure]) -> dict[str, np.ndarray]:
         return {item.key: self._frame.to_network(arrays[item.name]) for item in members if item.name in arrays}
 
+    def _mask(self, result: VolumeResult, key: str) -> np.ndarray:
+        packed = result.masks.packed(key)
+        return self._placed(packed.inside(), packed.bounds)
+
+    def _cut(self, array_dhw: np.ndarray, box: Box | None) -> np.ndarray:
+        """Return an array (D, H, W) that is zero outside a box as (K, J, I)."""
+        return self._placed(array_dhw[tuple(slice(*span) for span in box or ((0, 0),) * 3)], box)
+
+    def _placed(self, part_dhw: np.ndarray, box: Box | None) -> np.ndarray:
+        """Return an array (K, J, I) with a part (D, H, W) in a box of the network's frame.
+
+        The rest is not even touched: in a large image that takes longer than the networks need for another name.
+        """
+        array = np.zeros(self._grid.shape_kji, dtype=part_dhw.dtype)
+        if box is not None:
+            self._frame.to_network(array)[tuple(slice(*span) for span in box)] = part_dhw
+        return array
+
     def _to_kji(self, array_dhw: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(self._frame.from_network(array_dhw))
 
@@ -326,17 +344,15 @@ class LocalSession:
         merged: VolumeResult,
         request: Request,
         windows: Mapping[str, Window],
-        masks: Mapping[str, np.ndarray],
     ) -> dict[str, StructureReport]:
         reports: dict[str, StructureReport] = {}
         for item in request.structures:
             found = merged.structures[item.key]
             instances = merged.instances.get(item.key)
-            voxels = int(np.count_nonzero(masks[item.name]))
             reports[item.name] = StructureReport(
                 name=item.name,
-                found=voxels > 0,
-                volume_ml=round(voxels * self._grid.voxel_volume_ml, 3),
+                found=found.found,
+                volume_ml=round(found.voxels * self._grid.voxel_volume_ml, 3),
                 mean_probability=found.mean_probability,
                 window=str(windows[item.key]),
                 source=found.source,

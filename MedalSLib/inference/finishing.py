@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects
 
+from MedalSLib.inference.boxed import Boxed
+from MedalSLib.inference.boxes import Box, bounds, joined, shifted, slices
 from MedalSLib.inference.class_policy import policy_of
 from MedalSLib.inference.group_answer import GroupAnswer
 from MedalSLib.inference.options import RunOptions
-from MedalSLib.inference.packed import Box, PackedMask, PackedMasks
+from MedalSLib.inference.packed import PackedMask, PackedMasks
 from MedalSLib.inference.postprocessing import (
     best_components,
     filter_applies,
     remove_small_components,
     split_instances,
 )
-from MedalSLib.inference.regions import slices
 from MedalSLib.inference.results import StructureLike, StructureResult, VolumeResult, label_type
-from MedalSLib.volume import bounding_box
 
 
 @dataclass(frozen=True)
@@ -46,84 +46,97 @@ def finished(
     answer: GroupAnswer, members: Sequence[StructureLike], limits: Limits, options: RunOptions
 ) -> VolumeResult:
     """Finish a group's answer and put it into the whole volume."""
-    labelmap = np.zeros(limits.shape, dtype=label_type(len(members)))
-    probability = np.zeros(limits.shape, dtype=np.float16)
-    labelmap[slices(limits.window)] = answer.labelmap
-    probability[slices(limits.window)] = answer.probability
+    corner = [start for start, _ in limits.window]
     masks: dict[str, PackedMask] = {}
     structures: dict[str, StructureResult] = {}
     instances: dict[str, np.ndarray] = {}
     for index, item in enumerate(members):
-        mask = np.zeros(limits.shape, dtype=bool)
-        mask[slices(limits.window)] = _cleaned(answer, index, item, limits, options)
-        mask = _limited(mask, item.key, limits)
-        voxels = int(np.count_nonzero(mask))
+        mask = _limited(_cleaned(answer, index, item, limits, options), item.key, limits)
+        part = mask.inside()
+        voxels = int(np.count_nonzero(part))
         mean = answer.mean_probability[index]
         structures[item.key] = StructureResult(voxels > 0, voxels, mean or None, answer.sources[index])
-        masks[item.key] = PackedMask.pack(mask)
+        masks[item.key] = mask
         if item.key in options.instances:
-            instances[item.key], _ = split_instances(mask)
-    packed = PackedMasks(masks)
-    if options.policy == "product" or limits.locked or limits.roi is not None:
-        _fit_labels(labelmap, packed, limits)
-    probability[labelmap == 0] = 0
-    return VolumeResult(packed, labelmap, probability, structures, instances, boxes=(_shifted(answer.box, limits),))
+            instances[item.key] = _instances(mask, part)
+    found = answer.labels.moved(corner, limits.shape)
+    box = joined([found.bounds, *(mask.bounds for mask in masks.values())])
+    labels = found.cut(box).astype(label_type(len(members)), copy=False)
+    if box is not None and (options.policy == "product" or limits.locked or limits.roi is not None):
+        _fit_labels(labels, box, masks, limits)
+    probability = answer.probability.moved(corner, limits.shape).cut(box)
+    probability[labels == 0] = 0
+    return VolumeResult(
+        PackedMasks(masks),
+        Boxed(labels, box, limits.shape),
+        Boxed(probability, box, limits.shape),
+        structures,
+        instances,
+        boxes=(shifted(answer.box, corner),),
+    )
 
 
-def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limits, options: RunOptions) -> np.ndarray:
-    """Return a structure's mask without what is not believed (product policy; the published one is done already)."""
-    mask = answer.masks[index].unpack()
-    if options.policy == "published":
-        return mask
-    doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
-    if doubtful and item.key not in limits.masks:
-        return np.zeros_like(mask)
-    box = bounding_box(mask)
+def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limits, options: RunOptions) -> PackedMask:
+    """Return a structure's mask in the whole volume without what is not believed.
+
+    That is for the product's policy; the published one has dropped it already.
+    """
+    mask = answer.masks[index]
+    box, part = mask.bounds, mask.inside()
     if box is None:
-        return mask
-    inside = slices(box)
-    part = remove_small_components(mask[inside], options.absence.min_voxels)
-    filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
-    if filtered and filter_applies(limits.shape):
-        part = best_components(part, answer.probability[inside])
-    mask[inside] = part
-    return mask
+        return PackedMask.at((0, 0, 0), part, limits.shape)
+    if options.policy == "product":
+        doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
+        if doubtful and item.key not in limits.masks:
+            return PackedMask.at((0, 0, 0), np.zeros_like(part), limits.shape)
+        part = remove_small_components(part, options.absence.min_voxels)
+        filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
+        if filtered and filter_applies(limits.shape):
+            part = best_components(part, answer.probability.cut(box))
+    corner = [start + offset for (start, _), (offset, _) in zip(box, limits.window, strict=True)]
+    return PackedMask.at(corner, part, limits.shape)
 
 
-def _limited(mask: np.ndarray, key: str, limits: Limits) -> np.ndarray:
+def _limited(mask: PackedMask, key: str, limits: Limits) -> PackedMask:
     """Clip a mask to the region of interest and keep what is locked."""
     if limits.roi is not None:
-        clipped = np.zeros_like(mask)
-        clipped[slices(limits.roi)] = mask[slices(limits.roi)]
-        mask = clipped
+        mask = PackedMask.at([start for start, _ in limits.roi], mask.unpack(slices(limits.roi)), limits.shape)
     locked = limits.locked.get(key)
     if locked is not None:
         given = limits.masks.get(key)
-        mask = np.where(locked, False if given is None else given, mask)
+        mask = PackedMask.pack(np.where(locked, False if given is None else given, mask.unpack()))
     return mask
 
 
-def _fit_labels(labelmap: np.ndarray, masks: PackedMasks, limits: Limits) -> None:
-    """Make the labelmap agree with the masks: no label outside its mask, some label wherever there is a mask.
+def _instances(mask: PackedMask, part: np.ndarray) -> np.ndarray:
+    """Return a labelmap of the whole volume with the separate pieces of a mask, of which `part` is the inside."""
+    if mask.bounds is None:
+        return np.zeros(mask.shape, dtype=np.uint16)
+    labels, _ = split_instances(part)
+    return Boxed(labels, mask.bounds, mask.shape).dense()
+
+
+def _fit_labels(labels: np.ndarray, box: Box, masks: Mapping[str, PackedMask], limits: Limits) -> None:
+    """Make the labels agree with the masks: none outside its mask, some wherever there is a mask.
 
     A voxel that the user locked into a structure has that structure's label.
+
+    Args:
+        labels: Of the box; changed.
+        box: Bounds within the whole volume, which hold all masks.
+        masks: Of the whole volume, in the order of the labels.
+        limits: What is locked.
     """
-    for label, (key, box) in enumerate(zip(masks, find_objects(labelmap, max_label=len(masks)), strict=True), start=1):
-        if box is not None:
-            part = labelmap[box]
-            part[(part == label) & ~masks.packed(key).unpack(box)] = 0
-    for label, key in enumerate(masks, start=1):
-        box = masks.packed(key).box()
-        if box is not None:
-            part = labelmap[box]
-            part[masks.packed(key).unpack(box) & (part == 0)] = label
-    for label, key in enumerate(masks, start=1):
-        if key in limits.locked:
-            labelmap[limits.locked[key] & masks[key]] = label
-
-
-def _shifted(box: Box, limits: Limits) -> Box:
-    first, second, third = (
-        (start + offset, stop + offset) for (start, stop), (offset, _) in zip(box, limits.window, strict=True)
-    )
-    return first, second, third
+    corner, back = [start for start, _ in box], [-start for start, _ in box]
+    for label, (mask, place) in enumerate(zip(masks.values(), find_objects(labels, len(masks)), strict=True), start=1):
+        if place is not None:
+            part = labels[place]
+            part[(part == label) & ~mask.unpack(slices(shifted(bounds(place), corner)))] = 0
+    for label, mask in enumerate(masks.values(), start=1):
+        if mask.bounds is not None:
+            part = labels[slices(shifted(mask.bounds, back))]
+            part[mask.inside() & (part == 0)] = label
+    for label, (key, mask) in enumerate(masks.items(), start=1):
+        if key in limits.locked and mask.bounds is not None:
+            part = labels[slices(shifted(mask.bounds, back))]
+            part[mask.inside() & limits.locked[key][slices(mask.bounds)]] = label

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MedalSLib.inference.packed import Box, PackedMask
-from MedalSLib.inference.regions import slices
-from MedalSLib.inference.results import Source, label_type
+from MedalSLib.inference.boxed import Boxed
+from MedalSLib.inference.boxes import Box, joined, shifted, slices
+from MedalSLib.inference.packed import PackedMask, Shape
+from MedalSLib.inference.results import Source
 from MedalSLib.inference.sinks import StageResult
 
 
@@ -19,32 +20,44 @@ class GroupAnswer:
 
     Attributes:
         masks: One for each structure of the group.
-        labelmap: 0, or 1 + position in the group.
-        probability: float16: of the structure in `labelmap`.
+        labels: 0, or 1 + position in the group.
+        probability: float16: of the structure in `labels`.
         mean_probability: Of each structure, over what the network found of it.
         sources: Where each structure's prompt came from.
         box: Region of the last stage.
     """
 
     masks: tuple[PackedMask, ...]
-    labelmap: np.ndarray
-    probability: np.ndarray
+    labels: Boxed
+    probability: Boxed
     mean_probability: tuple[float, ...]
     sources: tuple[Source, ...]
     box: Box
 
 
-def placed(result: StageResult, box: Box, shape_dhw: Sequence[int], sources: Sequence[Source]) -> GroupAnswer:
+def placed(result: StageResult, box: Box, shape_dhw: Shape, sources: Sequence[Source]) -> GroupAnswer:
     """Put a stage's answer for a region (axes H, W, D) into the whole image."""
-    inside = slices(box)
-    labelmap = np.zeros(shape_dhw, dtype=label_type(len(result.masks)))
-    labelmap[inside] = result.labelmap.transpose(2, 0, 1)
-    probability = np.zeros(shape_dhw, dtype=np.float16)
-    probability[inside] = result.max_probability.transpose(2, 0, 1)
-    masks = []
-    for packed in result.masks:
-        mask = np.zeros(shape_dhw, dtype=bool)
-        if not packed.empty:
-            mask[inside] = packed.unpack().transpose(2, 0, 1)
-        masks.append(PackedMask.pack(mask))
-    return GroupAnswer(tuple(masks), labelmap, probability, result.mean_probability, tuple(sources), box)
+    found = joined(mask.bounds for mask in result.masks)
+    masks = tuple(placed_mask(mask, box, shape_dhw) for mask in result.masks)
+    labels, probability = (_boxed(array, found, box, shape_dhw) for array in (result.labelmap, result.max_probability))
+    return GroupAnswer(masks, labels, probability, result.mean_probability, tuple(sources), box)
+
+
+def _boxed(array_hwd: np.ndarray, found: Box | None, box: Box, shape_dhw: Shape) -> Boxed:
+    """Put an array of a region, of which only the part `found` is not zero, into the whole image."""
+    if found is None:
+        return Boxed(np.zeros((0, 0, 0), dtype=array_hwd.dtype), None, shape_dhw)
+    part = array_hwd[slices(found)].transpose(2, 0, 1)
+    return Boxed(part, shifted(_dhw(found), [start for start, _ in box]), shape_dhw)
+
+
+def placed_mask(mask_hwd: PackedMask, box: Box, shape_dhw: Shape) -> PackedMask:
+    """Put a mask of a region (axes H, W, D) into the whole image."""
+    corner = [start for start, _ in box]
+    if mask_hwd.bounds is not None:
+        corner = [start for start, _ in shifted(_dhw(mask_hwd.bounds), corner)]
+    return PackedMask.at(corner, mask_hwd.inside().transpose(2, 0, 1), shape_dhw)
+
+
+def _dhw(box_hwd: Box) -> Box:
+    return box_hwd[2], box_hwd[0], box_hwd[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from MedalSLib.inference.accumulator import Region, Rows, Span
@@ -35,10 +36,10 @@ class MaskSink:
         self._shape = plan.original_shape
         self._device = device
         high, wide, deep = self._shape
-        self._best = torch.zeros(self._shape, dtype=torch.float16, device=device)
-        kind = torch.uint8 if count < 256 else torch.int16
-        self._labels = torch.zeros(self._shape, dtype=kind, device=device)
+        self._best = _zeros(self._shape, np.float16, device)
+        self._labels = _zeros(self._shape, np.uint8 if count < 256 else np.int16, device)
         self._bits = np.zeros((count, high, wide, -(-deep // 8)), dtype=np.uint8)
+        self._written: list[tuple[Span, Span] | None] = [None] * count
         self._sums = np.zeros(count)
         self._voxels = np.zeros(count, dtype=np.int64)
         self._rows, self._columns, self._depth = (
@@ -78,10 +79,15 @@ class MaskSink:
         return StageResult(
             labelmap=self._labels.cpu().numpy(),
             max_probability=self._best.cpu().numpy(),
-            masks=tuple(PackedMask(bits, self._shape) for bits in self._bits),
+            masks=tuple(self._mask(index) for index in range(len(self._bits))),
             mean_probability=tuple(means.tolist()),
             voxels=tuple(self._voxels.tolist()),
         )
+
+    def _mask(self, index: int) -> PackedMask:
+        rows, columns = self._written[index] or ((0, 0), (0, 0))
+        part = np.unpackbits(self._bits[index][slice(*rows), slice(*columns)], axis=-1, count=self._shape[2])
+        return PackedMask.at((rows[0], columns[0], 0), part.view(bool), self._shape)
 
     def _take_class(self, offset: int, part: _Part, rows: Span, columns: Span) -> None:
         """Interpolate the volume's voxels of some rows and columns, of one class."""
@@ -143,6 +149,8 @@ class MaskSink:
         torch.maximum(best, rounded, out=best)
         found = mask.cpu().numpy()
         self._bits[index][here] = np.packbits(found, axis=-1)
+        before = self._written[index] or (rows, columns)
+        self._written[index] = _around(before[0], rows), _around(before[1], columns)
         self._voxels[index] += np.count_nonzero(found)
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
@@ -154,6 +162,15 @@ class _Part:
         self.values = values
         self.top = top
         self.left = left
+
+
+def _zeros(shape: tuple[int, int, int], dtype: DTypeLike, device: torch.device) -> Tensor:
+    """Return zeros; on the CPU the system gives a page when it is written to first, and most never are."""
+    return torch.from_numpy(np.zeros(shape, dtype=dtype)).to(device)
+
+
+def _around(span: Span, other: Span) -> Span:
+    return min(span[0], other[0]), max(span[1], other[1])
 
 
 def _bounds(found: Tensor) -> tuple[Span, Span] | None:

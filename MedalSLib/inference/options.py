@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from MedalSLib.inference.answers import AnswerCache
-from MedalSLib.inference.packed import Box
+from MedalSLib.inference.boxes import Box
 from MedalSLib.inference.postprocessing import MIN_COMPONENT
 from MedalSLib.inference.predictor import FeatureCache
 from MedalSLib.inference.resampling_policy import Hwd, HwdMm, ResamplingPlan

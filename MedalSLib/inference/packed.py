@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from MedalSLib.inference.boxes import Box, Slices, bounds, intersection, shifted, slices, whole
 from MedalSLib.volume import bounding_box
 
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""Half-open bounds along the three axes of the array at hand."""
-Slices = tuple[slice, slice, slice]
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class PackedMask:
-    """A boolean volume, eight voxels a byte along its last axis.
+    """A boolean volume, kept as the bits of the box around its voxels, eight a byte along the last axis.
 
     Attributes:
-        bits: uint8 (A, B, ceil(C / 8)).
-        shape: (A, B, C).
+        bits: uint8 (a, b, ceil(c / 8)) of the box; empty if no voxel is set.
+        shape: (A, B, C) of the whole volume.
+        bounds: The box, which each side of touches a set voxel; None if there is none.
     """
 
     bits: np.ndarray
-    shape: tuple[int, int, int]
+    shape: Shape
+    bounds: Box | None
 
     @classmethod
     def pack(cls, mask: np.ndarray) -> PackedMask:
         """Pack a boolean (A, B, C) array."""
-        first, second, third = mask.shape
-        return cls(np.packbits(mask, axis=-1), (first, second, third))
+        return cls.at((0, 0, 0), mask, mask.shape)
+
+    @classmethod
+    def at(cls, corner: Sequence[int], part: np.ndarray, shape: Sequence[int]) -> PackedMask:
+        """Pack a part of a volume, outside which no voxel is set.
+
+        Args:
+            corner: Index of the part's first voxel in the volume.
+            part: Boolean (a, b, c).
+            shape: (A, B, C) of the volume.
+        """
+        first, second, third = (int(size) for size in shape)
+        box = bounding_box(part)
+        if box is None:
+            return cls(np.zeros((0, 0, 0), dtype=np.uint8), (first, second, third), None)
+        return cls(np.packbits(part[slices(box)], axis=-1), (first, second, third), shifted(box, corner))
+
+    def inside(self) -> np.ndarray:
+        """Return the boolean array of the box, newly made; (0, 0, 0) if no voxel is set."""
+        if self.bounds is None:
+            return np.zeros((0, 0, 0), dtype=bool)
+        start, stop = self.bounds[2]
+        return np.unpackbits(self.bits, axis=-1, count=stop - start).view(bool)
 
     def unpack(self, part: Slices | None = None) -> np.ndarray:
         """Return the boolean array, or a part of it, newly made."""
-        if part is None:
-            return np.unpackbits(self.bits, axis=-1, count=self.shape[2]).view(bool)
-        first, second, third = part
-        start = third.start // 8
-        found = np.unpackbits(self.bits[first, second, start : -(-third.stop // 8)], axis=-1).view(bool)
-        return found[..., third.start - 8 * start : third.stop - 8 * start]
-
-    def box(self) -> Slices | None:
-        """Return the bounds of the set voxels, the last axis's in steps of eight; None if there is none."""
-        box = bounding_box(self.bits != 0)
-        if box is None:
-            return None
-        first, second, (start, stop) = box
-        return slice(*first), slice(*second), slice(8 * start, min(8 * stop, self.shape[2]))
+        wanted = whole(self.shape) if part is None else bounds(part)
+        result = np.zeros([stop - start for start, stop in wanted], dtype=bool)
+        shared = None if self.bounds is None else intersection(wanted, self.bounds)
+        if shared is not None and self.bounds is not None:
+            first, second, (start, stop) = shifted(shared, [-begin for begin, _ in self.bounds])
+            early = start // 8
+            bits = self.bits[slice(*first), slice(*second), early : -(-stop // 8)]
+            found = np.unpackbits(bits, axis=-1).view(bool)[..., start - 8 * early : stop - 8 * early]
+            result[slices(shifted(shared, [-begin for begin, _ in wanted]))] = found
+        return result
 
     @property
     def empty(self) -> bool:
         """Whether no voxel is set."""
-        return not self.bits.any()
+        return self.bounds is None
 
 
 class LazyMasks(Mapping[int, np.ndarray]):
@@ -70,9 +88,10 @@ class LazyMasks(Mapping[int, np.ndarray]):
         """Return other masks with a change applied when one is asked for."""
         return cls({index: lambda index=index: change(masks[index]) for index in masks})  # type: ignore[misc]
 
-    def joined(self, masks: Mapping[int, np.ndarray]) -> LazyMasks:
-        """Return these masks and others; the others win."""
-        return LazyMasks({**self._makers, **LazyMasks.changed(masks, lambda mask: mask)._makers})
+    @classmethod
+    def unpacked(cls, masks: Mapping[int, PackedMask], part: Slices) -> LazyMasks:
+        """Return the same part of each of some masks."""
+        return cls({index: lambda mask=mask: mask.unpack(part) for index, mask in masks.items()})  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self._makers[index]()

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.packed import Box
+from MedalSLib.inference.boxes import Box
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tiling import Tile
 

@@ -7,40 +7,34 @@ empty or skipped stage 1 is no failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.inference.boxes import Box, joined, shifted, slices, whole
 from MedalSLib.inference.class_policy import rules_of
-from MedalSLib.inference.group_answer import GroupAnswer, placed
+from MedalSLib.inference.group_answer import GroupAnswer, placed, placed_mask
 from MedalSLib.inference.options import Mode, RunOptions
-from MedalSLib.inference.packed import Box, LazyMasks, PackedMask
+from MedalSLib.inference.packed import LazyMasks, PackedMask
 from MedalSLib.inference.postprocessing import remove_small_components
-from MedalSLib.inference.regions import slices, stage_2_region, whole
+from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.results import Source
 from MedalSLib.inference.stage_runs import StageRuns
-from MedalSLib.volume import bounding_box
 
 
 @dataclass(frozen=True)
 class _Prompts:
     """Masks (D, H, W) by position in the group, and where each came from."""
 
-    masks: Mapping[int, np.ndarray]
+    masks: Mapping[int, PackedMask]
     sources: Mapping[int, Source]
 
     def box(self) -> Box | None:
         """Bounding box of all masks."""
-        boxes = [box for box in (bounding_box(self.masks[index]) for index in self.masks) if box is not None]
-        if not boxes:
-            return None
-        first, second, third = (
-            (min(box[axis][0] for box in boxes), max(box[axis][1] for box in boxes)) for axis in range(3)
-        )
-        return first, second, third
+        return joined(mask.bounds for mask in self.masks.values())
 
 
 def run_product(
@@ -64,7 +58,8 @@ def run_product(
         InputError: Refinement without a mask or region.
     """
     mode = _mode(options.mode, masks)
-    given = _Prompts({} if mode == "text" else masks, dict.fromkeys(masks, "mask") if mode != "text" else {})
+    packed = {} if mode == "text" else {index: PackedMask.pack(mask) for index, mask in masks.items()}
+    given = _Prompts(packed, dict.fromkeys(packed, "mask"))
     rules = rules_of(runs.keys)
     coarse, fine = specs.get(1), specs.get(2)
     last = fine or coarse
@@ -91,24 +86,35 @@ def _with_stage_1(runs: StageRuns, spec: StageSpec, given: _Prompts) -> _Prompts
     missing = [index for index in range(len(runs.keys)) if index not in given.masks]
     if not missing:
         return given
-    result = runs.run(spec, whole(runs.image.shape), missing)
-    found = {index: packed for index, packed in zip(missing, result.masks, strict=True) if not packed.empty}
-    masks = _without_specks(found) if found and not runs.instance else LazyMasks({k: _dhw(v) for k, v in found.items()})
-    return _Prompts(masks.joined(given.masks), {**dict.fromkeys(masks, "stage 1"), **given.sources})
+    everything = whole(runs.image.shape)
+    result = runs.run(spec, everything, missing)
+    turned = (placed_mask(packed, everything, runs.image.shape) for packed in result.masks)
+    found = {index: mask for index, mask in zip(missing, turned, strict=True) if not mask.empty}
+    if not runs.instance:
+        found = _without_specks(found)
+    return _Prompts({**found, **given.masks}, {**dict.fromkeys(found, "stage 1"), **given.sources})
 
 
-def _dhw(packed: PackedMask) -> Callable[[], np.ndarray]:
-    """Return what unpacks a mask (H, W, D) as (D, H, W)."""
-    return lambda: packed.unpack().transpose(2, 0, 1)
-
-
-def _without_specks(found: Mapping[int, PackedMask]) -> LazyMasks:
+def _without_specks(found: Mapping[int, PackedMask]) -> dict[int, PackedMask]:
     """Drop components of fewer than ten voxels of the union of all masks, as published; masks left empty go too."""
-    shape = next(iter(found.values())).shape
-    union = PackedMask(np.bitwise_or.reduce([packed.bits for packed in found.values()]), shape)
-    kept = np.packbits(remove_small_components(union.unpack()), axis=-1)
-    cleaned = {index: PackedMask(packed.bits & kept, shape) for index, packed in found.items()}
-    return LazyMasks({index: _dhw(packed) for index, packed in cleaned.items() if not packed.empty})
+    box = joined(mask.bounds for mask in found.values())
+    if box is None:
+        return {}
+    corner = [start for start, _ in box]
+    union = np.zeros([stop - start for start, stop in box], dtype=bool)
+    places = {
+        index: slices(shifted(mask.bounds, [-start for start in corner]))
+        for index, mask in found.items()
+        if mask.bounds is not None
+    }
+    for index, place in places.items():
+        union[place] |= found[index].inside()
+    kept = remove_small_components(union)
+    cleaned = {}
+    for index, place in places.items():
+        begin = [start + span.start for start, span in zip(corner, place, strict=True)]
+        cleaned[index] = PackedMask.at(begin, found[index].inside() & kept[place], found[index].shape)
+    return {index: mask for index, mask in cleaned.items() if not mask.empty}
 
 
 def _region(runs: StageRuns, spec: StageSpec, prompts: _Prompts) -> Box:
@@ -124,7 +130,7 @@ def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
 
 
 def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
-    inside = LazyMasks.changed(prompts.masks, lambda mask: mask[slices(box)])
+    inside = LazyMasks.unpacked(prompts.masks, slices(box))
     result = runs.run(spec, box, prompts=inside or None)
     sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
     return placed(result, box, runs.image.shape, sources)
@@ -143,8 +149,8 @@ def _refined(
     merged = list(answer.masks)
     for index, mask in masks.items():
         kept = mask.copy()
-        kept[inside] = answer.masks[index].unpack()[inside]
-        merged[index] = type(answer.masks[index]).pack(kept)
+        kept[inside] = answer.masks[index].unpack(inside)
+        merged[index] = PackedMask.pack(kept)
     return GroupAnswer(
-        tuple(merged), answer.labelmap, answer.probability, answer.mean_probability, answer.sources, answer.box
+        tuple(merged), answer.labels, answer.probability, answer.mean_probability, answer.sources, answer.box
     )

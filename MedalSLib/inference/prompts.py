@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from MedalSLib.inference.boxes import intersection, slices
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
@@ -159,23 +160,25 @@ class MaskVolume:
     """
 
     def __init__(self, masks_hwd: Mapping[int, np.ndarray], plan: ResamplingPlan) -> None:
-        self._parts: dict[int, tuple[Spans, PackedMask]] = {}
+        self._masks: dict[int, PackedMask] = {}
         for index in sorted(masks_hwd):
-            resampled = mask_to_plan(masks_hwd[index], plan)
-            box = bounding_slices(resampled)
-            if box is not None:
-                self._parts[index] = box, PackedMask.pack(resampled[box].numpy())
+            packed = PackedMask.pack(mask_to_plan(masks_hwd[index], plan).numpy())
+            if not packed.empty:
+                self._masks[index] = packed
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
         union = torch.zeros(patch_size(tile), dtype=torch.bool)
         parts = []
-        for index, (box, packed) in self._parts.items():
-            here, there = _overlap(box, tile)
-            if any(span.start >= span.stop for span in here):
+        place = ((tile[0], tile[1]), (tile[2], tile[3]), (tile[4], tile[5]))
+        for index, packed in self._masks.items():
+            shared = None if packed.bounds is None else intersection(place, packed.bounds)
+            if shared is None:
                 continue
-            mask = torch.from_numpy(np.ascontiguousarray(packed.unpack(here)))
-            part = _class_prompt(index, mask, [span.start for span in there])
+            mask = torch.from_numpy(packed.unpack(slices(shared)))
+            part = _class_prompt(
+                index, mask, [start - begin for (start, _), (begin, _) in zip(shared, place, strict=True)]
+            )
             if part is not None:
                 union[part.box] |= part.mask
                 parts.append(part)
@@ -196,16 +199,6 @@ def bounding_slices(mask: Tensor) -> Spans | None:
 
 def _cut(volume: Tensor, tile: Tile) -> Tensor:
     return volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]]
-
-
-def _overlap(box: Spans, tile: Tile) -> tuple[Spans, Spans]:
-    """Return where a box and a tile meet, in the box's own indices and in the tile's."""
-    here, there = [], []
-    for axis, span in enumerate(box):
-        start, stop = max(span.start, tile[2 * axis]), min(span.stop, tile[2 * axis + 1])
-        here.append(slice(start - span.start, max(stop, start) - span.start))
-        there.append(slice(start - tile[2 * axis], max(stop, start) - tile[2 * axis]))
-    return (here[0], here[1], here[2]), (there[0], there[1], there[2])
 
 
 def patch_size(tile: Tile) -> Hwd:

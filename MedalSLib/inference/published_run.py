@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from MedalSLib.inference.boxed import Boxed
+from MedalSLib.inference.boxes import Box, slices, whole
 from MedalSLib.inference.class_policy import policy_of
 from MedalSLib.inference.group_answer import GroupAnswer
 from MedalSLib.inference.options import RunOptions
-from MedalSLib.inference.packed import Box, PackedMask
-from MedalSLib.inference.regions import slices, whole
+from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.results import Source, label_type
 from MedalSLib.inference.stage_runs import StageRuns
@@ -69,8 +70,8 @@ def run_published(
     ]
     return GroupAnswer(
         masks=tuple(PackedMask.pack(mask) for mask in found),
-        labelmap=result.labelmap.astype(label_type(len(values))),
-        probability=best,
+        labels=Boxed.of(result.labelmap.astype(label_type(len(values)))),
+        probability=Boxed.of(best),
         mean_probability=tuple(float(best[mask].mean(dtype=np.float64)) if mask.any() else 0.0 for mask in found),
         sources=tuple(sources),
         box=last[0],

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from MedalSLib.inference.boxes import Box
 from MedalSLib.inference.class_policy import rules_of
-from MedalSLib.inference.packed import Box
 from MedalSLib.inference.resampling_policy import StageSpec, region_spacing
 
 
@@ -75,32 +75,6 @@ def challenge_spacing(spacing_npz: Sequence[float], shape_dhw: Sequence[int]) ->
         spacing[fewest], spacing[largest] = spacing[largest], spacing[fewest]
     deep, high, wide = (float(np.float32(value)) for value in spacing)
     return high, wide, deep
-
-
-def slices(box: Box) -> tuple[slice, slice, slice]:
-    """Return a box as slices."""
-    first, second, third = (slice(start, stop) for start, stop in box)
-    return first, second, third
-
-
-def intersection(box: Box, other: Box) -> Box | None:
-    """Return where two boxes meet, None if they do not."""
-    spans = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, other, strict=True)]
-    if any(start >= stop for start, stop in spans):
-        return None
-    return spans[0], spans[1], spans[2]
-
-
-def shifted(box: Box, offset: Sequence[int]) -> Box:
-    """Return a box moved by an offset."""
-    first, second, third = ((start + by, stop + by) for (start, stop), by in zip(box, offset, strict=True))
-    return first, second, third
-
-
-def whole(shape: Sequence[int]) -> Box:
-    """Return the box of a whole volume."""
-    first, second, third = ((0, int(size)) for size in shape)
-    return first, second, third
 
 
 def _dhw(values_hwd: Sequence[float]) -> tuple[float, float, float]:

@@ -277,8 +277,9 @@ def _shrunk(spacing: np.ndarray, target: Sequence[float | np.float32], shape: Hw
 
 
 def _new_shape(spacing: np.ndarray, target: Sequence[float | np.float32], shape: Hwd) -> Hwd:
+    # At least one voxel: a single thin slice is less than half a voxel of a coarse network.
     sizes = (
-        round(float(_F(_F(value / _F(wanted)) * _F(size))))
+        max(1, round(float(_F(_F(value / _F(wanted)) * _F(size)))))
         for value, wanted, size in zip(spacing, target, shape, strict=True)
     )
     return _hwd(sizes)

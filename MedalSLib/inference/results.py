@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from MedalSLib.inference.packed import Box, PackedMask, PackedMasks
+from MedalSLib.inference.boxed import Boxed
+from MedalSLib.inference.boxes import Box, joined, shifted, slices
+from MedalSLib.inference.packed import PackedMask, PackedMasks
 
 Source = Literal["stage 1", "mask", "none"]
 
@@ -50,8 +52,8 @@ class VolumeResult:
 
     Attributes:
         masks: A boolean mask for each structure, by key; they may overlap.  Unpacked each time one is asked for.
-        labelmap: uint8 or uint16: 0, or 1 + position of the most probable structure.
-        probability: float16: the probability of that structure, 0 where none reaches 0.5.
+        labels: uint8 or uint16: 0, or 1 + position of the most probable structure.
+        sureness: float16: the probability of that structure, 0 where none reaches 0.5.
         structures: What was found, by key.
         instances: Labelmaps 1..n of separate instances, by key, where they were asked for.
         boxes: Region (D, H, W) of the last stage, one for each group of structures that ran together.
@@ -62,8 +64,8 @@ class VolumeResult:
     """
 
     masks: PackedMasks
-    labelmap: np.ndarray
-    probability: np.ndarray
+    labels: Boxed
+    sureness: Boxed
     structures: Mapping[str, StructureResult]
     instances: Mapping[str, np.ndarray] = field(default_factory=dict)
     boxes: tuple[Box, ...] = ()
@@ -71,6 +73,16 @@ class VolumeResult:
     steps: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     runs: int = 0
+
+    @property
+    def labelmap(self) -> np.ndarray:
+        """`labels` of the whole volume, newly made."""
+        return self.labels.dense()
+
+    @property
+    def probability(self) -> np.ndarray:
+        """`sureness` of the whole volume, newly made."""
+        return self.sureness.dense()
 
 
 def label_type(count: int) -> type[np.unsignedinteger]:
@@ -93,23 +105,28 @@ def merge_results(results: Sequence[VolumeResult], structures: Sequence[Structur
     if len(results) == 1 and list(results[0].masks) == [item.key for item in structures]:
         return results[0]
     position = {item.key: number for number, item in enumerate(structures, start=1)}
-    labelmap = np.zeros(results[0].labelmap.shape, dtype=label_type(len(structures)))
-    best = np.zeros(labelmap.shape, dtype=np.float16)
+    shape, box = results[0].labels.shape, joined(result.labels.bounds for result in results)
+    size = [stop - start for start, stop in box or ()] or [0, 0, 0]
+    labelmap, best = np.zeros(size, dtype=label_type(len(structures))), np.zeros(size, dtype=np.float16)
     masks: dict[str, PackedMask] = {}
     for result in results:
-        lookup = np.array([0, *(position[key] for key in result.masks)], dtype=labelmap.dtype)
-        better = (result.labelmap > 0) & ((result.probability > best) | (labelmap == 0))
-        labelmap[better] = lookup[result.labelmap[better]]
-        best[better] = result.probability[better]
         masks |= {key: result.masks.packed(key) for key in result.masks}
+        if box is None or result.labels.bounds is None:
+            continue
+        here = slices(shifted(result.labels.bounds, [-start for start, _ in box]))
+        labels, probability = result.labels.part, result.sureness.part
+        lookup = np.array([0, *(position[key] for key in result.masks)], dtype=labelmap.dtype)
+        better = (labels > 0) & ((probability > best[here]) | (labelmap[here] == 0))
+        labelmap[here][better] = lookup[labels[better]]
+        best[here][better] = probability[better]
     seconds: dict[str, float] = {}
     for result in results:
         for stage, value in result.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     return VolumeResult(
         masks=PackedMasks({item.key: masks[item.key] for item in structures if item.key in masks}),
-        labelmap=labelmap,
-        probability=best,
+        labels=Boxed(labelmap, box, shape),
+        sureness=Boxed(best, box, shape),
         structures={key: found for result in results for key, found in result.structures.items()},
         instances={key: labels for result in results for key, labels in result.instances.items()},
         boxes=tuple(box for result in results for box in result.boxes),

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from MedalSLib.errors import InputError
+from MedalSLib.inference.boxes import Box, intersection, slices, whole
 from MedalSLib.inference.class_policy import rules_of
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.finishing import Limits, finished
@@ -18,10 +19,8 @@ from MedalSLib.inference.group_answer import GroupAnswer
 from MedalSLib.inference.memory import estimate_run, fitting, with_ladder
 from MedalSLib.inference.models import StagedModel, stage_specs
 from MedalSLib.inference.options import AbsenceRule, Hooks, RunKey, RunOptions
-from MedalSLib.inference.packed import Box
 from MedalSLib.inference.product_run import run_product
 from MedalSLib.inference.published_run import run_published
-from MedalSLib.inference.regions import intersection, slices, whole
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.results import StructureLike, StructureResult, VolumeResult, merge_results
 from MedalSLib.inference.stage_runs import StageRuns

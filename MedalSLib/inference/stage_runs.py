@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from MedalSLib.inference.backends import backend
+from MedalSLib.inference.boxes import Box, shifted, slices
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.memory import finest_width, in_sweeps
 from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
-from MedalSLib.inference.packed import Box, LazyMasks
+from MedalSLib.inference.packed import LazyMasks
 from MedalSLib.inference.predictor import Network
 from MedalSLib.inference.previews import middle_of_patch
-from MedalSLib.inference.regions import shifted, slices
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.inference.sinks import StageResult
 from MedalSLib.inference.stage import StageHooks, run_stage

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedalSLib.inference.boxes import Box, slices, whole
 from MedalSLib.inference.class_policy import rules_of
-from MedalSLib.inference.packed import Box
 from MedalSLib.inference.postprocessing import keep_best_components, remove_small_components
-from MedalSLib.inference.regions import slices, stage_2_region, whole
+from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec
 from MedalSLib.volume import bounding_box
 

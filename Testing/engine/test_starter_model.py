@@ -48,6 +48,17 @@ def test_the_report_gives_plausible_volumes(lungs: SegmentationResult) -> None:
         assert 500 < entry.volume_ml < 4000
 
 
+def test_a_single_thin_slice_is_segmented_although_it_is_a_fraction_of_a_voxel_of_the_network(chest: Image) -> None:
+    middle = chest.array_kji.shape[0] // 2
+    affine = chest.grid.affine_ras @ np.diag([1.0, 1.0, 0.1, 1.0])
+    with (
+        open_engine("starter", device="cpu") as engine,
+        engine.open_session(chest.array_kji[middle : middle + 1], affine, "CT") as session,
+    ):
+        masks = session.segment(["both lungs"]).masks
+    assert masks["left lung"].shape == (1, *chest.array_kji.shape[1:])
+
+
 def test_the_starter_says_what_it_is_and_what_it_must_not_be_used_for() -> None:
     with open_engine("starter", device="cpu") as engine:
         info = engine.info()

@@ -106,7 +106,8 @@ def test_plain_resampling_keeps_true_millimetres_whatever_the_size_and_the_class
     made = plan(shape, spacing, classes, spec)
     assert made.target_spacing == spec.spacing_hwd
     for size, before, after, target in zip(shape, spacing, made.resampled_shape, spec.spacing_hwd, strict=True):
-        assert after == max(1, round(size * before / target)) or abs(after - size * before / target) <= 0.51
+        assert after >= 1  # of a single thin slice too
+        assert abs(after - max(1.0, size * before / target)) <= 0.51
     assert all(size >= patch for size, patch in zip(made.shape, spec.patch_hwd, strict=True))
     assert made.separate_axis is None
 

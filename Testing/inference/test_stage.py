@@ -65,7 +65,7 @@ def same(first: StageResult, second: StageResult, exact: bool = True) -> None:
     if exact:
         np.testing.assert_array_equal(first.labelmap, second.labelmap)
         np.testing.assert_array_equal(first.max_probability, second.max_probability)
-        assert all(np.array_equal(a.bits, b.bits) for a, b in zip(first.masks, second.masks, strict=True))
+        assert all(np.array_equal(a.unpack(), b.unpack()) for a, b in zip(first.masks, second.masks, strict=True))
     else:
         assert (first.labelmap == second.labelmap).mean() > 0.999
         # Sums in another order differ in the last digit, and the product keeps half-precision probabilities.
@@ -160,7 +160,7 @@ def test_masks_are_interpolated_probabilities_at_one_half(band_network: Callable
         assert (result.masks[index].unpack() == expected).mean() > 0.9999
         assert result.voxels[index] == result.masks[index].unpack().sum() > 0
         assert abs(result.mean_probability[index] - published.max_probability[expected].mean()) < 1e-3
-        assert np.array_equal(one.masks[0].bits, result.masks[index].bits)
+        assert np.array_equal(one.masks[0].unpack(), result.masks[index].unpack())
         alone.append(np.where(expected, published.max_probability, 0).astype(np.float16))
     np.testing.assert_allclose(result.max_probability, np.maximum(*alone), atol=1e-3)
     surer = np.where(np.maximum(*alone) == 0, 0, np.where(alone[1] > alone[0], 2, 1))
