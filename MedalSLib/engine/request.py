@@ -91,8 +91,8 @@ def understand(
     return Request(
         structures=tuple(describe(key) for key in keys),
         understood=understood,
-        masks={name: np.asarray(array) != 0 for name, array in own_masks.items()},
-        locked={name: np.asarray(array) != 0 for name, array in own_locks.items()},
+        masks={name: _boolean(array) for name, array in own_masks.items()},
+        locked={name: _boolean(array) for name, array in own_locks.items()},
         box=None if roi is None else grid.clip_box(roi),
     )
 
@@ -153,6 +153,11 @@ def _check_known(keys: Collection[str], known: Collection[str], model: str, moda
         f"The model '{model}' does not know {', '.join(missing)} in {modality}.",
         f"It knows: {', '.join(own)}. Other models: 'medals models list'.",
     )
+
+
+def _boolean(array: np.ndarray) -> np.ndarray:
+    own = np.asarray(array)
+    return own if own.dtype == bool else own != 0
 
 
 def _check_shape(kind: str, name: str, array: np.ndarray, grid: Grid) -> None:

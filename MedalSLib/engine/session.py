@@ -311,6 +311,7 @@ class LocalSession:
                 else lambda keys, box, values: edit.show(
                     keys, box, values, lambda key, mask: on_structure(names[key], self._to_kji(mask))
                 ),
+                early_keys=None if edit is None else edit.masks.keys(),
                 on_step=lambda step: caches.clear(),  # memory ran out: it is needed elsewhere
             ),
         )

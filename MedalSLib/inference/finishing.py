@@ -38,8 +38,8 @@ class Limits:
     shape: tuple[int, int, int]
     window: Box
     roi: Box | None
-    masks: Mapping[str, np.ndarray]
-    locked: Mapping[str, np.ndarray]
+    masks: Mapping[str, PackedMask]
+    locked: Mapping[str, PackedMask]
 
 
 def finished(
@@ -102,10 +102,10 @@ def _limited(mask: PackedMask, key: str, limits: Limits) -> PackedMask:
     if limits.roi is not None:
         mask = PackedMask.at([start for start, _ in limits.roi], mask.unpack(slices(limits.roi)), limits.shape)
     locked = limits.locked.get(key)
-    if locked is not None:
-        given = limits.masks.get(key)
-        mask = PackedMask.pack(np.where(locked, False if given is None else given, mask.unpack()))
-    return mask
+    if locked is None or locked.bounds is None:
+        return mask
+    given = limits.masks.get(key, locked.within(((0, 0),) * 3))
+    return mask.replaced(given.unpack(slices(locked.bounds)), locked.bounds, where=locked.inside())
 
 
 def _instances(mask: PackedMask, part: np.ndarray) -> np.ndarray:
@@ -139,4 +139,4 @@ def _fit_labels(labels: np.ndarray, box: Box, masks: Mapping[str, PackedMask], l
     for label, (key, mask) in enumerate(masks.items(), start=1):
         if key in limits.locked and mask.bounds is not None:
             part = labels[slices(shifted(mask.bounds, back))]
-            part[mask.inside() & limits.locked[key][slices(mask.bounds)]] = label
+            part[mask.inside() & limits.locked[key].unpack(slices(mask.bounds))] = label

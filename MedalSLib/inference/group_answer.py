@@ -53,10 +53,7 @@ def _boxed(array_hwd: np.ndarray, found: Box | None, box: Box, shape_dhw: Shape)
 
 def placed_mask(mask_hwd: PackedMask, box: Box, shape_dhw: Shape) -> PackedMask:
     """Put a mask of a region (axes H, W, D) into the whole image."""
-    corner = [start for start, _ in box]
-    if mask_hwd.bounds is not None:
-        corner = [start for start, _ in shifted(_dhw(mask_hwd.bounds), corner)]
-    return PackedMask.at(corner, mask_hwd.inside().transpose(2, 0, 1), shape_dhw)
+    return mask_hwd.transposed((2, 0, 1)).moved([start for start, _ in box], shape_dhw)
 
 
 def _dhw(box_hwd: Box) -> Box:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +104,8 @@ class Hooks:
         answers: Returns where probabilities of prompted patches of a run are kept between calls, or None.
         on_early: `(classes, box, probabilities)`: a patch that ran ahead of the rest because of `tile_order` and
             `answers`: the middle of it, on the part `box` (D, H, W) of the volume, float32 (N, D, H, W) by class.
+            Not told of the only patch of a run, as the whole answer is next.
+        early_keys: The structures that `on_early` is told of; None for all.
         on_step: Told each step taken down the memory ladder.
     """
 
@@ -113,4 +115,5 @@ class Hooks:
     tile_order: Callable[[RunKey, Sequence[Tile]], Sequence[Tile]] | None = None
     answers: Callable[[RunKey], AnswerCache | None] | None = None
     on_early: Callable[[Sequence[str], Box, np.ndarray], None] | None = None
+    early_keys: Collection[str] | None = None
     on_step: Callable[[str], None] | None = None

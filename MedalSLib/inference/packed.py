@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from MedalSLib.inference.boxes import Box, Slices, bounds, intersection, shifted, slices, whole
+from MedalSLib.inference.boxes import Box, Slices, bounds, intersection, joined, shifted, slices, whole
 from MedalSLib.volume import bounding_box
 
 Shape = tuple[int, int, int]
@@ -67,40 +67,44 @@ class PackedMask:
             result[slices(shifted(shared, [-begin for begin, _ in wanted]))] = found
         return result
 
+    def within(self, box: Box) -> PackedMask:
+        """Return the mask of a part of the volume, as a volume of its own."""
+        shape = [stop - start for start, stop in box]
+        shared = None if self.bounds is None else intersection(box, self.bounds)
+        if shared is None:
+            return PackedMask.at((0, 0, 0), np.zeros((0, 0, 0), dtype=bool), shape)
+        begin = shifted(shared, [-start for start, _ in box])
+        if shared == self.bounds:
+            return PackedMask(self.bits, (shape[0], shape[1], shape[2]), begin)
+        return PackedMask.at([start for start, _ in begin], self.unpack(slices(shared)), shape)
+
+    def moved(self, corner: Sequence[int], shape: Shape) -> PackedMask:
+        """Return the same mask in a larger volume, in which this one begins at `corner`."""
+        return PackedMask(self.bits, shape, None if self.bounds is None else shifted(self.bounds, corner))
+
+    def transposed(self, order: tuple[int, int, int]) -> PackedMask:
+        """Return the same mask with its axes in another order, as `numpy.transpose`."""
+        corner = [0 if self.bounds is None else self.bounds[axis][0] for axis in order]
+        return PackedMask.at(corner, self.inside().transpose(order), [self.shape[axis] for axis in order])
+
+    def replaced(self, part: np.ndarray, box: Box, where: np.ndarray | None = None) -> PackedMask:
+        """Return the mask with other voxels in a box.
+
+        Args:
+            part: Boolean (a, b, c) of the box.
+            box: Bounds within the volume.
+            where: Boolean (a, b, c), the voxels of the box to replace; None for all.
+        """
+        around = joined([self.bounds, box]) or box
+        result = self.unpack(slices(around))
+        inside = result[slices(shifted(box, [-start for start, _ in around]))]
+        np.copyto(inside, part, where=True if where is None else where)
+        return PackedMask.at([start for start, _ in around], result, self.shape)
+
     @property
     def empty(self) -> bool:
         """Whether no voxel is set."""
         return self.bounds is None
-
-
-class LazyMasks(Mapping[int, np.ndarray]):
-    """Masks by position, each made when it is asked for: all of them at once would not fit.
-
-    Args:
-        makers: What makes each mask.
-    """
-
-    def __init__(self, makers: Mapping[int, Callable[[], np.ndarray]]) -> None:
-        self._makers = dict(makers)
-
-    @classmethod
-    def changed(cls, masks: Mapping[int, np.ndarray], change: Callable[[np.ndarray], np.ndarray]) -> LazyMasks:
-        """Return other masks with a change applied when one is asked for."""
-        return cls({index: lambda index=index: change(masks[index]) for index in masks})  # type: ignore[misc]
-
-    @classmethod
-    def unpacked(cls, masks: Mapping[int, PackedMask], part: Slices) -> LazyMasks:
-        """Return the same part of each of some masks."""
-        return cls({index: lambda mask=mask: mask.unpack(part) for index, mask in masks.items()})  # type: ignore[misc]
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._makers[index]()
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
 
 
 class PackedMasks(Mapping[str, np.ndarray]):

@@ -17,7 +17,7 @@ from MedalSLib.inference.boxes import Box, joined, shifted, slices, whole
 from MedalSLib.inference.class_policy import rules_of
 from MedalSLib.inference.group_answer import GroupAnswer, placed, placed_mask
 from MedalSLib.inference.options import Mode, RunOptions
-from MedalSLib.inference.packed import LazyMasks, PackedMask
+from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.postprocessing import remove_small_components
 from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import StageSpec
@@ -40,7 +40,7 @@ class _Prompts:
 def run_product(
     runs: StageRuns,
     specs: Mapping[int, StageSpec],
-    masks: Mapping[int, np.ndarray],
+    masks: Mapping[int, PackedMask],
     options: RunOptions,
     region: Box | None = None,
 ) -> GroupAnswer:
@@ -49,7 +49,7 @@ def run_product(
     Args:
         runs: Runs stages on the image.
         specs: The model's stages; one is enough.
-        masks: Boolean masks (D, H, W) the user gave, by position in the group.
+        masks: Masks (D, H, W) the user gave, by position in the group.
         options: Choices of the run.
         region: Region (D, H, W) to run the last stage on, such as that of an edit, grown to at least a patch; what was
             given outside it stays.
@@ -58,8 +58,7 @@ def run_product(
         InputError: Refinement without a mask or region.
     """
     mode = _mode(options.mode, masks)
-    packed = {} if mode == "text" else {index: PackedMask.pack(mask) for index, mask in masks.items()}
-    given = _Prompts(packed, dict.fromkeys(packed, "mask"))
+    given = _Prompts({} if mode == "text" else masks, dict.fromkeys(() if mode == "text" else masks, "mask"))
     rules = rules_of(runs.keys)
     coarse, fine = specs.get(1), specs.get(2)
     last = fine or coarse
@@ -75,7 +74,7 @@ def run_product(
     return _last_stage(runs, fine, prompts, _region(runs, fine, prompts))
 
 
-def _mode(mode: Mode, masks: Mapping[int, np.ndarray]) -> Mode:
+def _mode(mode: Mode, masks: Mapping[int, PackedMask]) -> Mode:
     if mode == "auto":
         return "hybrid" if masks else "text"
     return mode
@@ -130,14 +129,14 @@ def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
 
 
 def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
-    inside = LazyMasks.unpacked(prompts.masks, slices(box))
+    inside = {index: mask.within(box) for index, mask in prompts.masks.items()}
     result = runs.run(spec, box, prompts=inside or None)
     sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
     return placed(result, box, runs.image.shape, sources)
 
 
 def _refined(
-    runs: StageRuns, spec: StageSpec, given: _Prompts, masks: Mapping[int, np.ndarray], region: Box | None
+    runs: StageRuns, spec: StageSpec, given: _Prompts, masks: Mapping[int, PackedMask], region: Box | None
 ) -> GroupAnswer:
     """Run the last stage alone where the masks are, or where the caller says; masks stay as they are elsewhere."""
     box = region or given.box()
@@ -145,12 +144,9 @@ def _refined(
         raise InputError("There is nothing to refine: no mask was given, or all are empty.", "Segment it first.")
     grown = _grown(runs, spec, box)
     answer = _last_stage(runs, spec, given, grown)
-    inside = slices(grown)
     merged = list(answer.masks)
     for index, mask in masks.items():
-        kept = mask.copy()
-        kept[inside] = answer.masks[index].unpack(inside)
-        merged[index] = PackedMask.pack(kept)
+        merged[index] = mask.replaced(answer.masks[index].unpack(slices(grown)), grown)
     return GroupAnswer(
         tuple(merged), answer.labels, answer.probability, answer.mean_probability, answer.sources, answer.box
     )

@@ -155,14 +155,16 @@ class MaskVolume:
     """Prompts that may overlap: one mask for each class that has one, kept as the bits of its bounding box.
 
     Args:
-        masks_hwd: Boolean masks (H, W, D) on the volume's own grid, by position of the class among the queries.
+        masks_hwd: Masks (H, W, D) on the volume's own grid, boolean or packed, by position of the class among the
+            queries.
         plan: Plan of the stage that is prompted.
     """
 
-    def __init__(self, masks_hwd: Mapping[int, np.ndarray], plan: ResamplingPlan) -> None:
+    def __init__(self, masks_hwd: Mapping[int, np.ndarray | PackedMask], plan: ResamplingPlan) -> None:
         self._masks: dict[int, PackedMask] = {}
         for index in sorted(masks_hwd):
-            packed = PackedMask.pack(mask_to_plan(masks_hwd[index], plan).numpy())
+            mask = masks_hwd[index]
+            packed = mask_to_plan(mask if isinstance(mask, PackedMask) else PackedMask.pack(mask), plan)
             if not packed.empty:
                 self._masks[index] = packed
 

@@ -21,7 +21,7 @@ from MedalSLib.inference.two_stage import StageCall, segment_published
 def run_published(
     runs: StageRuns,
     specs: Mapping[int, StageSpec],
-    masks: Mapping[int, np.ndarray],
+    masks: Mapping[int, PackedMask],
     options: RunOptions,
 ) -> GroupAnswer:
     """Segment a group of structures of one kind as published: one label a voxel.
@@ -31,13 +31,13 @@ def run_published(
     Args:
         runs: Runs stages on the image.
         specs: The model's stages.
-        masks: Boolean masks (D, H, W) the user gave, by position in the group.
+        masks: Masks (D, H, W) the user gave, by position in the group.
         options: Choices of the run.
     """
     if options.stages == "first" and 1 in specs:
         specs = {1: specs[1]}
     values = range(1, len(runs.keys) + 1)
-    given = {} if options.mode == "text" else masks
+    given = {} if options.mode == "text" else {index: mask.unpack() for index, mask in masks.items()}
     best = np.zeros(runs.image.shape, dtype=np.float16)
     last: list[Box] = [whole(runs.image.shape)]
 

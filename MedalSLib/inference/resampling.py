@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from MedalSLib.inference.packed import PackedMask
+from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
 
 _ONE = 1000.0
@@ -46,13 +48,28 @@ def labelmap_to_plan(
     return pad(_vote(labels, plan.resampled_shape, _interpolation(plan)), plan)
 
 
-def mask_to_plan(mask_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu") -> Tensor:
-    """Bring one boolean mask (H, W, D) to the plan's grid: what `labelmap_to_plan` does with a single label."""
-    mask = torch.as_tensor(mask_hwd, device=device).bool()
-    _same_shape(mask, plan)
-    if not bool(mask.any()):
-        return torch.zeros(plan.shape, dtype=torch.bool, device=mask.device)
-    return pad(_interpolation(plan)(mask.float() * _ONE).half() > _ONE / 2, plan)
+def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan) -> PackedMask:
+    """Bring one mask to the plan's padded grid: what `labelmap_to_plan` does with a single label.
+
+    Only voxels near the mask are interpolated.
+    """
+    if mask_hwd.shape != plan.original_shape:
+        raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {mask_hwd.shape}")
+    empty = PackedMask.at((0, 0, 0), np.zeros((0, 0, 0), dtype=bool), plan.shape)
+    if mask_hwd.bounds is None:
+        return empty
+    axes = [
+        (ResamplingAxis.nearest if axis == plan.separate_axis else ResamplingAxis.of)(source, target)
+        for axis, (source, target) in enumerate(zip(plan.original_shape, plan.resampled_shape, strict=True))
+    ]
+    new = [axis.near(*span) for axis, span in zip(axes, mask_hwd.bounds, strict=True)]
+    if any(start >= stop for start, stop in new):  # it lies between the voxels that are sampled
+        return empty
+    high, wide, deep = (slice(*axis.needed(*span)) for axis, span in zip(axes, new, strict=True))
+    values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).float() * _ONE
+    for axis, old in ((2, deep), (1, wide), (0, high)):
+        values = axes[axis].interpolate(values, axis, old.start, *new[axis])
+    return PackedMask.at([start for start, _ in new], (values.half() > _ONE / 2).numpy(), plan.shape)
 
 
 def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:

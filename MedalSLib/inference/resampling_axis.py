@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,13 @@ class ResamplingAxis:
         places = np.maximum((np.arange(target) + 0.5) * (source / target) - 0.5, 0.0)
         below = np.minimum(places.astype(np.int64), source - 1)
         return cls(below, np.minimum(below + 1, source - 1), (places - below).astype(np.float32), False)
+
+    @classmethod
+    def nearest(cls, source: int, target: int) -> ResamplingAxis:
+        """Return the axis whose new voxels are the nearest old ones, as `torch`'s "nearest-exact"."""
+        places = functional.interpolate(torch.arange(source)[None, None].double(), size=target, mode="nearest-exact")
+        own = places[0, 0].long().numpy()
+        return cls(own, own, np.zeros(target, dtype=np.float32), source == target)
 
     def ready(self, stop: int) -> int:
         """Return how many new voxels lie between the first `stop` old ones."""

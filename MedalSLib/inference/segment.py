@@ -19,6 +19,7 @@ from MedalSLib.inference.group_answer import GroupAnswer
 from MedalSLib.inference.memory import estimate_run, fitting, with_ladder
 from MedalSLib.inference.models import StagedModel, stage_specs
 from MedalSLib.inference.options import AbsenceRule, Hooks, RunKey, RunOptions
+from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.product_run import run_product
 from MedalSLib.inference.published_run import run_published
 from MedalSLib.inference.resampling_policy import StageSpec
@@ -47,12 +48,11 @@ class _Scene:
     region: Box | None
     limits: Limits
 
-    def masks(self, members: Sequence[StructureLike]) -> dict[int, np.ndarray]:
+    def masks(self, members: Sequence[StructureLike]) -> dict[int, PackedMask]:
         """Masks within the window that are not empty, by position among `members`."""
-        cut = slices(self.limits.window)
-        masks = self.limits.masks
-        parts = {index: masks[item.key][cut] for index, item in enumerate(members) if item.key in masks}
-        return {index: part for index, part in parts.items() if part.any()}
+        window, masks = self.limits.window, self.limits.masks
+        parts = {index: masks[item.key].within(window) for index, item in enumerate(members) if item.key in masks}
+        return {index: part for index, part in parts.items() if not part.empty}
 
 
 def segment_volume(
@@ -219,8 +219,8 @@ def _scene(
             shape,
             window,
             inside,
-            {key: np.ascontiguousarray(mask, dtype=bool) for key, mask in masks.items()},
-            {key: np.ascontiguousarray(mask, dtype=bool) for key, mask in locked.items()},
+            {key: PackedMask.pack(mask.astype(bool, copy=False)) for key, mask in masks.items()},
+            {key: PackedMask.pack(mask.astype(bool, copy=False)) for key, mask in locked.items()},
         ),
     )
 

@@ -15,6 +15,7 @@ from MedalSLib.inference.accumulator import Accumulator, batches
 from MedalSLib.inference.answers import AnswerCache, Answers
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.mask_sink import MaskSink
+from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.predictor import FeatureCache, Network, PatchPredictor
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
@@ -64,7 +65,7 @@ def run_stage(
     queries: Tensor,
     image_hwd: np.ndarray | Tensor,
     plan: ResamplingPlan,
-    class_masks: np.ndarray | Mapping[int, np.ndarray] | None = None,
+    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None = None,
     *,
     label_values: Sequence[int] | None = None,
     instance: bool = False,
@@ -82,7 +83,8 @@ def run_stage(
         image_hwd: Intensities (H, W, D), 0..255.
         plan: The plan made for this volume, these classes and this network.
         class_masks: Prompts on the volume's own grid: a labelmap (H, W, D) whose labels are `label_values`, or boolean
-            masks (H, W, D), which may overlap, by position of the class among the queries; None for no prompts.
+            masks (H, W, D), which may overlap, packed or not, by position of the class among the queries; None for no
+            prompts.
         label_values: Label of each class, 1..N by default; the product's labelmap always has 1..N.
         instance: Whether the classes are instance targets, which are refined from their own prediction.
         policy: "published" (argmax on the plan's grid, labels resampled back) or "product" (a mask for each class).
@@ -190,7 +192,7 @@ def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
 
 
 def _prompt_volume(
-    class_masks: np.ndarray | Mapping[int, np.ndarray] | None, values: Sequence[int], plan: ResamplingPlan
+    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None, values: Sequence[int], plan: ResamplingPlan
 ) -> PromptVolume | None:
     if class_masks is None:
         return None

@@ -18,7 +18,7 @@ from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.memory import finest_width, in_sweeps
 from MedalSLib.inference.models import StagedModel
 from MedalSLib.inference.options import Hooks, RunKey, RunOptions
-from MedalSLib.inference.packed import LazyMasks
+from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.predictor import Network
 from MedalSLib.inference.previews import middle_of_patch
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
@@ -80,7 +80,7 @@ class StageRuns:
         spec: StageSpec,
         region: Box,
         members: Sequence[int] | None = None,
-        prompts: np.ndarray | Mapping[int, np.ndarray] | None = None,
+        prompts: np.ndarray | Mapping[int, PackedMask] | None = None,
         label_values: Sequence[int] | None = None,
     ) -> StageResult:
         """Run a stage on a region.
@@ -89,7 +89,7 @@ class StageRuns:
             spec: The stage.
             region: Bounds (D, H, W) within the image.
             members: Positions of the structures asked for, None for all.
-            prompts: A labelmap of the region (published), or boolean masks of the region by position in `members`.
+            prompts: A labelmap of the region (published), or masks of the region by position in `members`.
             label_values: Labels in a published labelmap.
 
         Returns:
@@ -147,9 +147,11 @@ class StageRuns:
 
         def early(tile: Tile, start: int, probabilities: Tensor) -> None:
             assert on_early is not None
-            box, values = middle_of_patch(tile, probabilities, made)
-            keys = [self.keys[index] for index in chosen[start : start + len(values)]]
-            on_early(keys, shifted(box, [begin for begin, _ in key.region]), values)
+            keys = [self.keys[index] for index in chosen[start : start + len(probabilities)]]
+            wanted = [at for at, name in enumerate(keys) if hooks.early_keys is None or name in hooks.early_keys]
+            if wanted:
+                box, values = middle_of_patch(tile, probabilities[wanted], made)
+                on_early([keys[at] for at in wanted], shifted(box, [begin for begin, _ in key.region]), values)
 
         return StageHooks(
             on_patch=None
@@ -159,17 +161,17 @@ class StageRuns:
             cache=None if hooks.features is None else hooks.features(key),
             tile_order=None if tile_order is None else lambda tiles: tile_order(key, tiles),
             answers=None if hooks.answers is None else hooks.answers(key),
-            on_early=None if on_early is None else early,
+            on_early=None if on_early is None or len(made.tiles) == 1 else early,
         )
 
 
-def _turned(prompts: np.ndarray | Mapping[int, np.ndarray] | None) -> np.ndarray | LazyMasks | None:
+def _turned(
+    prompts: np.ndarray | Mapping[int, PackedMask] | None,
+) -> np.ndarray | Mapping[int, PackedMask] | None:
     """Return prompts (D, H, W) with axes (H, W, D)."""
-    if prompts is None:
-        return None
-    if isinstance(prompts, Mapping):
-        return LazyMasks.changed(prompts, lambda mask: mask.transpose(1, 2, 0))
-    return prompts.transpose(1, 2, 0)
+    if prompts is None or isinstance(prompts, np.ndarray):
+        return None if prompts is None else prompts.transpose(1, 2, 0)
+    return {index: mask.transposed((1, 2, 0)) for index, mask in prompts.items()}
 
 
 @contextmanager
