@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Hashable
 from typing import Any
@@ -15,15 +14,12 @@ from MedalSLib.inference.predictor import Network
 from MedalSLib.inference.resampling_policy import Hwd
 from MedalSLib.network.medals import MedalS
 
-_log = logging.getLogger(__name__)
 _made: WeakKeyDictionary[MedalS, dict[Hashable, Network]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def backend(network: Any, compute: Compute, patch: Hwd) -> Network:
     """Return the form of a network that a run wants, made once for each network and patch.
-
-    Where the fast form cannot be made, the network itself runs instead, and the log says why.
 
     Args:
         network: A network in evaluation mode; what is not a `MedalS` is returned as it is.
@@ -62,8 +58,4 @@ def _openvino(network: MedalS, patch: Hwd, dtype: torch.dtype) -> Network | None
 
     if not openvino_network.available():
         return None
-    try:
-        return openvino_network.OpenVinoNetwork(network, patch, dtype)
-    except (RuntimeError, OSError, ImportError) as error:
-        _log.warning("OpenVINO cannot run this network, PyTorch does instead: %s", error)
-        return None
+    return openvino_network.OpenVinoNetwork(network, patch, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -36,6 +36,10 @@ class Network(Protocol):
         """See `MedalS.encode`."""
         ...
 
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        """See `MedalS.plain`."""
+        ...
+
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """See `MedalS.mask_embeddings`."""
         ...
@@ -56,7 +60,7 @@ class Network(Protocol):
 class FeatureCache(Protocol):
     """Voxel features of patches that were run without prompts: they depend on the image alone, not on any text.
 
-    What is put in has its mixing block done (`embedding` is what `MedalS.fuse(features, None)` returns).
+    What is put in is what `MedalS.plain` returns.
     """
 
     def get(self, tile: Tile) -> VoxelFeatures | None:
@@ -230,9 +234,7 @@ class PatchPredictor:
         with self._compute.precision():
             if features is None:
                 self._count_run()
-                blank = torch.zeros_like(image)
-                encoded = self._network.encode(image[None, None], blank[None, None])
-                features = replace(encoded, embedding=self._network.fuse(encoded, None), coarse=())
+                features = self._network.plain(image[None, None])
                 if self._cache is not None:
                     self._cache.put(tile, features)
                     self._encoded.add(tile)

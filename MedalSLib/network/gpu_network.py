@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from MedalSLib.network.medals import MedalS, VoxelFeatures
+from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
 from MedalSLib.network.unet import LEAK, ConvBlock, ConvStack
 
 _ALIGNMENT = 8
@@ -63,6 +63,10 @@ class GpuNetwork:
         for joint in self._decoder:
             x = joint(x, features.pop())
         return VoxelFeatures(tokens, grid, x)
+
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        """See `MedalS.plain`."""
+        return plain_features(self, image)
 
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """See `MedalS.mask_embeddings`."""

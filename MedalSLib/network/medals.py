@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +41,12 @@ class VoxelFeatures:
             self.embedding.to(*args, **kwargs),
             tuple(level.to(*args, **kwargs) for level in self.coarse),
         )
+
+
+def plain_features(network: Any, image: Tensor) -> VoxelFeatures:
+    """Run a patch without prompts through a `MedalS` or another form of it (see `MedalS.plain`)."""
+    features: VoxelFeatures = network.encode(image, torch.zeros_like(image))
+    return replace(features, embedding=network.fuse(features, None), coarse=())
 
 
 def _projection(sizes: Sequence[int]) -> nn.Sequential:
@@ -117,6 +123,14 @@ class MedalS(nn.Module):
         heads = len(self.mid_mask_embed_proj) if self.config.deep_supervision else 0
         embedding, *coarse = self.backbone.decoder(features, keep=1 + heads)
         return VoxelFeatures(tokens, grid, embedding, tuple(coarse))
+
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        """Run a patch [B, 1, H, W, D] without prompts: nothing of it depends on a text, so it is worth keeping.
+
+        Returns:
+            Voxel features whose embedding is mixed already, ready for `project`.
+        """
+        return plain_features(self, image)
 
     def decode_queries(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """Let queries [B, N, query_dim] look at the image's tokens; returns the same shape."""

@@ -8,6 +8,8 @@ query side stays in PyTorch: it is small.
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Sequence
@@ -23,8 +25,8 @@ from torch.nn import functional
 from MedalSLib.network.medals import MedalS, VoxelFeatures
 from MedalSLib.network.unet import LEAK, ConvBlock, ConvStack
 
-_TRACED = 64
-"""Edge of the patch the graph is read off at; OpenVINO is told the real one afterwards."""
+_LAST, _FIRST = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
+_log = logging.getLogger(__name__)
 
 
 def available() -> bool:
@@ -43,6 +45,10 @@ def cache_folder() -> Path:
 class OpenVinoNetwork:
     """The parts of a `MedalS` that inference calls, its convolutions compiled for one shape of patch.
 
+    Each part is compiled when it is needed first.  Where OpenVINO cannot, the network itself does that part, and the
+    log says why.  Voxel features lie channels last in memory, as the compiled convolutions have them, so that nothing
+    is turned between one part and the next.
+
     Args:
         network: The network, in evaluation mode, on the CPU; it must live as long as this.
         patch: Patch (H, W, D).
@@ -56,29 +62,26 @@ class OpenVinoNetwork:
         self.config = network.config
         self._network = weakref.proxy(network)
         self._patch = tuple(int(size) for size in patch)
-        folder = folder or cache_folder()
-        edge = max(_TRACED, 2 * self.config.total_stride)
-        width = self.config.embedding_dim
-        image = torch.zeros(1, 1, edge, edge, edge)
-        voxels = torch.zeros(1, width, edge, edge, edge)
-        digest = _digest(network)
-        full = (1, width, *self._patch)
-        self._encode = _compiled(
-            _Backbone(network), (image, image), [(1, 1, *self._patch)] * 2, dtype, folder, f"{digest}-encode"
-        )
-        self._fuse = _compiled(_Fusion(network), (voxels, voxels), [full] * 2, dtype, folder, f"{digest}-mix")
+        self._dtype = dtype
+        self._folder = folder or cache_folder()
+        self._digest = _digest(network)
+        self._parts: dict[type[_Part], _Compiled | None] = {}
+        self._lock = threading.Lock()
 
     def encode(self, image: Tensor, union_prompt: Tensor) -> VoxelFeatures:
         """Run the U-Net (see `MedalS.encode`), one image of a batch after the other."""
-        if tuple(image.shape[2:]) != self._patch:
+        run = self._part(_Backbone, image)
+        if run is None:
             return cast("VoxelFeatures", self._network.encode(image, union_prompt))
-        outputs = [
-            self._encode(one[None].float(), union[None].float()) for one, union in zip(image, union_prompt, strict=True)
-        ]
-        embedding = torch.cat([output[0] for output in outputs]) if len(outputs) > 1 else outputs[0][0]
-        pooled = torch.cat([output[1] for output in outputs]) if len(outputs) > 1 else outputs[0][1]
-        grid = cast("tuple[int, int, int]", tuple(size // self.config.total_stride for size in self._patch))
-        return VoxelFeatures(self._network.projection_layer(pooled), grid, embedding)
+        pairs = zip(image, union_prompt, strict=True)
+        return self._features([run(one[None].float(), union[None].float()) for one, union in pairs])
+
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        """Run a patch without prompts (see `MedalS.plain`): one graph, without what reads prompts."""
+        run = self._part(_Plain, image)
+        if run is None:
+            return cast("VoxelFeatures", self._network.plain(image))
+        return self._features([run(one[None].float()) for one in image])
 
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """See `MedalS.mask_embeddings`."""
@@ -91,35 +94,82 @@ class OpenVinoNetwork:
         compiled, so its kernel stays as it is and reads the sum, as published.
         """
         masks = class_prompts.to(embeddings.dtype).flatten(2)
-        part = torch.bmm(embeddings.transpose(1, 2), masks).unflatten(2, class_prompts.shape[2:])
+        part = torch.bmm(masks.transpose(1, 2), embeddings).unflatten(1, class_prompts.shape[2:]).permute(_FIRST)
         return part if total is None else total.add_(part)
 
     def fuse(self, features: VoxelFeatures, mixed: Tensor | None = None) -> Tensor:
         """Mix `mix_prompts` over all classes into the voxel embedding (see `MedalS.fuse`)."""
         mixed = torch.zeros_like(features.embedding) if mixed is None else mixed
-        if tuple(features.embedding.shape[2:]) != self._patch:
+        run = self._part(_Fusion, features.embedding)
+        if run is None:
             return cast("Tensor", self._network.fusion_conv(torch.cat((features.embedding, mixed), dim=1)))
-        pairs = zip(features.embedding, mixed, strict=True)
-        outputs = [self._fuse(one[None].float(), add[None].float())[0] for one, add in pairs]
-        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        pairs = zip(features.embedding.permute(_LAST), mixed.permute(_LAST), strict=True)
+        return _joined([run(one[None].float(), add[None].float())[0] for one, add in pairs]).permute(_FIRST)
 
     def project(self, voxels: Tensor, embeddings: Tensor) -> Tensor:
         """See `MedalS.project`."""
         return MedalS.project(voxels, embeddings.to(voxels.dtype))
 
+    def _features(self, outputs: Sequence[Sequence[Tensor]]) -> VoxelFeatures:
+        embedding, pooled = (_joined([output[index] for output in outputs]) for index in range(2))
+        grid = cast("tuple[int, int, int]", tuple(size // self.config.total_stride for size in self._patch))
+        return VoxelFeatures(self._network.projection_layer(pooled), grid, embedding.permute(_FIRST))
 
-class _Backbone(nn.Module):
-    """U-Net and pooled features in operations that OpenVINO reads as they are."""
+    def _part(self, kind: type[_Part], volume: Tensor) -> _Compiled | None:
+        """Return a compiled part of the network, None for a patch of another size or where it cannot be compiled."""
+        if tuple(volume.shape[2:]) != self._patch:
+            return None
+        with self._lock:
+            if kind not in self._parts:
+                try:
+                    self._parts[kind] = self._compile(kind)
+                except (RuntimeError, OSError, ImportError) as error:
+                    _log.warning("OpenVINO cannot run this network, PyTorch does instead: %s", error)
+                    self._parts[kind] = None
+            return self._parts[kind]
+
+    def _compile(self, kind: type[_Part]) -> _Compiled:
+        width = self.config.embedding_dim
+        small = (2 * self.config.total_stride,) * 3  # the graph is read off at a small patch; its shape is set later
+        examples = tuple(torch.zeros(shape) for shape in kind.inputs(small, width))
+        name = f"{self._digest}-{kind.__name__.strip('_').lower()}"
+        shapes = kind.inputs(self._patch, width)
+        return _compiled(kind(cast("MedalS", self._network)), examples, shapes, self._dtype, self._folder, name)
+
+
+class _Part(nn.Module):
+    """A part of a network in operations that OpenVINO reads as they are."""
 
     def __init__(self, network: MedalS) -> None:
         super().__init__()
+
+    @staticmethod
+    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
+        """Return the shapes of what it takes for a patch (H, W, D) and `width` channels of voxel features."""
+        raise NotImplementedError
+
+
+class _Backbone(_Part):
+    """U-Net and pooled features."""
+
+    def __init__(self, network: MedalS) -> None:
+        super().__init__(network)
         self.backbone = network.backbone
         self.stride = network.config.total_stride
         self.strides = network.config.strides
 
+    @staticmethod
+    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
+        """Image and union of the prompts."""
+        return [(1, 1, *patch)] * 2
+
     def forward(self, image: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embedding [B, C, H, W, D] and the pooled features [B, T, sum of widths]."""
-        x = torch.cat((image, union), dim=1)
+        """Return the embedding [B, H, W, D, C] and the pooled features [B, T, sum of widths]."""
+        x, pooled = self.run(torch.cat((image, union), dim=1))
+        return x.permute(_LAST), pooled
+
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run on image and union, or on the image alone; returns the embedding [B, C, H, W, D] and pooled features."""
         features, pooled, cell = [], [], self.stride
         for stage, stride in zip(
             cast("Iterable[nn.Sequential]", self.backbone.encoder.stages), self.strides, strict=True
@@ -135,22 +185,54 @@ class _Backbone(nn.Module):
         return x, torch.cat(pooled, dim=1).transpose(1, 2)
 
 
-class _Fusion(nn.Module):
+class _Plain(_Part):
+    """U-Net and mixing block without prompts."""
+
+    def __init__(self, network: MedalS) -> None:
+        super().__init__(network)
+        self.backbone = _Backbone(network)
+        self.fusion = network.fusion_conv
+
+    @staticmethod
+    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
+        """The image."""
+        return [(1, 1, *patch)]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mixed embedding [B, H, W, D, C] and the pooled features [B, T, sum of widths]."""
+        x, pooled = self.backbone.run(image)
+        return _stack(self.fusion, x).permute(_LAST), pooled
+
+
+class _Fusion(_Part):
     """The mixing block."""
 
     def __init__(self, network: MedalS) -> None:
-        super().__init__()
+        super().__init__(network)
         self.stack = network.fusion_conv
 
+    @staticmethod
+    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
+        """Embedding and mixed prompts."""
+        return [(1, *patch, width)] * 2
+
     def forward(self, embedding: Tensor, mixed: Tensor) -> Tensor:
-        """Return [B, C, H, W, D]."""
-        return _stack(self.stack, torch.cat((embedding, mixed), dim=1))
+        """Take and return [B, H, W, D, C]."""
+        return _stack(self.stack, torch.cat((embedding, mixed), dim=-1).permute(_FIRST)).permute(_LAST)
 
 
 def _stack(stack: nn.Module, x: Tensor) -> Tensor:
+    """Run convolutions; where fewer channels come in than the first has kernels for, the others are zero."""
     for block in cast("Iterable[ConvBlock]", cast("ConvStack", stack).convs):
-        x = functional.leaky_relu(block.norm(block.conv(x)), LEAK)
+        conv = block.conv
+        weight = conv.weight[:, : int(x.shape[1])]
+        x = functional.conv3d(x, weight, conv.bias, stride=conv.stride, padding=conv.padding)
+        x = functional.leaky_relu(block.norm(x), LEAK)
     return x
+
+
+def _joined(outputs: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(outputs)) if len(outputs) > 1 else outputs[0]
 
 
 class _Compiled:
@@ -193,7 +275,8 @@ def _compiled(
     else:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about shapes that are the same for every patch
-            graph = openvino.convert_model(module.eval(), example_input=example)
+            traced = torch.jit.trace(module.eval(), example, check_trace=False)  # checking runs it three times more
+            graph = openvino.convert_model(traced, example_input=example)
         if _usable(folder):
             openvino.save_model(graph, file, compress_to_fp16=False)
     graph.reshape(dict(enumerate(shapes)))

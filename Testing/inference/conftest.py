@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from MedalSLib.network.config import MedalSConfig
-from MedalSLib.network.medals import MedalS, VoxelFeatures
+from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
 
 
 class BandNetwork(nn.Module):
@@ -35,6 +35,9 @@ class BandNetwork(nn.Module):
         self.shapes.append(tuple(image.shape))
         x = image / 255
         return VoxelFeatures(x.mean() + torch.zeros(1, 1, 1), (1, 1, 1), torch.cat((torch.ones_like(x), x, x * x), 1))
+
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        return plain_features(self, image)
 
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         center, half = queries[..., :1] / 255, queries[..., 1:2] / 255

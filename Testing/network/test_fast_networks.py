@@ -46,13 +46,13 @@ def scene() -> dict[str, Tensor]:
 def answered(form: Any, scene: dict[str, Tensor], prompted: bool, first: int = 5) -> Tensor:
     """Logits as inference asks for them: prompts mixed in two chunks."""
     with torch.inference_mode():
-        union = scene["union"] if prompted else torch.zeros_like(scene["union"])
-        features = form.encode(scene["image"], union)
+        features = form.encode(scene["image"], scene["union"]) if prompted else form.plain(scene["image"])
         embeddings = form.mask_embeddings(features, scene["queries"])
-        mixed = None
-        for part in (slice(0, 3), slice(3, 5)) if prompted else ():
-            mixed = form.mix_prompts(embeddings[:, part], scene["masks"][:, part], mixed)
-        logits: Tensor = form.project(form.fuse(features, mixed), embeddings)
+        voxels = features.embedding
+        if prompted:
+            mixed = form.mix_prompts(embeddings[:, :3], scene["masks"][:, :3])
+            voxels = form.fuse(features, form.mix_prompts(embeddings[:, 3:], scene["masks"][:, 3:], mixed))
+        logits: Tensor = form.project(voxels, embeddings)
         return logits.float()
 
 
@@ -90,14 +90,17 @@ def test_bf16_on_the_gpus_form_is_close(network: MedalS, scene: dict[str, Tensor
 
 def test_compiled_networks_are_kept_on_disk_and_follow_the_weights(network: MedalS, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    OpenVinoNetwork(network, PATCH, torch.float32, tmp_path)
-    graphs = sorted(path.name for path in tmp_path.glob("*.xml"))
-    assert len(graphs) == 2
-    OpenVinoNetwork(network, PATCH, torch.float32, tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("*.xml")) == graphs
-    torch.manual_seed(5)
-    OpenVinoNetwork(MedalS(network.config).eval(), PATCH, torch.float32, tmp_path)
-    assert len(list(tmp_path.glob("*.xml"))) == 4
+    image = torch.rand(1, 1, *PATCH)
+    with torch.inference_mode():
+        OpenVinoNetwork(network, PATCH, torch.float32, tmp_path).plain(image)
+        graphs = sorted(path.name for path in tmp_path.glob("*.xml"))
+        assert len(graphs) == 1  # what is not needed is not compiled
+        OpenVinoNetwork(network, PATCH, torch.float32, tmp_path).plain(image)
+        assert sorted(path.name for path in tmp_path.glob("*.xml")) == graphs
+        torch.manual_seed(5)
+        other = MedalS(network.config).eval()
+        OpenVinoNetwork(other, PATCH, torch.float32, tmp_path).plain(image)
+    assert len(list(tmp_path.glob("*.xml"))) == 2
 
 
 def test_a_patch_of_another_size_goes_through_pytorch(network: MedalS, tmp_path: Path) -> None:
@@ -109,16 +112,22 @@ def test_a_patch_of_another_size_goes_through_pytorch(network: MedalS, tmp_path:
     torch.testing.assert_close(found.embedding, expected.embedding)
 
 
+@pytest.mark.parametrize("prompted", [True, False])
 def test_where_openvino_fails_the_network_itself_runs(
-    network: MedalS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    network: MedalS,
+    scene: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    prompted: bool,
 ) -> None:
     def failing(*arguments: object) -> object:
         raise RuntimeError("no such processor")
 
     monkeypatch.setattr("MedalSLib.network.openvino_network.available", lambda: True)
-    monkeypatch.setattr("MedalSLib.network.openvino_network.OpenVinoNetwork", failing)
+    monkeypatch.setattr("MedalSLib.network.openvino_network._compiled", failing)
     other = MedalS(network.config).eval()
-    assert backends.backend(other, Compute(fast=True), PATCH) is other
+    form = backends.backend(other, Compute(fast=True), PATCH)
+    torch.testing.assert_close(answered(form, scene, prompted), answered(other, scene, prompted))
     assert "no such processor" in caplog.text
 
 

@@ -95,6 +95,9 @@ class _Telling:
         voxels = torch.cat((image, torch.ones_like(image)), dim=1)
         return VoxelFeatures(torch.zeros(len(image), 1, 1), (1, 1, 1), voxels)
 
+    def plain(self, image: Any) -> Any:
+        return self.encode(image, None)
+
     def mask_embeddings(self, features: Any, queries: Any) -> Any:
         return queries
 
