@@ -15,7 +15,8 @@ def add_commands(commands: Commands) -> None:
         "bench",
         help="measure speed and memory on this machine",
         description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up, service.  "
-        "Networks have random weights, on which time does not depend.  Figures are seconds by the clock and of the "
+        "Networks have random weights, on which time does not depend, but for those of the bundled model where a "
+        "benchmark uses it.  Figures are seconds by the clock and of the "
         "cores, as JSON; see Documentation/performance.md.",
     )
     parser.add_argument("name", metavar="NAME", help="which benchmark")
@@ -27,6 +28,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--classes", default="1,8,24", metavar="N,N", help="numbers of classes (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="the shortest of N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--scan", metavar="FILE", help="a CT for new-name and correction (default: noise)")
     parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
     service = parser.add_argument_group(
         "service", "what the server costs beside the engine: see Documentation/server.md"
@@ -61,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.shape,
         max(1, arguments.repeats),
         arguments.threads,
+        arguments.scan,
     )
     print_json(bench(arguments.name, options))
     return 0

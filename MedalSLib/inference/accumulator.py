@@ -2,25 +2,30 @@
 
 Tiles come with H slowest, then W.  Their edges cut rows and columns into cells: a cell appears with the first patch
 that reaches it and goes as soon as no further one will.  Of 365^3 voxels in patches of 192^3, two fifths exist for all
-classes at a time.  What a voxel's weights come to is worked out again for each patch instead of being kept.
+classes at a time.  What a voxel's weights come to is worked out again for each patch, but for small ones, where that
+takes longer than the rest of another name on an open image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.resampling_policy import ResamplingPlan
+from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
 from MedalSLib.inference.tiling import Tile, gaussian_weights
 
 Rows = Callable[[int], Tensor]
 """`class -> float32 (rows, columns, D)`: blended probabilities of a region that is final; not to be changed."""
 Span = tuple[int, int]
+_SMALL = 1 << 18
+"""Voxels of a patch whose shares of the weights are kept, a few MiB in all."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,12 @@ class Accumulator:
         self._plan = plan
         self._dtype = dtype
         self._device = device
-        self._gaussian = torch.from_numpy(gaussian_weights(plan.patch).astype(np.float32)).to(device)
         self._row_cells, self._column_cells = (_cells(plan, axis) for axis in (0, 2))
         self._sums: dict[tuple[Span, Span], Tensor] = {}
 
     def add(self, tile: Tile, parts: Iterable[tuple[int, int, Tensor]]) -> None:
         """Add a patch: `(top, bottom, probabilities)` of its rows, which are overwritten."""
-        share = self._gaussian / self._total(tile)
+        share = self._share(tile)
         for top, bottom, probabilities in parts:
             weighted = probabilities.to(self._device).mul_(share[top:bottom])
             self._spread(weighted, (tile[0] + top, tile[0] + bottom), tile)
@@ -163,19 +167,27 @@ class Accumulator:
             sums = self._sums[row, column] = torch.zeros(size, dtype=self._dtype, device=self._device)
         return sums
 
-    def _total(self, tile: Tile) -> Tensor:
-        """Return what the weights of all patches come to in one of them."""
-        total = torch.zeros_like(self._gaussian)
-        for other in self._plan.tiles:
-            spans = [(max(tile[side], other[side]), min(tile[side + 1], other[side + 1])) for side in (0, 2, 4)]
-            if any(start >= stop for start, stop in spans):
-                continue
-            here, there = (
-                tuple(slice(start - at[2 * axis], stop - at[2 * axis]) for axis, (start, stop) in enumerate(spans))
-                for at in (tile, other)
-            )
-            total[here] += self._gaussian[there]
-        return total
+    def _share(self, tile: Tile) -> Tensor:
+        """Return a patch's weights as shares of what the weights of all patches come to."""
+        offsets = (tuple(other[side] - tile[side] for side in (0, 2, 4)) for other in self._plan.tiles)
+        patch = self._plan.patch
+        near = tuple(one for one in offsets if all(abs(by) < size for by, size in zip(one, patch, strict=True)))
+        make = _kept_share if prod(patch) <= _SMALL else _share
+        return make(patch, near, self._device)
+
+
+def _share(patch: Hwd, offsets: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """Return the weights of a patch divided by those of all patches that overlap it, which begin at `offsets`."""
+    gaussian = torch.from_numpy(gaussian_weights(patch).astype(np.float32)).to(device)
+    total = torch.zeros_like(gaussian)
+    for offset in offsets:
+        here = tuple(slice(max(by, 0), size + min(by, 0)) for by, size in zip(offset, patch, strict=True))
+        there = tuple(slice(max(-by, 0), size + min(-by, 0)) for by, size in zip(offset, patch, strict=True))
+        total[here] += gaussian[there]
+    return gaussian / total
+
+
+_kept_share = lru_cache(maxsize=32)(_share)
 
 
 def _cells(plan: ResamplingPlan, side: int) -> list[Span]:

@@ -62,7 +62,8 @@ def finished(
     found = answer.labels.moved(corner, limits.shape)
     box = joined([found.bounds, *(mask.bounds for mask in masks.values())])
     labels = found.cut(box).astype(label_type(len(members)), copy=False)
-    if box is not None and (options.policy == "product" or limits.locked or limits.roi is not None):
+    untouched = all(mask.bits is own.bits for mask, own in zip(masks.values(), answer.masks, strict=True))
+    if box is not None and not (answer.agreeing and untouched):
         _fit_labels(labels, box, masks, limits)
     probability = answer.probability.moved(corner, limits.shape).cut(box)
     probability[labels == 0] = 0
@@ -81,20 +82,20 @@ def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limit
 
     That is for the product's policy; the published one has dropped it already.
     """
-    mask = answer.masks[index]
-    box, part = mask.bounds, mask.inside()
-    if box is None:
-        return PackedMask.at((0, 0, 0), part, limits.shape)
-    if options.policy == "product":
-        doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
-        if doubtful and item.key not in limits.masks:
-            return PackedMask.at((0, 0, 0), np.zeros_like(part), limits.shape)
-        part = remove_small_components(part, options.absence.min_voxels)
-        filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
-        if filtered and filter_applies(limits.shape):
-            part = best_components(part, answer.probability.cut(box))
-    corner = [start + offset for (start, _), (offset, _) in zip(box, limits.window, strict=True)]
-    return PackedMask.at(corner, part, limits.shape)
+    mask = answer.masks[index].moved([start for start, _ in limits.window], limits.shape)
+    if mask.bounds is None or options.policy == "published":
+        return mask
+    part = mask.inside()
+    doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
+    if doubtful and item.key not in limits.masks:
+        return PackedMask.at((0, 0, 0), np.zeros_like(part), limits.shape)
+    kept = remove_small_components(part, options.absence.min_voxels)
+    filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
+    if filtered and filter_applies(limits.shape):
+        kept = best_components(kept, answer.probability.cut(answer.masks[index].bounds))
+    if np.array_equal(kept, part):
+        return mask
+    return PackedMask.at([start for start, _ in mask.bounds], kept, limits.shape)
 
 
 def _limited(mask: PackedMask, key: str, limits: Limits) -> PackedMask:

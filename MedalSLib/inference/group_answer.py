@@ -25,6 +25,7 @@ class GroupAnswer:
         mean_probability: Of each structure, over what the network found of it.
         sources: Where each structure's prompt came from.
         box: Region of the last stage.
+        agreeing: Whether there is a label exactly where there is a mask, each within the mask of its structure.
     """
 
     masks: tuple[PackedMask, ...]
@@ -33,6 +34,7 @@ class GroupAnswer:
     mean_probability: tuple[float, ...]
     sources: tuple[Source, ...]
     box: Box
+    agreeing: bool = True
 
 
 def placed(result: StageResult, box: Box, shape_dhw: Shape, sources: Sequence[Source]) -> GroupAnswer:

@@ -228,8 +228,9 @@ class PatchPredictor:
 
         Patches of one and the same value, such as those outside the body, all have the features of the first of them.
         """
-        if bool((image == image[0, 0, 0]).all()):
-            tile = self._constants.setdefault(float(image[0, 0, 0]), tile)
+        lowest, highest = torch.aminmax(image)
+        if bool(lowest == highest):
+            tile = self._constants.setdefault(float(lowest), tile)
         features = self._cached(tile)
         with self._compute.precision():
             if features is None:

@@ -8,7 +8,7 @@ empty or skipped stage 1 is no failure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,6 +147,4 @@ def _refined(
     merged = list(answer.masks)
     for index, mask in masks.items():
         merged[index] = mask.replaced(answer.masks[index].unpack(slices(grown)), grown)
-    return GroupAnswer(
-        tuple(merged), answer.labels, answer.probability, answer.mean_probability, answer.sources, answer.box
-    )
+    return replace(answer, masks=tuple(merged), agreeing=False)

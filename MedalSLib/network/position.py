@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 import torch
 
 
+@lru_cache(maxsize=8)
 def sinusoidal_code(grid: tuple[int, int, int], dim: int, device: torch.device | None = None) -> torch.Tensor:
     """Return the fixed position code of each cell of a 3-D grid.
 
@@ -20,8 +22,13 @@ def sinusoidal_code(grid: tuple[int, int, int], dim: int, device: torch.device |
         device: Where to put it.
 
     Returns:
-        float32 [H * W * D, dim], D running fastest.
+        float32 [H * W * D, dim], D running fastest; not to be changed, as the next caller gets the same.
     """
+    with torch.inference_mode(False):  # a tensor made for inference alone would be no use to a later training
+        return _code(grid, dim, device)
+
+
+def _code(grid: tuple[int, int, int], dim: int, device: torch.device | None) -> torch.Tensor:
     share = ceil(dim / 6) * 2
     frequencies = 10000.0 ** (-torch.arange(0, share, 2, dtype=torch.float32, device=device) / share)
     axes = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,12 +24,13 @@ class BenchOptions:
     """What to measure.
 
     Attributes:
-        width: "published", or "starter" (a small network, about as costly as the bundled one).
-        patch: Edge of the networks' patch in voxels.
+        width: Channels of the networks: "published", or "starter" for those of the bundled model.
+        patch: Edge of the patch of networks of random weights, in voxels.
         classes: Numbers of classes to compare, where a benchmark compares some.
         shape: Edge of the image in voxels, where a benchmark needs one; None for a fitting one.
         repeats: How often each figure is taken.
         threads: CPU threads, 0 for torch's choice.
+        scan: File of a CT to work on, where a benchmark takes one; None for noise.
     """
 
     width: Width = "starter"
@@ -38,6 +39,7 @@ class BenchOptions:
     shape: int | None = None
     repeats: int = 1
     threads: int = 0
+    scan: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return what the figures were taken with, for the report."""
@@ -59,9 +61,13 @@ class BenchOptions:
     def config(self) -> MedalSConfig:
         """Return the network's architecture."""
         from MedalSLib.network.config import MedalSConfig
+        from MedalSLib.network.manifest import read_manifest
+        from MedalSLib.network.registry import find_folder
 
         size = (self.patch,) * 3
-        return MedalSConfig.published(size) if self.width == "published" else MedalSConfig.small(size)
+        if self.width == "published":
+            return MedalSConfig.published(size)
+        return replace(MedalSConfig.from_dict(read_manifest(find_folder("starter")).stages[-1].config), image_size=size)
 
 
 def random_network(options: BenchOptions) -> Any:
@@ -120,10 +126,23 @@ def synthetic_ct(edge: int) -> np.ndarray:
     return image.astype(np.int16)
 
 
-def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float) -> np.ndarray:
-    """Return a boolean ball."""
+def phantom_ct(edge: int) -> np.ndarray:
+    """Return a "chest" (K, J, I): air, in it a box of water, in that two boxes of lung, in Hounsfield units."""
+    image = np.full((edge,) * 3, -1000, dtype=np.int16)
+    unit = edge // 12
+    body, lung = slice(unit, -unit), slice(2 * unit, -2 * unit)
+    image[body, body, body] = 40
+    for side in (slice(2 * unit, edge // 2 - unit // 2), slice(edge // 2 + unit // 2, -2 * unit)):
+        image[lung, 3 * unit : -3 * unit, side] = -850
+    return image
+
+
+def ball(
+    shape: tuple[int, ...], center: tuple[float, ...], radius: float, spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+) -> np.ndarray:
+    """Return a boolean ball: `center` in voxels, `radius` in mm of `spacing`."""
     grid = np.ogrid[tuple(slice(0, size) for size in shape)]
     distance = np.zeros(shape, dtype=np.float32)
-    for axis, middle in zip(grid, center, strict=True):
-        distance += ((axis - middle) ** 2).astype(np.float32)
+    for axis, middle, step in zip(grid, center, spacing, strict=True):
+        distance += (((axis - middle) * step) ** 2).astype(np.float32)
     return distance <= radius**2
