@@ -12,12 +12,13 @@ import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,16 +55,23 @@ class OpenVinoNetwork:
         patch: Patch (H, W, D).
         dtype: float32, or bfloat16 where the processor has units for it (about 99.5 % of labels are the same then).
         folder: Where compiled networks are kept.
+        profiled: Whether `seconds_by_kind` is wanted, which costs a little time.
     """
 
     def __init__(
-        self, network: MedalS, patch: Sequence[int], dtype: torch.dtype = torch.float32, folder: Path | None = None
+        self,
+        network: MedalS,
+        patch: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        folder: Path | None = None,
+        profiled: bool = False,
     ) -> None:
         self.config = network.config
         self._network = weakref.proxy(network)
         self._patch = tuple(int(size) for size in patch)
         self._dtype = dtype
         self._folder = folder or cache_folder()
+        self._profiled = profiled
         self._digest = _digest(network)
         self._parts: dict[type[_Part], _Compiled | None] = {}
         self._lock = threading.Lock()
@@ -110,6 +118,14 @@ class OpenVinoNetwork:
         """See `MedalS.project`."""
         return MedalS.project(voxels, embeddings.to(voxels.dtype))
 
+    def seconds_by_kind(self) -> dict[str, float]:
+        """Return seconds by kind of operation, summed over the last run of each part; empty if not profiled."""
+        seconds: dict[str, float] = {}
+        for part in self._parts.values():
+            for kind, spent in part.profile() if part is not None else ():
+                seconds[kind] = seconds.get(kind, 0.0) + spent
+        return seconds
+
     def _features(self, outputs: Sequence[Sequence[Tensor]]) -> VoxelFeatures:
         embedding, pooled = (_joined([output[index] for output in outputs]) for index in range(2))
         grid = cast("tuple[int, int, int]", tuple(size // self.config.total_stride for size in self._patch))
@@ -134,7 +150,8 @@ class OpenVinoNetwork:
         examples = tuple(torch.zeros(shape) for shape in kind.inputs(small, width))
         name = f"{self._digest}-{kind.__name__.strip('_').lower()}"
         shapes = kind.inputs(self._patch, width)
-        return _compiled(kind(cast("MedalS", self._network)), examples, shapes, self._dtype, self._folder, name)
+        module = kind(cast("MedalS", self._network))
+        return _compiled(module, examples, shapes, self._dtype, self._folder, name, self._profiled)
 
 
 class _Part(nn.Module):
@@ -238,15 +255,28 @@ def _joined(outputs: Sequence[Tensor]) -> Tensor:
 class _Compiled:
     """A compiled graph that takes and returns tensors without copying them."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, profiled: bool = False) -> None:
         self._compiled = compiled
-        self._outputs = len(compiled.outputs)
+        self._shapes = [tuple(output.shape) for output in compiled.outputs]
+        self._profiled = profiled
+        self._last: Any = None
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        import openvino
+
         arrays = [tensor.contiguous().numpy() for tensor in inputs]
+        outputs = [torch.empty(shape) for shape in self._shapes]
         request = self._compiled.create_infer_request()
-        results = request.infer(arrays, share_inputs=True, share_outputs=False)
-        return [torch.from_numpy(results[index]) for index in range(self._outputs)]
+        self._last = request if self._profiled else None
+        for index, output in enumerate(outputs):
+            request.set_output_tensor(index, openvino.Tensor(output.numpy(), shared_memory=True))
+        request.infer(arrays, share_inputs=True, share_outputs=True)
+        return outputs
+
+    def profile(self) -> Iterator[tuple[str, float]]:
+        """Yield kind and seconds of each operation of the last run."""
+        for node in self._last.get_profiling_info() if self._last is not None else ():
+            yield node.node_type, node.real_time.total_seconds()
 
 
 def _compiled(
@@ -256,17 +286,13 @@ def _compiled(
     dtype: torch.dtype,
     folder: Path,
     name: str,
+    profiled: bool = False,
 ) -> _Compiled:
     """Return a module compiled for shapes, from the folder if it was compiled before."""
     import openvino
 
     core = openvino.Core()
-    settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "ENABLE_CPU_PINNING": False,  # pinned threads wait for whatever else runs on their core
-    }
+    settings = _settings(dtype) | {"PERF_COUNT": profiled}
     if _usable(folder):
         settings["CACHE_DIR"] = str(folder)
     file = folder / f"{name}.xml"
@@ -280,7 +306,35 @@ def _compiled(
         if _usable(folder):
             openvino.save_model(graph, file, compress_to_fp16=False)
     graph.reshape(dict(enumerate(shapes)))
-    return _Compiled(core.compile_model(graph, "CPU", settings))
+    return _Compiled(core.compile_model(graph, "CPU", settings), profiled)
+
+
+def large_product(size: int, dtype: torch.dtype, threads: int = 0) -> Callable[[], object]:
+    """Return a product of two square matrices that OpenVINO multiplies at each call: how fast the processor can be.
+
+    Args:
+        size: Rows and columns.
+        dtype: float32 or bfloat16.
+        threads: CPU threads, 0 for torch's choice.
+    """
+    import openvino
+    from openvino import opset13
+
+    rows = np.random.default_rng(0).normal(size=(2, size, size)).astype(np.float32)
+    given = opset13.parameter([size, size], np.float32)
+    model = openvino.Model([opset13.matmul(given, opset13.constant(rows[0]), False, False)], [given])
+    settings = _settings(dtype) | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda: request.infer([rows[1]], share_inputs=True, share_outputs=True)
+
+
+def _settings(dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # pinned threads wait for whatever else runs on their core
+    }
 
 
 def _usable(folder: Path) -> bool:

@@ -3,75 +3,109 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.evaluation.benchmarks.measuring import ratio, timed
+from MedalSLib.evaluation.benchmarks.measuring import Seconds, ratio, timed
 from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, random_network
 
 _PRODUCT = 2048
+_CLASSES = 8
 
 
 def cpu_engine(options: BenchOptions) -> dict[str, Any]:
-    """Measure one prompted pass of eight classes in eager PyTorch and in OpenVINO, f32 and bf16."""
+    """Measure a pass of eight classes in eager PyTorch and in OpenVINO, f32 and bf16, with and without prompts."""
     import torch
 
     from MedalSLib.network import openvino_network
 
     network = random_network(options)
-    size, classes = (options.patch,) * 3, 8
+    size = (options.patch,) * 3
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(1, 1, *size, generator=generator) * 255
-    masks = torch.rand(1, classes, *size, generator=generator) > 0.8
+    masks = torch.rand(1, _CLASSES, *size, generator=generator) > 0.8
     union = masks.any(dim=1, keepdim=True).float()
-    queries = torch.randn(1, classes, network.config.query_dim, generator=generator)
+    queries = torch.randn(1, _CLASSES, network.config.query_dim, generator=generator)
 
-    def passed(form: Any) -> Any:
+    def prompted(form: Any) -> Any:
         with torch.inference_mode():
             features = form.encode(image, union)
             embeddings = form.mask_embeddings(features, queries)
             return form.project(form.fuse(features, form.mix_prompts(embeddings, masks)), embeddings)
 
-    expected = passed(network)
-    eager = timed(lambda: passed(network), options.repeats)
-    rows: list[dict[str, Any]] = [{"form": "PyTorch f32", **eager.to_dict(), "of_eager": ratio(eager, eager)}]
-    flops = operations(network, options.patch, classes)
-    peak = _peak()
-    if openvino_network.available():
-        with tempfile.TemporaryDirectory(prefix="medals-bench-", ignore_cleanup_errors=True) as folder:
-            for name, dtype in (("OpenVINO f32", torch.float32), ("OpenVINO bf16", torch.bfloat16)):
-                made: list[Any] = []
+    def plain(form: Any) -> Any:
+        with torch.inference_mode():
+            features = form.plain(image)
+            return form.project(features.embedding, form.mask_embeddings(features, queries))
 
-                def make(dtype: Any = dtype, made: list[Any] = made) -> None:
-                    made.append(openvino_network.OpenVinoNetwork(network, size, dtype, Path(folder)))
-
-                first, second = timed(make), timed(make)
-                found = passed(made[-1])
-                seconds = timed(lambda form=made[-1]: passed(form), options.repeats)  # type: ignore[misc]
+    peak = _peak(options.threads)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="medals-bench-", ignore_cleanup_errors=True) as folder:
+        for words, work in (("prompted", prompted), ("without prompts", plain)):
+            expected = work(network)
+            eager = timed(partial(work, network), options.repeats)
+            gflop = operations(network, options.patch, _CLASSES, work is prompted) / 1e9
+            rows.append({"pass": words, "form": "PyTorch f32", **_figures(eager, eager, gflop, peak["f32"])})
+            for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+                if not openvino_network.available():
+                    continue
+                make = partial(openvino_network.OpenVinoNetwork, network, size, dtype, Path(folder), profiled=True)
+                first, again = (timed(partial(_made_and_run, make, work)) for _ in range(2))
+                form = make()
+                found = work(form)
+                seconds = timed(partial(work, form), options.repeats)
                 rows.append(
                     {
-                        "form": name,
-                        **seconds.to_dict(),
-                        "of_eager": ratio(seconds, eager),
-                        "times_as_fast_by_cpu": round(eager.cpu / seconds.cpu, 2),
+                        "pass": words,
+                        "form": f"OpenVINO {name}",
+                        **_figures(seconds, eager, gflop, peak[name]),
                         "same_labels": round(float(((found > 0) == (expected > 0)).float().mean()), 6),
-                        "compile_first": first.to_dict(),
-                        "compile_again": second.to_dict(),
+                        "seconds_by_kind": _rounded(form.seconds_by_kind(), seconds),
+                        "first_pass_ever": first.to_dict(),
+                        "first_pass_of_a_process": again.to_dict(),
                     }
                 )
-    for row in rows:
-        row["gflops_per_cpu_second"] = round(flops / row["cpu_s"] / 1e9, 1)
-    return {"classes": classes, "gflop": round(flops / 1e9, 1), "largest_product": peak, "rows": rows}
+    return {"classes": _CLASSES, "largest_product_gflops_per_cpu_second": peak, "rows": rows}
 
 
-def _peak() -> dict[str, float]:
-    """Giga-operations a CPU second of one large product, in both precisions."""
+def _made_and_run(make: Callable[[], Any], work: Callable[[Any], Any]) -> None:
+    work(make())
+
+
+def _figures(seconds: Seconds, eager: Seconds, gflop: float, peak: float) -> dict[str, Any]:
+    speed = gflop / seconds.cpu
+    return {
+        **seconds.to_dict(),
+        "of_eager": ratio(seconds, eager),
+        "times_as_fast_by_cpu": round(eager.cpu / seconds.cpu, 2),
+        "gflop": round(gflop, 1),
+        "gflops_per_cpu_second": round(speed, 1),
+        "share_of_largest_product": round(speed / peak, 3),
+    }
+
+
+def _rounded(kinds: dict[str, float], seconds: Seconds) -> dict[str, float]:
+    """Round seconds by kind of operation, what PyTorch does around them as the rest; by the clock, of one run."""
+    largest = dict(sorted(kinds.items(), key=lambda item: -item[1])[:5])
+    largest["everything else"] = max(0.0, seconds.wall - sum(largest.values()))
+    return {kind: round(value, 4) for kind, value in largest.items()}
+
+
+def _peak(threads: int) -> dict[str, float]:
+    """Giga-operations a CPU second of one large product by precision, of the quicker of PyTorch and OpenVINO."""
     import torch
+
+    from MedalSLib.network import openvino_network
 
     found = {}
     for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
         first, second = (torch.randn(_PRODUCT, _PRODUCT).to(dtype) for _ in range(2))
-        seconds = timed(lambda a=first, b=second: a @ b, 2, warm=True)  # type: ignore[misc]
-        found[f"{name}_gflops_per_cpu_second"] = round(2 * _PRODUCT**3 / seconds.cpu / 1e9, 1)
+        seconds = [timed(lambda a=first, b=second: a @ b, 3, warm=True).cpu]  # type: ignore[misc]
+        if openvino_network.available():
+            multiply = openvino_network.large_product(_PRODUCT, dtype, threads)
+            seconds.append(timed(multiply, 3, warm=True).cpu)
+        found[name] = round(2 * _PRODUCT**3 / min(seconds) / 1e9, 1)
     return found

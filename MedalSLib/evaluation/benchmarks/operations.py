@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def operations(network: Any, edge: int, count: int) -> float:
+def operations(network: Any, edge: int, count: int, prompted: bool = True) -> float:
     """Count the operations of one pass over a cube of `edge` voxels with `count` classes, without doing them.
 
     Attention is counted as the two products it consists of: the fused kernels that some devices have are not all known
@@ -22,5 +22,9 @@ def operations(network: Any, edge: int, count: int) -> float:
         queries = torch.empty(1, count, network.config.query_dim)
         image, masks = torch.empty(1, 1, edge, edge, edge), torch.empty(1, count, edge, edge, edge)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        shadow(queries, image, image, masks)
+        if prompted:
+            shadow(queries, image, image, masks)
+        else:
+            features = shadow.plain(image)
+            shadow.project(features.embedding, shadow.mask_embeddings(features, queries))
     return float(counter.get_total_flops())
