@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from MedalSLib.inference.compute import Compute
 
 _TORCH_ONLY = "torch"
+_SMALL_PATCH = 1 << 20
+"""Voxels of a patch on which a GPU has too little to do, so that two passes take hardly longer than one."""
 
 
 def choose_compute(device: str) -> Compute:
@@ -25,7 +27,8 @@ def choose_compute(device: str) -> Compute:
     from MedalSLib.inference.compute import Compute
 
     if device.startswith("cuda"):
-        return Compute(device, autocast=torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16, fast=True)
+        half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return Compute(device, autocast=half, batch_voxels=_SMALL_PATCH, fast=True)
     engine = os.environ.get("MEDALS_CPU_ENGINE", "").strip().lower()
     if device != "cpu" or engine == _TORCH_ONLY:
         return Compute(device)

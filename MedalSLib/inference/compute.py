@@ -22,7 +22,8 @@ class Compute:
         accumulator_dtype: float32, or float16 (blended probabilities are then exact to about 0.001).
         class_chunk: Classes blended in one sweep over the patches, None for all.  Further sweeps run the networks
             again, unless the voxel features of patches without prompts are cached.
-        batch_passes: Whether the two passes of a prompted patch run as one batch.
+        batch_voxels: Prompted patches of up to so many voxels run both of their passes as one batch.  Which patches
+            those are does not depend on the memory that is free, so that the same run gives the same figures.
         fast: Whether networks run in the form made for the device (see `backends`): channels last in half precision on
             a GPU with `autocast`, OpenVINO on a CPU where it is installed.
     """
@@ -32,7 +33,7 @@ class Compute:
     accumulator_device: str | None = None
     accumulator_dtype: torch.dtype = torch.float32
     class_chunk: int | None = None
-    batch_passes: bool = False
+    batch_voxels: int = 0
     fast: bool = False
 
     @property

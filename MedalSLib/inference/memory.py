@@ -71,13 +71,13 @@ def _half(compute: Compute, classes: int) -> Compute | None:
 
 
 def _one_by_one(compute: Compute, classes: int) -> Compute | None:
-    return replace(compute, batch_passes=False) if compute.batch_passes else None
+    return replace(compute, batch_voxels=0) if compute.batch_voxels else None
 
 
 def _cpu(compute: Compute, classes: int) -> Compute | None:
     if compute.torch_device.type == "cpu":
         return None
-    return replace(compute, device="cpu", accumulator_device=None, autocast=None, batch_passes=False)
+    return replace(compute, device="cpu", accumulator_device=None, autocast=None, batch_voxels=0)
 
 
 LADDER: tuple[Step, ...] = (
@@ -225,14 +225,16 @@ def estimate_stage(
     held = min(compute.class_chunk or classes, classes)
     sums = 4 if compute.accumulator_dtype == torch.float32 else 2
     feature = 2 if compute.autocast is not None else 4
-    passes = 2 if compute.batch_passes else 1
+    passes = 2 if patch <= compute.batch_voxels else 1
+    on_host = compute.blending_device.type == "cpu"
     region = min(made.patch[0], made.shape[0]) * min(made.patch[1], made.shape[1]) * made.shape[2]
     parts = {
         "network": patch * width * feature * _ACTIVATIONS * passes,
         "first pass of a patch": patch * feature * min(held, width),
         "prompts and weights of a patch": patch * (min(classes, _PROMPTED) + 3 * 4),
         "sums": most_voxels(made) * held * sums,
-        "image on the network's grid": 0 if made.shape == made.original_shape else 4 * grid,
+        "image on the network's grid": 0 if made.shape == made.original_shape and on_host else 4 * grid,
+        "image on the GPU while it is resampled": 0 if on_host else 4 * volume,
         "masks, labels and largest probability": volume * (2 * classes / 8 + 3),
         "a class's region being interpolated": 3 * 4 * region,
     }

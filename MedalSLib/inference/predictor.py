@@ -202,7 +202,7 @@ class PatchPredictor:
         wanted: tuple[int, int],
     ) -> tuple[Logits, Logits]:
         unions = [prompts.union & half for half in halves]
-        if self._compute.batch_passes and all(bool(union.any()) for union in unions):
+        if image.numel() <= self._compute.batch_voxels and all(bool(union.any()) for union in unions):
             first, second = self._prompted(image, prompts, unions, halves)
             return first, second
         passes: list[Logits] = []

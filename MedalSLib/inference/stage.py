@@ -101,7 +101,7 @@ def run_stage(
     count = len(queries)
     values = tuple(range(1, count + 1)) if label_values is None else tuple(int(value) for value in label_values)
     with torch.inference_mode():
-        volume = preprocess(image_hwd, plan)
+        volume = preprocess(image_hwd, plan, compute.blending_device)
         prompts = _prompt_volume(class_masks, values, plan)
         sink: Sink = (
             LabelSink(plan, values, compute.blending_device)

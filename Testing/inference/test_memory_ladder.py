@@ -25,7 +25,7 @@ from MedalSLib.inference.memory import (
 from MedalSLib.inference.resampling_policy import StageSpec, plan
 from MedalSLib.inference.segment import RunOptions, segment_volume
 
-GPU = Compute(device="cuda", batch_passes=True)
+GPU = Compute(device="cuda", batch_voxels=1 << 20)
 
 
 def fails(times: int, error: Exception, seen: list[Compute]) -> Callable[[Compute], str]:
@@ -59,7 +59,7 @@ def test_steps_add_up_in_order_and_end_on_the_cpu() -> None:
     assert [compute.class_chunk for compute in seen] == [None, 12, 8, 8, 8, 8, 8]
     assert seen[3].accumulator_device == "cpu"
     assert seen[4].autocast is not None
-    assert not seen[5].batch_passes
+    assert not seen[5].batch_voxels
 
 
 def test_steps_that_gain_nothing_are_skipped() -> None:

@@ -59,7 +59,9 @@ def test_prompted_passes_match_the_rule_worked_out_by_hand(tiny_network: MedalS,
     image = torch.rand(16, 16, 16, generator=generator) * 255
     queries = torch.randn(11, 12, generator=generator)
     prompts = PatchPrompts.of(torch.rand(11, 16, 16, 16, generator=generator) > 0.7)
-    predictor = PatchPredictor(tiny_network, queries, Compute(batch_passes=batch), seeded_permutation(3))
+    predictor = PatchPredictor(
+        tiny_network, queries, Compute(batch_voxels=1 << 30 if batch else 0), seeded_permutation(3)
+    )
     found = predicted(predictor, image, prompts)
     shown = shown_first((16, 16, 16), 8, seeded_permutation(3)(8, TILE, 0)).float()
     with torch.inference_mode():
