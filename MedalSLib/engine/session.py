@@ -27,7 +27,7 @@ from MedalSLib.engine.interface import (
 from MedalSLib.engine.memory_probe import MemoryProbe, free_memory_mb
 from MedalSLib.engine.progress import ProgressMeter
 from MedalSLib.engine.request import Request, understand
-from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.errors import CancelledError, InputError, PromptError
 from MedalSLib.volume import Grid, NetworkFrame, Window, apply_window, group_by_window
 
 if TYPE_CHECKING:
@@ -154,10 +154,17 @@ class LocalSession:
         roi: Box | None,
     ) -> Request:
         model = self._engine.model
-        return understand(
-            prompts, masks, locked, roi,
-            grid=self._grid, modality=self.modality, known=frozenset(model.manifest.classes), model=model.manifest.name,
-        )  # fmt: skip
+        try:
+            return understand(
+                prompts, masks, locked, roi,
+                grid=self._grid, modality=self.modality, known=frozenset(model.manifest.classes),
+                model=model.manifest.name,
+            )  # fmt: skip
+        except PromptError as error:
+            if not self.warnings:
+                raise
+            # A modality that was guessed wrongly is why a name means nothing.
+            raise PromptError(error.cause, " ".join((error.remedy, *self.warnings)).strip()) from error
 
     def _overrides(self, options: Options) -> dict[str, str]:
         """The user's windows, keyed by name: published ones, and those that the model brings itself."""

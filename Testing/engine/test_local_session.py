@@ -249,6 +249,17 @@ def test_an_unsaid_modality_is_guessed_aloud(engine: LocalEngine, image: np.ndar
         assert "CT" in session.warnings[0]
 
 
+def test_where_a_guessed_modality_does_not_know_a_name_the_guess_is_named(
+    engine: LocalEngine, image: np.ndarray, affine: np.ndarray
+) -> None:
+    shades = np.clip(image, 0, 255).astype(np.uint8)  # bytes, as ultrasound has them
+    with engine.open_session(shades, affine) as session, pytest.raises(PromptError, match="Taken for US"):
+        session.segment(["liver"])
+    with engine.open_session(shades, affine, "US") as session, pytest.raises(PromptError) as refused:
+        session.segment(["liver"])
+    assert "Taken for" not in str(refused.value)
+
+
 def test_a_closed_session_says_so(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     session = engine.open_session(image, affine, "CT")
     session.close()
