@@ -89,11 +89,12 @@ def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limit
     doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
     if doubtful and item.key not in limits.masks:
         return PackedMask.at((0, 0, 0), np.zeros_like(part), limits.shape)
-    kept = remove_small_components(part, options.absence.min_voxels)
     filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
     if filtered and filter_applies(limits.shape):
-        kept = best_components(kept, answer.probability.cut(answer.masks[index].bounds))
-    if np.array_equal(kept, part):
+        kept = best_components(part, answer.probability.cut(answer.masks[index].bounds), options.absence.min_voxels)
+    else:
+        kept = remove_small_components(part, options.absence.min_voxels)
+    if kept is part or np.array_equal(kept, part):
         return mask
     return PackedMask.at([start for start, _ in mask.bounds], kept, limits.shape)
 

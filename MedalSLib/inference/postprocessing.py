@@ -16,14 +16,16 @@ _LARGEST_VOLUME = 650 * 650 * 100
 
 
 def remove_small_components(mask: np.ndarray, min_voxels: int = MIN_COMPONENT) -> np.ndarray:
-    """Return a boolean mask without 6-connected components of fewer than `min_voxels` voxels."""
+    """Return a boolean mask without 6-connected components of fewer than `min_voxels` voxels: itself if it has none."""
     components, _, sizes = _components(mask)
     keep = sizes >= min_voxels
+    if keep[1:].all():
+        return mask
     keep[0] = False
     return keep[components]
 
 
-def best_components(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def best_components(mask: np.ndarray, probability: np.ndarray, min_voxels: int = 1) -> np.ndarray:
     """Keep what the published filter keeps of a class's mask.
 
     Of the three largest 6-connected components: all whose mean probability is within 0.1 of the best and above 0.86 if
@@ -32,12 +34,14 @@ def best_components(mask: np.ndarray, probability: np.ndarray) -> np.ndarray:
     Args:
         mask: Boolean volume.
         probability: Probabilities on the same grid.
+        min_voxels: Smaller components do not count, as if `remove_small_components` had come before.
     """
-    components, count, sizes = _components(mask)
-    if count == 0:
-        return np.zeros(mask.shape, dtype=bool)
+    components, _, sizes = _components(mask)
     # A stable sort: of components of the same size, the one met first counts as the larger.
     order = np.argsort(-sizes[1:], kind="stable")[:_CONSIDERED] + 1
+    order = order[sizes[order] >= min_voxels]
+    if len(order) < 2:
+        return components == order[0] if len(order) else np.zeros(mask.shape, dtype=bool)
     means = np.array([_mean(probability, components == label) for label in order])
     close = (means.max() - means <= _CLOSE) & (means > _SURE)
     best = int(np.argmax(means))

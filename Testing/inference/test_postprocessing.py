@@ -88,3 +88,12 @@ def test_touching_corners_do_not_connect() -> None:
 def test_large_volumes_are_not_filtered() -> None:
     assert filter_applies((649, 650, 100))
     assert not filter_applies((650, 650, 100))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_small_components_left_out_are_as_good_as_gone(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    mask, probability = random.random((12, 12, 12)) > 0.72, random.random((12, 12, 12)).astype(np.float16)
+    for fewest in (1, 5, 30, 2000):
+        expected = best_components(remove_small_components(mask, fewest), probability)
+        np.testing.assert_array_equal(best_components(mask, probability, fewest), expected)
