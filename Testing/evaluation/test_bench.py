@@ -25,6 +25,7 @@ from MedalSLib.evaluation.benchmarks import (
     scenes,
     sessions,
     start_up,
+    whole_run,
 )
 from MedalSLib.evaluation.benchmarks.commands import BENCHMARKS, bench
 from MedalSLib.evaluation.benchmarks.operations import operations
@@ -140,11 +141,24 @@ def test_operations_are_counted_as_they_are_done_and_the_gpus_form_runs(tiny: Be
     queries = torch.rand(1, 9, 16, generator=generator)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(queries, image, image, masks)
-    assert operations(network, 32, 9) == counter.get_total_flops()
-    assert 0 < operations(network, 32, 9, prompted=False) < operations(network, 32, 9)
+    patch = (32, 32, 32)
+    assert operations(network, patch, 9) == counter.get_total_flops()
+    assert 0 < operations(network, patch, 9, prompted=False) < operations(network, patch, 9)
     form = GpuNetwork(network, torch.float32)
     with torch.inference_mode():
         gpu._pass(form, queries, image, (image > 0.5).float(), masks > 0.5)
+
+
+def test_a_whole_run_finds_every_class_and_counts_what_the_networks_did(tiny: BenchOptions) -> None:
+    patches = {1: (32, 32, 16), 2: (32, 32, 32)}
+    rows = whole_run.whole_runs(tiny, 0.1, device="cpu", shape_dhw=(40, 48, 44), patches=patches, count=3)
+    assert [(row["memory_limit_gb"], row["run"]) for row in rows][:2] == [(None, "first"), (None, "again")]
+    assert {row["memory_limit_gb"] for row in rows} == {None, 8, 6}
+    for row in rows:
+        assert row["found"] == 3
+        assert row["network_runs"] > 1
+        assert row["gflop"] * 1e9 >= 0.99 * operations(scenes.random_network(tiny), (32, 32, 32), 3)
+        assert set(row["seconds_by_stage"]) == {"stage 1", "stage 2", "finishing"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

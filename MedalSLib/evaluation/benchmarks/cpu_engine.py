@@ -47,7 +47,7 @@ def cpu_engine(options: BenchOptions) -> dict[str, Any]:
         for words, work in (("prompted", prompted), ("without prompts", plain)):
             expected = work(network)
             eager = timed(partial(work, network), options.repeats)
-            gflop = operations(network, options.patch, _CLASSES, work is prompted) / 1e9
+            gflop = operations(network, size, _CLASSES, work is prompted) / 1e9
             rows.append({"pass": words, "form": "PyTorch f32", **_figures(eager, eager, gflop, peak["f32"])})
             for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
                 if not openvino_network.available():

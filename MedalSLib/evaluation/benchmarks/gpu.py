@@ -1,4 +1,4 @@
-"""The GPU's forms of the network against each other, and against the largest product the GPU manages."""
+"""The GPU's forms of the network against each other and against the largest product the GPU manages; whole runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from MedalSLib.errors import ResourceError
 from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, random_network
+from MedalSLib.evaluation.benchmarks.whole_run import whole_runs
 
 _PRODUCT = 8192
 _CHUNK = 8
 
 
 def gpu(options: BenchOptions) -> dict[str, Any]:
-    """Measure one prompted pass for each number of classes, in float32, under autocast and channels last.
+    """Measure one prompted pass for each number of classes, in float32, under autocast and channels last; whole runs.
 
     Raises:
         ResourceError: There is no CUDA device.
@@ -42,7 +43,7 @@ def gpu(options: BenchOptions) -> dict[str, Any]:
             torch.cuda.reset_peak_memory_stats()
             with torch.inference_mode(), torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):
                 seconds = _seconds(lambda form=form, scene=scene: _pass(form, *scene), options.repeats)  # type: ignore[misc]
-            tflop = operations(network, options.patch, count) / 1e12
+            tflop = operations(network, (options.patch,) * 3, count) / 1e12
             rows.append(
                 {
                     "classes": count,
@@ -53,7 +54,15 @@ def gpu(options: BenchOptions) -> dict[str, Any]:
                     "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
                 }
             )
-    return {"gpu": torch.cuda.get_device_name(), "largest_bf16_product_tflops": round(peak, 1), "rows": rows}
+        del scene
+    network = forms = ()  # a whole run needs the memory
+    torch.cuda.empty_cache()
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "largest_bf16_product_tflops": round(peak, 1),
+        "rows": rows,
+        "whole_runs": whole_runs(options, peak),
+    }
 
 
 def _scene(network: Any, edge: int, count: int) -> tuple[Any, ...]:

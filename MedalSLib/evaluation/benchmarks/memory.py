@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from MedalSLib.evaluation.benchmarks.measuring import timed, watched_memory
-from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
+from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, told_image
 
 _EDGE = 365
 _PATCH = 192
 _LIMIT_MB = 6 * 1024
-
-
-@dataclass(frozen=True)
-class _Item:
-    key: str
-    kind: str = "semantic"
 
 
 def memory(options: BenchOptions) -> dict[str, Any]:
@@ -41,9 +32,9 @@ def memory(options: BenchOptions) -> dict[str, Any]:
     ]
     rows = []
     for count in options.classes:
-        image = _image(edge, count)
+        image = told_image((edge,) * 3, count)
         model = SimpleNamespace(manifest=SimpleNamespace(stages=stages), network=lambda stage: _Telling())
-        items: Any = [_Item(f"CT_Bench {number}") for number in range(count)]
+        items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
         queries = torch.arange(1, count + 1, dtype=torch.float32)[:, None]
         found: list[Any] = []
 
@@ -71,15 +62,6 @@ def memory(options: BenchOptions) -> dict[str, Any]:
             }
         )
     return {"grid": [edge] * 3, "network_patch": patch, "rows": rows}
-
-
-def _image(edge: int, count: int) -> np.ndarray:
-    """Return an image whose intensity says which of `count` structures a voxel belongs to: blocks side by side."""
-    side = int(np.ceil(count ** (1 / 3)))
-    numbers = np.arange(side**3).reshape((side,) * 3) + 1
-    numbers[numbers > count] = 0
-    place = np.minimum(np.arange(edge) * side // edge, side - 1)
-    return numbers[np.ix_(place, place, place)].astype(np.float32)
 
 
 class _Telling:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
-def operations(network: Any, edge: int, count: int, prompted: bool = True) -> float:
-    """Count the operations of one pass over a cube of `edge` voxels with `count` classes, without doing them.
+def operations(network: Any, patch: Sequence[int], count: int, prompted: bool = True) -> float:
+    """Count the operations of one pass over a patch (H, W, D) with `count` classes, without doing them.
 
     Attention is counted as the two products it consists of: the fused kernels that some devices have are not all known
     to the counter.
@@ -20,7 +21,7 @@ def operations(network: Any, edge: int, count: int, prompted: bool = True) -> fl
     with torch.device("meta"):
         shadow = MedalS(network.config).eval()
         queries = torch.empty(1, count, network.config.query_dim)
-        image, masks = torch.empty(1, 1, edge, edge, edge), torch.empty(1, count, edge, edge, edge)
+        image, masks = torch.empty(1, 1, *patch), torch.empty(1, count, *patch)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         if prompted:
             shadow(queries, image, image, masks)

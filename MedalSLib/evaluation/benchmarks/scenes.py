@@ -70,6 +70,14 @@ class BenchOptions:
         return replace(MedalSConfig.from_dict(read_manifest(find_folder("starter")).stages[-1].config), image_size=size)
 
 
+@dataclass(frozen=True)
+class BenchStructure:
+    """A structure as inference knows it, without any rule of its own."""
+
+    key: str
+    kind: Literal["semantic"] = "semantic"
+
+
 def random_network(options: BenchOptions) -> Any:
     """Return a `MedalS` of random weights, the same each time."""
     import torch
@@ -124,6 +132,15 @@ def synthetic_ct(edge: int) -> np.ndarray:
             blocks = blocks.repeat(size, axis)
         image += blocks[:edge, :edge, :edge]
     return image.astype(np.int16)
+
+
+def told_image(shape: tuple[int, int, int], count: int) -> np.ndarray:
+    """Return an image whose intensity says which of `count` structures a voxel belongs to: blocks side by side."""
+    side = int(np.ceil(count ** (1 / 3)))
+    numbers = np.arange(side**3).reshape((side,) * 3) + 1
+    numbers[numbers > count] = 0
+    places = [np.minimum(np.arange(size) * side // size, side - 1) for size in shape]
+    return numbers[np.ix_(*places)].astype(np.float32)
 
 
 def phantom_ct(edge: int) -> np.ndarray:
