@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from MedalSLib.volume import bounding_box
-
 if TYPE_CHECKING:
     from MedalSLib.inference.boxes import Box
+    from MedalSLib.inference.packed import PackedMask
     from MedalSLib.inference.segment import RunKey
     from MedalSLib.inference.tiling import Tile
 
@@ -22,25 +21,25 @@ class Correction:
 
     Attributes:
         box: Bounds (D, H, W) of all of it.
-        masks: Boolean masks (D, H, W) by key, as they were handed in.
-        locked: Boolean (D, H, W) by key: where the user's value stays.
+        masks: Masks (D, H, W) of the structures he painted, by key, as they were handed in and then as they are shown.
+        locked: Where the user's value stays, by key.
     """
 
     box: Box
-    masks: dict[str, np.ndarray]
-    locked: Mapping[str, np.ndarray]
+    masks: dict[str, PackedMask]
+    locked: Mapping[str, PackedMask]
 
     @classmethod
     def of(cls, masks: Mapping[str, np.ndarray], locked: Mapping[str, np.ndarray]) -> Correction | None:
         """Return the correction that masks and locks describe, None if nothing is locked."""
-        edits = {key: box for key, mask in locked.items() if (box := bounding_box(mask)) is not None}
-        if not edits:
+        from MedalSLib.inference.boxes import joined
+        from MedalSLib.inference.packed import PackedMask
+
+        edits = {key: mask for key, array in locked.items() if not (mask := PackedMask.pack(array)).empty}
+        box = joined(mask.bounds for mask in edits.values())
+        if box is None:
             return None
-        d, h, w = (
-            (min(box[axis][0] for box in edits.values()), max(box[axis][1] for box in edits.values()))
-            for axis in range(3)
-        )
-        return cls((d, h, w), {key: masks[key] for key in edits}, {key: locked[key] for key in edits})
+        return cls(box, {key: PackedMask.pack(masks[key]) for key in edits}, edits)
 
     def nearest_first(self, key: RunKey, tiles: Sequence[Tile]) -> list[Tile]:
         """Order the patches of a run by the distance of their middle to the edit's, in the network's voxels.
@@ -61,7 +60,7 @@ class Correction:
         return sorted(tiles, key=distance)
 
     def show(
-        self, keys: Sequence[str], box: Box, probabilities: np.ndarray, tell: Callable[[str, np.ndarray], None]
+        self, keys: Sequence[str], box: Box, probabilities: np.ndarray, tell: Callable[[str, PackedMask], None]
     ) -> None:
         """Put a patch's answer into the masks of the structures being corrected, and tell of each.
 
@@ -73,11 +72,9 @@ class Correction:
         """
         if 0 in probabilities.shape:
             return
-        inside = tuple(slice(*span) for span in box)
         for key, values in zip(keys, probabilities, strict=True):
             if key not in self.masks:
                 continue
-            mask, locked = self.masks[key].copy(order="K"), self.locked[key][inside]
-            mask[inside] = np.where(locked, mask[inside], values >= 0.5)
-            self.masks[key] = mask
-            tell(key, mask)
+            free = ~self.locked[key].within(box).unpack()
+            self.masks[key] = self.masks[key].replaced(values >= 0.5, box, where=free)
+            tell(key, self.masks[key])

@@ -43,7 +43,10 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 StructureCallback = Callable[[str, np.ndarray], None]
-"""Called as `(name, mask_kji)` when a structure is final (or, while a region streams in, better than before)."""
+"""Called as `(name, mask_kji)` when a structure is final (or, while a region streams in, better than before).
+
+The array may be that of the result: read it, copy it, do not change it.
+"""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from MedalSLib.volume import Grid, NetworkFrame, Window, apply_window, group_by_
 
 if TYPE_CHECKING:
     from MedalSLib.engine.local import LocalEngine
+    from MedalSLib.inference.packed import PackedMask
     from MedalSLib.inference.segment import VolumeResult
     from MedalSLib.vocabulary import Structure
 
@@ -49,6 +50,10 @@ class _Group:
     window: Window
     members: tuple[Structure, ...]
     options: Options
+
+    def edited(self, request: Request) -> bool:
+        """Whether the user painted in one of them."""
+        return any(item.name in request.locked for item in self.members)
 
 
 class LocalSession:
@@ -203,24 +208,24 @@ class LocalSession:
         self._caches.begin_run()
         groups = self._groups(request, options)
         networks = [stage.stage for stage in self._engine.model.manifest.stages]
-        meter = ProgressMeter(on_progress, _shares(groups, networks))
-        results: list[VolumeResult] = []
-        for number, group in enumerate(groups):
+        # What the user is looking at comes first; the answer does not depend on it.
+        turns = sorted(range(len(groups)), key=lambda at: not groups[at].edited(request))
+        meter = ProgressMeter(on_progress, _shares([groups[at] for at in turns], networks))
+        results: dict[int, VolumeResult] = {}
+        masks: dict[str, np.ndarray] = {}
+        for turn, at in enumerate(turns):
             if cancel is not None and cancel.is_set():
                 raise CancelledError
-            result = self._run_group(number, group, request, meter, on_structure, cancel)
-            spent = sum(value for stage, value in result.seconds.items() if stage.startswith("stage"))
-            self._engine.learn_speed(spent, result.runs)
-            if on_structure is not None:
-                for item in group.members:
-                    on_structure(item.name, self._mask(result, item.key))
-            results.append(result)
-        merged = merge_results(results, request.structures)
+            results[at] = self._run_group(turn, groups[at], request, meter, on_structure, cancel)
+            for item in groups[at].members:
+                masks[item.name] = self._mask(results[at].masks.packed(item.key))
+                if on_structure is not None:
+                    on_structure(item.name, masks[item.name])
+        merged = merge_results([results[at] for at in sorted(results)], request.structures)
         seconds = {name: round(value, 3) for name, value in merged.seconds.items()}
-        masks = {item.name: self._mask(merged, item.key) for item in request.structures}
         windows = {item.key: group.window for group in groups for item in group.members}
         answer = SegmentationResult(
-            masks=Masks(masks, request.typed),
+            masks=Masks({name: masks[name] for name in request.names}, request.typed),
             labelmap=self._placed(merged.labels.part, merged.labels.bounds),
             names=request.names,
             report=Report(
@@ -271,7 +276,7 @@ class LocalSession:
         on_structure: StructureCallback | None,
         cancel: threading.Event | None,
     ) -> VolumeResult:
-        """Run the structures that run together."""
+        """Run the structures that run together, and learn how fast this device is."""
         from MedalSLib.engine.computing import choose_compute
         from MedalSLib.inference.segment import Hooks, RunOptions, segment_volume
         from MedalSLib.vocabulary import text_for
@@ -284,7 +289,7 @@ class LocalSession:
         edit = Correction.of(masks, locked)
         names = {item.key: item.name for item in members}
         caches = self._caches
-        return segment_volume(
+        result = segment_volume(
             model,
             self._image(window),
             self._frame.spacing_dhw,
@@ -316,18 +321,20 @@ class LocalSession:
                 on_early=None
                 if edit is None or on_structure is None
                 else lambda keys, box, values: edit.show(
-                    keys, box, values, lambda key, mask: on_structure(names[key], self._to_kji(mask))
+                    keys, box, values, lambda key, mask: on_structure(names[key], self._mask(mask))
                 ),
                 early_keys=None if edit is None else edit.masks.keys(),
                 on_step=lambda step: caches.clear(),  # memory ran out: it is needed elsewhere
             ),
         )
+        spent = sum(value for stage, value in result.seconds.items() if stage.startswith("stage"))
+        self._engine.learn_speed(spent, result.runs)
+        return result
 
     def _to_dhw(self, arrays: Mapping[str, np.ndarray], members: Sequence[Structure]) -> dict[str, np.ndarray]:
         return {item.key: self._frame.to_network(arrays[item.name]) for item in members if item.name in arrays}
 
-    def _mask(self, result: VolumeResult, key: str) -> np.ndarray:
-        packed = result.masks.packed(key)
+    def _mask(self, packed: PackedMask) -> np.ndarray:
         return self._placed(packed.inside(), packed.bounds)
 
     def _cut(self, array_dhw: np.ndarray, box: Box | None) -> np.ndarray:
@@ -343,9 +350,6 @@ class LocalSession:
         if box is not None:
             self._frame.to_network(array)[tuple(slice(*span) for span in box)] = part_dhw
         return array
-
-    def _to_kji(self, array_dhw: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(self._frame.from_network(array_dhw))
 
     def _structure_reports(
         self,

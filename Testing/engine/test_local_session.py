@@ -243,6 +243,21 @@ def test_masks_on_another_grid_and_locks_without_masks_are_refused(
             session.segment(["liver"], roi=((500, 600), (0, 5), (0, 5)))
 
 
+def test_the_structure_the_user_painted_comes_first(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
+    """Whatever the windows, and with the same answer."""
+    masks = {name: block(image.shape, 3, 12) for name in ("left lung", "liver")}
+    locked = {"liver": block(image.shape, 9, 12)}
+    told: list[str] = []
+    with engine.open_session(image, affine, "CT") as session:
+        result = session.segment(masks=masks, locked=locked, on_structure=lambda name, mask: told.append(name))
+        assert told[0] == "Liver"
+        assert result.names == ("Left lung", "Liver")
+        assert list(result.masks) == ["Left lung", "Liver"]
+        again = session.segment(masks=masks)
+    assert set(told) == {"Liver", "Left lung"}
+    assert np.array_equal(result.masks["left lung"], again.masks["left lung"])
+
+
 def test_an_unsaid_modality_is_guessed_aloud(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     with engine.open_session(np.clip(image * 8, -1024, 2500), affine) as session:
         assert session.modality == "CT"
