@@ -88,7 +88,7 @@ def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limit
     part = mask.inside()
     doubtful = answer.mean_probability[index] < options.absence.min_mean_probability
     if doubtful and item.key not in limits.masks:
-        return PackedMask.at((0, 0, 0), np.zeros_like(part), limits.shape)
+        return PackedMask.without_voxels(limits.shape)
     filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
     if filtered and filter_applies(limits.shape):
         kept = best_components(part, answer.probability.cut(answer.masks[index].bounds), options.absence.min_voxels)
@@ -102,11 +102,11 @@ def _cleaned(answer: GroupAnswer, index: int, item: StructureLike, limits: Limit
 def _limited(mask: PackedMask, key: str, limits: Limits) -> PackedMask:
     """Clip a mask to the region of interest and keep what is locked."""
     if limits.roi is not None:
-        mask = PackedMask.at([start for start, _ in limits.roi], mask.unpack(slices(limits.roi)), limits.shape)
+        mask = mask.within(limits.roi).moved([start for start, _ in limits.roi], limits.shape)
     locked = limits.locked.get(key)
     if locked is None or locked.bounds is None:
         return mask
-    given = limits.masks.get(key, locked.within(((0, 0),) * 3))
+    given = limits.masks.get(key, PackedMask.without_voxels(limits.shape))
     return mask.replaced(given.unpack(slices(locked.bounds)), locked.bounds, where=locked.inside())
 
 

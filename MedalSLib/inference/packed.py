@@ -41,11 +41,17 @@ class PackedMask:
             part: Boolean (a, b, c).
             shape: (A, B, C) of the volume.
         """
-        first, second, third = (int(size) for size in shape)
         box = bounding_box(part)
         if box is None:
-            return cls(np.zeros((0, 0, 0), dtype=np.uint8), (first, second, third), None)
+            return cls.without_voxels(shape)
+        first, second, third = (int(size) for size in shape)
         return cls(np.packbits(part[slices(box)], axis=-1), (first, second, third), shifted(box, corner))
+
+    @classmethod
+    def without_voxels(cls, shape: Sequence[int]) -> PackedMask:
+        """Return an empty mask of a volume (A, B, C)."""
+        first, second, third = (int(size) for size in shape)
+        return cls(np.zeros((0, 0, 0), dtype=np.uint8), (first, second, third), None)
 
     def inside(self) -> np.ndarray:
         """Return the boolean array of the box, newly made; (0, 0, 0) if no voxel is set."""
@@ -72,7 +78,7 @@ class PackedMask:
         shape = [stop - start for start, stop in box]
         shared = None if self.bounds is None else intersection(box, self.bounds)
         if shared is None:
-            return PackedMask.at((0, 0, 0), np.zeros((0, 0, 0), dtype=bool), shape)
+            return PackedMask.without_voxels(shape)
         begin = shifted(shared, [-start for start, _ in box])
         if shared == self.bounds:
             return PackedMask(self.bits, (shape[0], shape[1], shape[2]), begin)

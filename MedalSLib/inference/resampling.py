@@ -55,16 +55,15 @@ def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan) -> PackedMask:
     """
     if mask_hwd.shape != plan.original_shape:
         raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {mask_hwd.shape}")
-    empty = PackedMask.at((0, 0, 0), np.zeros((0, 0, 0), dtype=bool), plan.shape)
     if mask_hwd.bounds is None:
-        return empty
+        return PackedMask.without_voxels(plan.shape)
     axes = [
         (ResamplingAxis.nearest if axis == plan.separate_axis else ResamplingAxis.of)(source, target)
         for axis, (source, target) in enumerate(zip(plan.original_shape, plan.resampled_shape, strict=True))
     ]
     new = [axis.near(*span) for axis, span in zip(axes, mask_hwd.bounds, strict=True)]
     if any(start >= stop for start, stop in new):  # it lies between the voxels that are sampled
-        return empty
+        return PackedMask.without_voxels(plan.shape)
     high, wide, deep = (slice(*axis.needed(*span)) for axis, span in zip(axes, new, strict=True))
     values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).float() * _ONE
     for axis, old in ((2, deep), (1, wide), (0, high)):
