@@ -6,6 +6,7 @@ The room in the order of the data:
 * `resampling.preprocess` brings image and masks to the plan's grid, `tiling` cuts it, `prompts` hides half of each
   prompt, `predictor` runs the network on one patch, `accumulator` blends patches, `sinks` turn blended probabilities
   into labels and masks on the volume's own grid, `stage.run_stage` does one stage from end to end.
+* `packed` and `boxed` keep masks, labels and probabilities as the box they lie in, from there to the result and back.
 * `two_stage.segment_published` joins two stages exactly as published (the challenge's npz files).
 * `segment.segment_volume` joins them as the product does: overlapping masks, hybrid prompts, locks, region, report.
 * `memory` estimates what a run needs and names the steps to take when it does not fit.
@@ -25,7 +26,7 @@ The one call an engine needs::
         options=RunOptions(), compute=Compute(), hooks=Hooks(),
     )
     result.masks[key]          # bool (D, H, W); a mapping that unpacks a mask when it is asked for
-    result.labelmap            # 0, or 1 + position in `structures` of the most probable one
+    result.labelmap            # 0, or 1 + position in `structures` of the most probable one; made when asked for
     result.structures[key]     # found, voxels, mean_probability, source ("stage 1", "mask", "none")
     result.instances[key]      # labelmap 1..n where `options.instances` asks for it
     result.boxes, result.seconds, result.steps, result.cached, result.runs

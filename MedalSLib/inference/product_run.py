@@ -128,6 +128,36 @@ def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
     return stage_2_region(box, runs.image.shape, runs.spacing_dhw, runs.keys, spec, magnify_single=False)
 
 
+def _to_one_patch(runs: StageRuns, spec: StageSpec, box: Box, region: Box) -> Box:
+    """Cut a region down to one patch where the box, grown as published, fits into one.
+
+    The published rule sizes the region by the spacing it gives the whole volume, which it takes to be smaller than it
+    is where the volume is large: a region of just over a patch, which takes eight.
+    """
+    growth = rules_of(runs.keys).region_growth
+    for _ in range(3):  # what spacing a region is taken to have depends on its size
+        made = runs.planned(spec, region)
+        sizes = (made.resampled_shape[2], *made.resampled_shape[:2])
+        patch = (made.patch[2], *made.patch[:2])
+        lengths = (
+            stop - start if size <= fits else (stop - start) * fits // size
+            for (start, stop), size, fits in zip(region, sizes, patch, strict=True)
+        )
+        first, second, third = (_cut_around(*bounds, growth) for bounds in zip(box, region, lengths, strict=True))
+        if (first, second, third) == region:
+            return region
+        region = first, second, third
+    return region
+
+
+def _cut_around(inner: tuple[int, int], outer: tuple[int, int], length: int, growth: float) -> tuple[int, int]:
+    """Cut bounds to a length around others, unless those, grown, would not fit."""
+    if (inner[1] - inner[0]) * growth > length:
+        return outer
+    start = min(max((sum(inner) - length) // 2, outer[0]), outer[1] - length)
+    return start, start + length
+
+
 def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
     inside = {index: mask.within(box) for index, mask in prompts.masks.items()}
     result = runs.run(spec, box, prompts=inside or None)
@@ -142,7 +172,7 @@ def _refined(
     box = region or given.box()
     if box is None:
         raise InputError("There is nothing to refine: no mask was given, or all are empty.", "Segment it first.")
-    grown = _grown(runs, spec, box)
+    grown = _to_one_patch(runs, spec, box, _grown(runs, spec, box))
     answer = _last_stage(runs, spec, given, grown)
     merged = list(answer.masks)
     for index, mask in masks.items():

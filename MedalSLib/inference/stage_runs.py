@@ -97,15 +97,8 @@ class StageRuns:
         """
         chosen = list(range(len(self.keys))) if members is None else list(members)
         begun = time.perf_counter()
-        deep, high, wide = self.spacing_dhw
         part = self.image[slices(region)].transpose(1, 2, 0)
-        made = plan(
-            part.shape,
-            (high, wide, deep),
-            [self.keys[index] for index in chosen],
-            spec,
-            magnify_single=self._options.policy == "published",
-        )
+        made = self.planned(spec, region, chosen)
         key = RunKey.of(spec.stage, self._in_volume(region), made)
         with _placed(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
             compute = self._in_sweeps(made, len(chosen), network)
@@ -128,6 +121,18 @@ class StageRuns:
         self.reused += result.reused
         self.repeated += result.repeated
         return result
+
+    def planned(self, spec: StageSpec, region: Box, members: Sequence[int] | None = None) -> ResamplingPlan:
+        """Return the plan that `run` makes for a region."""
+        deep, high, wide = self.spacing_dhw
+        shape = [stop - start for start, stop in region]
+        return plan(
+            (shape[1], shape[2], shape[0]),
+            (high, wide, deep),
+            [self.keys[index] for index in (range(len(self.keys)) if members is None else members)],
+            spec,
+            magnify_single=self._options.policy == "published",
+        )
 
     def _in_sweeps(self, made: ResamplingPlan, classes: int, network: object) -> Compute:
         free = self._options.free_memory_mb

@@ -190,6 +190,24 @@ def test_refinement_changes_the_region_of_the_masks_alone(segment: Any, band_mod
     assert np.array_equal(refined.masks["CT_Liver"], result.masks["CT_Liver"])
 
 
+@pytest.mark.parametrize("edge", [40, 64, 90])
+def test_a_small_edit_in_a_large_volume_is_refined_in_one_patch(segment: Any, band_model: Any, edge: int) -> None:
+    image = np.zeros((edge,) * 3, dtype=np.float32)
+    place = np.s_[10:18, 15:23, 20:28]
+    image[place] = 100
+    given = box_mask(np.s_[12:16, 17:21, 22:26], image.shape)
+    model = band_model()
+    result = segment(
+        model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given},
+        region_dhw=((12, 16), (17, 21), (22, 26)),
+    )  # fmt: skip
+    assert result.runs <= 2  # one patch, with each half of its prompts
+    assert dice(result.masks["CT_Liver"], box_mask(place, image.shape)) > 0.9
+    large = ((2, 38), (2, 38), (2, 38))
+    whole = segment(model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given}, region_dhw=large)
+    assert all(start <= 2 and stop >= 38 for start, stop in whole.boxes[0])
+
+
 def test_refining_nothing_is_an_error(segment: Any, band_model: Any) -> None:
     with pytest.raises(InputError, match="refine"):
         segment(band_model(), "CT_Liver", options=RunOptions(mode="refine"))
