@@ -28,7 +28,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--classes", default="1,8,24", metavar="N,N", help="numbers of classes (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="the shortest of N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: PyTorch's choice)")
-    parser.add_argument("--scan", metavar="FILE", help="a CT for new-name and correction (default: noise)")
+    parser.add_argument("--scan", metavar="FILE", help="a CT for new-name, correction and cpu-engine (default: none)")
     parser.add_argument("--json", action="store_true", help="print JSON (the only form there is)")
     service = parser.add_argument_group(
         "service", "what the server costs beside the engine: see Documentation/server.md"

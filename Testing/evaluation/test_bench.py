@@ -115,8 +115,11 @@ def test_memory_seen_is_the_highest_in_between() -> None:
 
 def test_openvino_and_pytorch_answer_alike(tiny: BenchOptions) -> None:
     pytest.importorskip("openvino")
-    options = BenchOptions(patch=64, threads=1)
-    report = cpu_engine.cpu_engine(options)
+    scan = Path(slicerio.__file__).parent / "data" / "CTChest4.nrrd"
+    report = cpu_engine.cpu_engine(BenchOptions(patch=64, threads=1, scan=str(scan)))
+    shares = report["same_labels_of_the_bundled_model"]
+    assert shares["openvino"]["all"] >= 0.9999
+    assert shares["openvino-bf16"]["all"] >= 0.995
     for words in ("prompted", "without prompts"):
         rows = {row["form"]: row for row in report["rows"] if row["pass"] == words}
         assert list(rows) == ["PyTorch f32", "OpenVINO f32", "OpenVINO bf16"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,42 @@ def cpu_engine(options: BenchOptions) -> dict[str, Any]:
                         "first_pass_of_a_process": again.to_dict(),
                     }
                 )
-    return {"classes": _CLASSES, "largest_product_gflops_per_cpu_second": peak, "rows": rows}
+    report = {"classes": _CLASSES, "largest_product_gflops_per_cpu_second": peak, "rows": rows}
+    if options.scan is not None and openvino_network.available():
+        report["same_labels_of_the_bundled_model"] = _same_labels(options.scan, options.threads)
+    return report
+
+
+def _same_labels(scan: str, threads: int) -> dict[str, dict[str, float]]:
+    """Compare the bundled model's labels of a CT with those of PyTorch in f32: of all voxels, and of labelled ones."""
+    from MedalSLib.engine import open_engine
+    from MedalSLib.volume import read_image
+
+    image, labels = read_image(scan), {}
+    for form in ("torch", "openvino", "openvino-bf16"):
+        with _environment("MEDALS_CPU_ENGINE", form), open_engine("starter", "cpu", threads=threads) as engine:
+            names = [name.removeprefix("CT_") for name in engine.info().classes if name.startswith("CT_")]
+            with engine.open_session(image.array_kji, image.grid.affine_ras, "CT") as session:
+                labels[form] = session.segment(names).labelmap
+    exact = labels.pop("torch")
+    shares = {}
+    for form, found in labels.items():
+        same, some = found == exact, (found > 0) | (exact > 0)
+        shares[form] = {"all": round(float(same.mean()), 6), "labelled": round(float(same[some].mean()), 6)}
+    return shares
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _made_and_run(make: Callable[[], Any], work: Callable[[Any], Any]) -> None:
