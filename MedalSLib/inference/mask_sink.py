@@ -8,10 +8,12 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from MedalSLib.inference.accumulator import Region, Rows, Span
+from MedalSLib.inference.boxes import Box, intersection, joined, slices
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.sinks import THRESHOLD, StageResult
+from MedalSLib.inference.tensor_box import tensor_box
 
 _VALUES = 1 << 21
 """Voxels of one class that are interpolated at once."""
@@ -39,7 +41,7 @@ class MaskSink:
         self._best = _zeros(self._shape, np.float16, device)
         self._labels = _zeros(self._shape, np.uint8 if count < 256 else np.int16, device)
         self._bits = np.zeros((count, high, wide, -(-deep // 8)), dtype=np.uint8)
-        self._written: list[tuple[Span, Span] | None] = [None] * count
+        self._written: list[Box | None] = [None] * count
         self._sums = np.zeros(count)
         self._voxels = np.zeros(count, dtype=np.int64)
         self._rows, self._columns, self._depth = (
@@ -85,9 +87,10 @@ class MaskSink:
         )
 
     def _mask(self, index: int) -> PackedMask:
-        rows, columns = self._written[index] or ((0, 0), (0, 0))
-        part = np.unpackbits(self._bits[index][slice(*rows), slice(*columns)], axis=-1, count=self._shape[2])
-        return PackedMask.at((rows[0], columns[0], 0), part.view(bool), self._shape)
+        rows, columns, (start, stop) = self._written[index] or ((0, 0),) * 3
+        bits = self._bits[index][slice(*rows), slice(*columns), start // 8 : -(-stop // 8)]
+        part = np.unpackbits(bits, axis=-1, count=stop - start)
+        return PackedMask.at((rows[0], columns[0], start), part.view(bool), self._shape)
 
     def _take_class(self, offset: int, part: _Part, rows: Span, columns: Span) -> None:
         """Interpolate the volume's voxels of some rows and columns, of one class."""
@@ -95,52 +98,59 @@ class MaskSink:
         if not self._rows.same:
             plane = self._last_row[offset][slice(*columns)]
             before = plane.clone() if part.top > 0 else None
-            plane.copy_(self._in_plane(part.values[-1:], part.left, columns)[0])
+            plane.copy_(self._in_plane(part.values[-1:], part.left, columns, (0, self._shape[2]))[0])
         where = self._where(part, before, rows, columns)
         if where is None:
             return
-        (start, stop), near = where
+        (start, stop), near, depth = where
         if before is not None:
-            before = before[near[0] - columns[0] : near[1] - columns[0]]
-        step = max(1, _VALUES // ((near[1] - near[0]) * self._shape[2]))
+            before = before[near[0] - columns[0] : near[1] - columns[0], slice(*depth)]
+        step = max(1, _VALUES // ((near[1] - near[0]) * (depth[1] - depth[0])))
         for first in range(start, stop, step):
-            span = first, min(first + step, stop)
-            self._write(self._start + offset, self._probability(part, before, span, near), span, near)
+            place = (first, min(first + step, stop)), near, depth
+            self._write(self._start + offset, self._probability(part, before, place), place)
 
-    def _where(self, part: _Part, before: Tensor | None, rows: Span, columns: Span) -> tuple[Span, Span] | None:
-        """Return the rows and columns that may reach 0.5, None if none can: no voxel exceeds those around it."""
-        near = []
-        found = _bounds(part.values.amax(dim=2) >= THRESHOLD)
+    def _where(self, part: _Part, before: Tensor | None, rows: Span, columns: Span) -> Box | None:
+        """Return the part of some rows and columns that may reach 0.5: no voxel exceeds those around it.
+
+        Its depth begins and ends with a byte of bits; None if no voxel can.
+        """
+        near: list[Box] = []
+        found = tensor_box(part.values >= THRESHOLD)
         if found is not None:
-            (top, bottom), (left, right) = found
-            high = self._rows.near(part.top + top, part.top + bottom)
-            near.append((high, self._columns.near(part.left + left, part.left + right)))
-        beyond = None if before is None else _bounds(before >= THRESHOLD)
+            high, wide, deep = found
+            near.append(
+                (
+                    self._rows.near(part.top + high[0], part.top + high[1]),
+                    self._columns.near(part.left + wide[0], part.left + wide[1]),
+                    self._depth.near(*deep),
+                )
+            )
+        beyond = None if before is None else tensor_box(before[None] >= THRESHOLD)
         if beyond is not None:
-            left, right = beyond[0]
-            near.append((self._rows.near(part.top - 1, part.top), (columns[0] + left, columns[0] + right)))
-        if not near:
+            _, (left, right), deep = beyond
+            near.append((self._rows.near(part.top - 1, part.top), (columns[0] + left, columns[0] + right), deep))
+        around = joined(near)
+        box = None if around is None else intersection(around, (rows, columns, (0, self._shape[2])))
+        if box is None:
             return None
-        start = max(rows[0], min(high[0] for high, _ in near))
-        stop = min(rows[1], max(high[1] for high, _ in near))
-        left = max(columns[0], min(wide[0] for _, wide in near))
-        right = min(columns[1], max(wide[1] for _, wide in near))
-        return ((start, stop), (left, right)) if start < stop and left < right else None
+        return box[0], box[1], (box[2][0] // 8 * 8, min(-(-box[2][1] // 8) * 8, self._shape[2]))
 
-    def _probability(self, part: _Part, before: Tensor | None, rows: Span, columns: Span) -> Tensor:
+    def _probability(self, part: _Part, before: Tensor | None, place: Box) -> Tensor:
+        rows, columns, depth = place
         first, last = self._rows.needed(*rows)
-        old = self._in_plane(part.values[max(first - part.top, 0) : last - part.top], part.left, columns)
+        old = self._in_plane(part.values[max(first - part.top, 0) : last - part.top], part.left, columns, depth)
         if first < part.top:
             assert before is not None
             old = torch.cat((before[None], old))
         return self._rows.interpolate(old, 0, first, *rows)
 
-    def _in_plane(self, values: Tensor, left: int, columns: Span) -> Tensor:
-        """Return rows (rows, columns, D) of the volume's own columns and depth."""
-        return self._columns.interpolate(self._depth.interpolate(values, 2, 0, 0, self._shape[2]), 1, left, *columns)
+    def _in_plane(self, values: Tensor, left: int, columns: Span, depth: Span) -> Tensor:
+        """Return rows (rows, columns, D) of some of the volume's own columns and depth."""
+        return self._columns.interpolate(self._depth.interpolate(values, 2, 0, *depth), 1, left, *columns)
 
-    def _write(self, index: int, probability: Tensor, rows: Span, columns: Span) -> None:
-        here = slice(*rows), slice(*columns)
+    def _write(self, index: int, probability: Tensor, place: Box) -> None:
+        here, (start, stop) = slices(place), place[2]
         mask = probability >= THRESHOLD
         best, labels = self._best[here], self._labels[here]
         sure = probability.masked_fill(~mask, 0)
@@ -148,9 +158,8 @@ class MaskSink:
         labels.masked_fill_(rounded > best, index + 1)  # compared as stored, so that the earlier class wins a tie
         torch.maximum(best, rounded, out=best)
         found = mask.cpu().numpy()
-        self._bits[index][here] = np.packbits(found, axis=-1)
-        before = self._written[index] or (rows, columns)
-        self._written[index] = _around(before[0], rows), _around(before[1], columns)
+        self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = np.packbits(found, axis=-1)
+        self._written[index] = joined([self._written[index], place])
         self._voxels[index] += np.count_nonzero(found)
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
@@ -167,16 +176,3 @@ class _Part:
 def _zeros(shape: tuple[int, int, int], dtype: DTypeLike, device: torch.device) -> Tensor:
     """Return zeros; on the CPU the system gives a page when it is written to first, and most never are."""
     return torch.from_numpy(np.zeros(shape, dtype=dtype)).to(device)
-
-
-def _around(span: Span, other: Span) -> Span:
-    return min(span[0], other[0]), max(span[1], other[1])
-
-
-def _bounds(found: Tensor) -> tuple[Span, Span] | None:
-    """Return the bounding box of a boolean (A, B) tensor, None if it is empty."""
-    first = torch.nonzero(found.any(dim=1)).flatten()
-    if not len(first):
-        return None
-    second = torch.nonzero(found.any(dim=0)).flatten()
-    return (int(first[0]), int(first[-1]) + 1), (int(second[0]), int(second[-1]) + 1)

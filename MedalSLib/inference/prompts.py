@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.boxes import intersection, slices
+from MedalSLib.inference.boxes import intersection, shifted, slices
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
+from MedalSLib.inference.tensor_box import tensor_box
 from MedalSLib.inference.tiling import Tile
 
 PROMPT_BLOCK = 8
@@ -113,11 +114,10 @@ class PatchPrompts:
 
 def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> ClassPrompt | None:
     """Return the bounding box of a mask that begins at `at`, None if it is empty."""
-    box = bounding_slices(mask)
+    box = tensor_box(mask)
     if box is None:
         return None
-    high, wide, deep = (slice(span.start + low, span.stop + low) for span, low in zip(box, at, strict=True))
-    return ClassPrompt(index, (high, wide, deep), mask[box].clone())  # not a view that keeps all of it
+    return ClassPrompt(index, slices(shifted(box, at)), mask[slices(box)].clone())  # not a view that keeps all of it
 
 
 class PromptVolume(Protocol):
@@ -185,18 +185,6 @@ class MaskVolume:
                 union[part.box] |= part.mask
                 parts.append(part)
         return PatchPrompts(union, tuple(parts)).to(device) if parts else None
-
-
-def bounding_slices(mask: Tensor) -> Spans | None:
-    """Return the bounding box of a boolean (H, W, D) tensor, None if it is empty."""
-    spans = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = torch.nonzero(mask.any(dim=others[1]).any(dim=others[0])).flatten()
-        if not len(inside):
-            return None
-        spans.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return spans[0], spans[1], spans[2]
 
 
 def _cut(volume: Tensor, tile: Tile) -> Tensor:

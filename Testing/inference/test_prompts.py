@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
     MaskVolume,
-    bounding_slices,
     seeded_permutation,
     shown_first,
 )
 from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.tensor_box import tensor_box
 
 SPEC = StageSpec(2, (1.0, 1.0, 1.0), (16, 16, 16))
 PLAN = plan((30, 24, 20), (1.0, 1.3, 1.1), ["CT_Liver", "CT_Spleen"], SPEC)
@@ -85,6 +85,6 @@ def test_overlapping_masks_stay_whole() -> None:
 
 def test_bounding_box_of_a_single_voxel_and_of_nothing() -> None:
     mask = torch.zeros(4, 5, 6, dtype=torch.bool)
-    assert bounding_slices(mask) is None
+    assert tensor_box(mask) is None
     mask[1, 2, 3] = True
-    assert bounding_slices(mask) == (slice(1, 2), slice(2, 3), slice(3, 4))
+    assert tensor_box(mask) == ((1, 2), (2, 3), (3, 4))
