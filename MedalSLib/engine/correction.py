@@ -30,16 +30,18 @@ class Correction:
     locked: Mapping[str, PackedMask]
 
     @classmethod
-    def of(cls, masks: Mapping[str, np.ndarray], locked: Mapping[str, np.ndarray]) -> Correction | None:
+    def of(
+        cls, masks: Mapping[str, np.ndarray | PackedMask], locked: Mapping[str, np.ndarray | PackedMask]
+    ) -> Correction | None:
         """Return the correction that masks and locks describe, None if nothing is locked."""
         from MedalSLib.inference.boxes import joined
         from MedalSLib.inference.packed import PackedMask
 
-        edits = {key: mask for key, array in locked.items() if not (mask := PackedMask.pack(array)).empty}
+        edits = {key: mask for key, lock in locked.items() if not (mask := PackedMask.of(lock)).empty}
         box = joined(mask.bounds for mask in edits.values())
         if box is None:
             return None
-        return cls(box, {key: PackedMask.pack(masks[key]) for key in edits}, edits)
+        return cls(box, {key: PackedMask.of(masks[key]) for key in edits}, edits)
 
     def nearest_first(self, key: RunKey, tiles: Sequence[Tile]) -> list[Tile]:
         """Order the patches of a run by the distance of their middle to the edit's, in the network's voxels.

@@ -28,6 +28,7 @@ from MedalSLib.engine.memory_probe import MemoryProbe, free_memory_mb
 from MedalSLib.engine.progress import ProgressMeter
 from MedalSLib.engine.request import Request, understand
 from MedalSLib.errors import CancelledError, InputError, PromptError
+from MedalSLib.inference.boxes import bounds, slices
 from MedalSLib.volume import Grid, NetworkFrame, Window, apply_window, group_by_window
 
 if TYPE_CHECKING:
@@ -297,7 +298,7 @@ class LocalSession:
             model.encode([(text_for(item), item.modality) for item in members]),
             masks_dhw=masks,
             locked_dhw=locked,
-            roi_dhw=None if request.box is None else _bounds(self._frame.box_to_network(request.box)),
+            roi_dhw=None if request.box is None else bounds(self._frame.box_to_network(request.box)),
             region_dhw=edit.box if edit is not None and options.mode == "refine" else None,
             options=RunOptions(
                 mode=options.mode,
@@ -331,15 +332,21 @@ class LocalSession:
         self._engine.learn_speed(spent, result.runs)
         return result
 
-    def _to_dhw(self, arrays: Mapping[str, np.ndarray], members: Sequence[Structure]) -> dict[str, np.ndarray]:
-        return {item.key: self._frame.to_network(arrays[item.name]) for item in members if item.name in arrays}
+    def _to_dhw(self, arrays: Mapping[str, np.ndarray], members: Sequence[Structure]) -> dict[str, PackedMask]:
+        from MedalSLib.inference.packed import PackedMask
+
+        return {
+            item.key: PackedMask.pack(self._frame.to_network(arrays[item.name]))
+            for item in members
+            if item.name in arrays
+        }
 
     def _mask(self, packed: PackedMask) -> np.ndarray:
         return self._placed(packed.inside(), packed.bounds)
 
     def _cut(self, array_dhw: np.ndarray, box: Box | None) -> np.ndarray:
         """Return an array (D, H, W) that is zero outside a box as (K, J, I)."""
-        return self._placed(array_dhw[tuple(slice(*span) for span in box or ((0, 0),) * 3)], box)
+        return self._placed(array_dhw[slices(box or ((0, 0), (0, 0), (0, 0)))], box)
 
     def _placed(self, part_dhw: np.ndarray, box: Box | None) -> np.ndarray:
         """Return an array (K, J, I) with a part (D, H, W) in a box of the network's frame.
@@ -348,7 +355,7 @@ class LocalSession:
         """
         array = np.zeros(self._grid.shape_kji, dtype=part_dhw.dtype)
         if box is not None:
-            self._frame.to_network(array)[tuple(slice(*span) for span in box)] = part_dhw
+            self._frame.to_network(array)[slices(box)] = part_dhw
         return array
 
     def _structure_reports(
@@ -371,11 +378,6 @@ class LocalSession:
                 instances=None if instances is None else int(instances.max(initial=0)),
             )
         return reports
-
-
-def _bounds(slices_dhw: Sequence[slice]) -> Box:
-    d, h, w = ((part.start, part.stop) for part in slices_dhw)
-    return d, h, w
 
 
 def _stage_words(group: int, stage: str) -> str:

@@ -107,7 +107,7 @@ def _limited(mask: PackedMask, key: str, limits: Limits) -> PackedMask:
     if locked is None or locked.bounds is None:
         return mask
     given = limits.masks.get(key, PackedMask.without_voxels(limits.shape))
-    return mask.replaced(given.unpack(slices(locked.bounds)), locked.bounds, where=locked.inside())
+    return mask.replaced(given.unpack(locked.bounds), locked.bounds, where=locked.inside())
 
 
 def _instances(mask: PackedMask, part: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def _fit_labels(labels: np.ndarray, box: Box, masks: Mapping[str, PackedMask], l
     for label, (mask, place) in enumerate(zip(masks.values(), find_objects(labels, len(masks)), strict=True), start=1):
         if place is not None:
             part = labels[place]
-            part[(part == label) & ~mask.unpack(slices(shifted(bounds(place), corner)))] = 0
+            part[(part == label) & ~mask.unpack(shifted(bounds(place), corner))] = 0
     for label, mask in enumerate(masks.values(), start=1):
         if mask.bounds is not None:
             part = labels[slices(shifted(mask.bounds, back))]
@@ -141,4 +141,4 @@ def _fit_labels(labels: np.ndarray, box: Box, masks: Mapping[str, PackedMask], l
     for label, (key, mask) in enumerate(masks.items(), start=1):
         if key in limits.locked and mask.bounds is not None:
             part = labels[slices(shifted(mask.bounds, back))]
-            part[mask.inside() & limits.locked[key].unpack(slices(mask.bounds))] = label
+            part[mask.inside() & limits.locked[key].unpack(mask.bounds)] = label

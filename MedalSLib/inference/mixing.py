@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.prompts import ClassPrompt, PatchPrompts, Spans
+from MedalSLib.inference.boxes import Slices
+from MedalSLib.inference.prompts import ClassPrompt, PatchPrompts
 
 if TYPE_CHECKING:
     from MedalSLib.inference.predictor import Network
@@ -61,7 +62,7 @@ def mixed_prompts(
     return total
 
 
-def _grown(part: ClassPrompt, shape: Sequence[int]) -> tuple[Spans, Tensor]:
+def _grown(part: ClassPrompt, shape: Sequence[int]) -> tuple[Slices, Tensor]:
     """Return the box of a prompt with one voxel around, where the patch has one, and the mask there."""
     margins = [(int(span.start > 0), int(span.stop < size)) for span, size in zip(part.box, shape, strict=True)]
     high, wide, deep = (

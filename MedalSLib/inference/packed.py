@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MedalSLib.inference.boxes import Box, Slices, bounds, intersection, joined, shifted, slices, whole
+from MedalSLib.inference.boxes import Box, intersection, joined, shifted, slices, whole
 from MedalSLib.volume import bounding_box
 
 Shape = tuple[int, int, int]
@@ -26,6 +26,11 @@ class PackedMask:
     bits: np.ndarray
     shape: Shape
     bounds: Box | None
+
+    @classmethod
+    def of(cls, mask: np.ndarray | PackedMask) -> PackedMask:
+        """Return a mask as it is, or packed if it is an array."""
+        return mask if isinstance(mask, PackedMask) else cls.pack(mask.astype(bool, copy=False))
 
     @classmethod
     def pack(cls, mask: np.ndarray) -> PackedMask:
@@ -60,9 +65,9 @@ class PackedMask:
         start, stop = self.bounds[2]
         return np.unpackbits(self.bits, axis=-1, count=stop - start).view(bool)
 
-    def unpack(self, part: Slices | None = None) -> np.ndarray:
-        """Return the boolean array, or a part of it, newly made."""
-        wanted = whole(self.shape) if part is None else bounds(part)
+    def unpack(self, box: Box | None = None) -> np.ndarray:
+        """Return the boolean array, or a box of it, newly made."""
+        wanted = box or whole(self.shape)
         result = np.zeros([stop - start for start, stop in wanted], dtype=bool)
         shared = None if self.bounds is None else intersection(wanted, self.bounds)
         if shared is not None and self.bounds is not None:
@@ -82,7 +87,7 @@ class PackedMask:
         begin = shifted(shared, [-start for start, _ in box])
         if shared == self.bounds:
             return PackedMask(self.bits, (shape[0], shape[1], shape[2]), begin)
-        return PackedMask.at([start for start, _ in begin], self.unpack(slices(shared)), shape)
+        return PackedMask.at([start for start, _ in begin], self.unpack(shared), shape)
 
     def moved(self, corner: Sequence[int], shape: Shape) -> PackedMask:
         """Return the same mask in a larger volume, in which this one begins at `corner`."""
@@ -102,7 +107,7 @@ class PackedMask:
             where: Boolean (a, b, c), the voxels of the box to replace; None for all.
         """
         around = joined([self.bounds, box]) or box
-        result = self.unpack(slices(around))
+        result = self.unpack(around)
         inside = result[slices(shifted(box, [-start for start, _ in around]))]
         np.copyto(inside, part, where=True if where is None else where)
         return PackedMask.at([start for start, _ in around], result, self.shape)

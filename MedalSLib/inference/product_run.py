@@ -176,5 +176,5 @@ def _refined(
     answer = _last_stage(runs, spec, given, grown)
     merged = list(answer.masks)
     for index, mask in masks.items():
-        merged[index] = mask.replaced(answer.masks[index].unpack(slices(grown)), grown)
+        merged[index] = mask.replaced(answer.masks[index].unpack(grown), grown)
     return replace(answer, masks=tuple(merged), agreeing=False)

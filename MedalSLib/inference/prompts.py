@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.boxes import intersection, shifted, slices
+from MedalSLib.inference.boxes import Slices, intersection, shifted, slices
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
@@ -61,7 +61,6 @@ def shown_first(shape_hwd: Sequence[int], block: int, order: np.ndarray) -> Tens
     return mask[:high, :wide, :deep]
 
 
-Spans = tuple[slice, slice, slice]
 """Bounds (H, W, D) within a patch or a grid."""
 
 
@@ -76,7 +75,7 @@ class ClassPrompt:
     """
 
     index: int
-    box: Spans
+    box: Slices
     mask: Tensor
 
 
@@ -163,8 +162,7 @@ class MaskVolume:
     def __init__(self, masks_hwd: Mapping[int, np.ndarray | PackedMask], plan: ResamplingPlan) -> None:
         self._masks: dict[int, PackedMask] = {}
         for index in sorted(masks_hwd):
-            mask = masks_hwd[index]
-            packed = mask_to_plan(mask if isinstance(mask, PackedMask) else PackedMask.pack(mask), plan)
+            packed = mask_to_plan(PackedMask.of(masks_hwd[index]), plan)
             if not packed.empty:
                 self._masks[index] = packed
 
@@ -177,7 +175,7 @@ class MaskVolume:
             shared = None if packed.bounds is None else intersection(place, packed.bounds)
             if shared is None:
                 continue
-            mask = torch.from_numpy(packed.unpack(slices(shared)))
+            mask = torch.from_numpy(packed.unpack(shared))
             part = _class_prompt(
                 index, mask, [start - begin for (start, _), (begin, _) in zip(shared, place, strict=True)]
             )

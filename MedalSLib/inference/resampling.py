@@ -64,10 +64,10 @@ def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan) -> PackedMask:
     new = [axis.near(*span) for axis, span in zip(axes, mask_hwd.bounds, strict=True)]
     if any(start >= stop for start, stop in new):  # it lies between the voxels that are sampled
         return PackedMask.without_voxels(plan.shape)
-    high, wide, deep = (slice(*axis.needed(*span)) for axis, span in zip(axes, new, strict=True))
+    high, wide, deep = (axis.needed(*span) for axis, span in zip(axes, new, strict=True))
     values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).float() * _ONE
-    for axis, old in ((2, deep), (1, wide), (0, high)):
-        values = axes[axis].interpolate(values, axis, old.start, *new[axis])
+    for axis, (begin, _) in ((2, deep), (1, wide), (0, high)):
+        values = axes[axis].interpolate(values, axis, begin, *new[axis])
     return PackedMask.at([start for start, _ in new], (values.half() > _ONE / 2).numpy(), plan.shape)
 
 

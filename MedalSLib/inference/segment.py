@@ -62,8 +62,8 @@ def segment_volume(
     structures: Sequence[StructureLike],
     queries: Tensor,
     *,
-    masks_dhw: Mapping[str, np.ndarray] | None = None,
-    locked_dhw: Mapping[str, np.ndarray] | None = None,
+    masks_dhw: Mapping[str, np.ndarray | PackedMask] | None = None,
+    locked_dhw: Mapping[str, np.ndarray | PackedMask] | None = None,
     roi_dhw: Box | None = None,
     region_dhw: Box | None = None,
     options: RunOptions | None = None,
@@ -82,9 +82,9 @@ def segment_volume(
         spacing_dhw: Spacing in mm.
         structures: What is wanted, no key twice.
         queries: Text queries [N, Q], one for each structure.
-        masks_dhw: Boolean masks by key: prompts, and what `locked_dhw` keeps.
-        locked_dhw: Boolean volumes by key: where True, the answer is what the structure's mask says (False without
-            one), whatever the network says.
+        masks_dhw: Boolean masks by key, packed or not: prompts, and what `locked_dhw` keeps.
+        locked_dhw: Boolean volumes by key, packed or not: where True, the answer is what the structure's mask says
+            (False without one), whatever the network says.
         roi_dhw: Hard limits of the answer.  The networks see half a patch more on each side.
         region_dhw: Run the last stage alone, on this region grown to at least a patch (that of an edit); masks stay
             as they are outside it.
@@ -188,8 +188,8 @@ def _groups(structures: Sequence[StructureLike], options: RunOptions) -> list[li
 def _scene(
     image_dhw: np.ndarray,
     spacing_dhw: Sequence[float],
-    masks: Mapping[str, np.ndarray],
-    locked: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray | PackedMask],
+    locked: Mapping[str, np.ndarray | PackedMask],
     roi: Box | None,
     region: Box | None,
     specs: Mapping[int, StageSpec],
@@ -219,8 +219,8 @@ def _scene(
             shape,
             window,
             inside,
-            {key: PackedMask.pack(mask.astype(bool, copy=False)) for key, mask in masks.items()},
-            {key: PackedMask.pack(mask.astype(bool, copy=False)) for key, mask in locked.items()},
+            {key: PackedMask.of(mask) for key, mask in masks.items()},
+            {key: PackedMask.of(mask) for key, mask in locked.items()},
         ),
     )
 

@@ -29,9 +29,9 @@ class TestPackedMask:
     def test_any_part_comes_back_as_it_was(self, seed: int, other: int) -> None:
         mask, random = scattered(seed), np.random.default_rng(other)
         packed = PackedMask.pack(mask)
-        part = tuple(slice(*sorted(random.integers(0, size + 1, 2).tolist())) for size in SHAPE)
+        (a, b), (c, d), (e, f) = (sorted(random.integers(0, size + 1, 2).tolist()) for size in SHAPE)
         assert np.array_equal(packed.unpack(), mask)
-        assert np.array_equal(packed.unpack((part[0], part[1], part[2])), mask[part])
+        assert np.array_equal(packed.unpack(((a, b), (c, d), (e, f))), mask[a:b, c:d, e:f])
         assert packed.empty == (not mask.any())
 
     def test_only_the_box_of_the_mask_is_kept(self) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from MedalSLib.evaluation.benchmarks.measuring import timed, watched_memory
-from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, told_image
+from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, tell, told_image
 
 _EDGE = 365
 _PATCH = 192
@@ -95,5 +95,5 @@ class _Telling:
 
         logits = torch.empty((1, embeddings.shape[1], *voxels.shape[2:]))
         for number, out in zip(embeddings[0, :, 0], logits[0], strict=True):
-            torch.sub(voxels[0, 0], number, out=out).abs_().mul_(-32).add_(8)
+            tell(voxels[0, 0], number, out)
         return logits

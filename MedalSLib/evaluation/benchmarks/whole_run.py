@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from MedalSLib.evaluation.benchmarks.operations import operations
-from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, random_network, told_image
+from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, random_network, tell, told_image
 
 _SHAPE_DHW = (300, 512, 512)
 _SPACING_DHW = (1.0, 0.7, 0.7)
@@ -166,7 +166,7 @@ class _Told:
         logits = self._form.project(voxels, embeddings)
         for batch, (told, numbers) in enumerate(zip(voxels[:, 0], embeddings[..., 0], strict=True)):
             for index, number in enumerate(numbers):
-                logits[batch, index] = (told - number).abs_().mul_(-32).add_(8)
+                tell(told, number, logits[batch, index])
         return logits
 
     def _add(self, image: Any, prompted: bool) -> None:
