@@ -76,7 +76,7 @@ def assign_codes(model: StarterModel, texts: Sequence[str], modalities: Sequence
         for head in (network.mask_embed_proj, *getattr(network, "mid_mask_embed_proj", ())):
             *before, last, _ = head
             assert isinstance(last, nn.Linear)
-            hidden = nn.Sequential(*before)(decoded)
+            hidden = nn.Sequential(*before)(decoded).cpu()  # where this solver is
             channels = torch.arange(last.out_features) % len(order)
             wanted = torch.where(channels[None] == owners[:, None], _YES, _NO)
             with_bias = torch.cat((hidden, torch.ones(len(hidden), 1)), dim=1)
