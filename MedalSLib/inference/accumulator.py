@@ -178,7 +178,7 @@ class Accumulator:
 
 def _share(patch: Hwd, offsets: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
     """Return the weights of a patch divided by those of all patches that overlap it, which begin at `offsets`."""
-    gaussian = torch.from_numpy(gaussian_weights(patch).astype(np.float32)).to(device)
+    gaussian = _gaussian(patch, device)
     total = torch.zeros_like(gaussian)
     for offset in offsets:
         here = tuple(slice(max(by, 0), size + min(by, 0)) for by, size in zip(offset, patch, strict=True))
@@ -188,6 +188,12 @@ def _share(patch: Hwd, offsets: tuple[tuple[int, ...], ...], device: torch.devic
 
 
 _kept_share = lru_cache(maxsize=32)(_share)
+
+
+@lru_cache(maxsize=2)
+def _gaussian(patch: Hwd, device: torch.device) -> Tensor:
+    """Return the weights of a patch in float32, on a device."""
+    return torch.from_numpy(gaussian_weights(patch).astype(np.float32)).to(device)
 
 
 def _cells(plan: ResamplingPlan, side: int) -> list[Span]:

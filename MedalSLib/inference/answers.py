@@ -123,6 +123,7 @@ def _digest(*parts: np.ndarray) -> bytes:
 
 def _prompt_digest(prompts: PatchPrompts) -> bytes:
     """Return a digest of all prompts of a patch: the classes see each other's where they are mixed."""
+    prompts = prompts.origin or prompts
     parts = [np.packbits(prompts.union.cpu().numpy())]
     for part in prompts.parts:
         sides = [side for span in part.box for side in (span.start, span.stop)]

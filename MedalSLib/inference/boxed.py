@@ -44,6 +44,10 @@ class Boxed:
             result[slices(shifted(shared, [-start for start, _ in wanted]))] = there
         return result
 
+    def within(self, box: Box | None) -> np.ndarray:
+        """Return a box of the volume, which may be a view of what is kept."""
+        return self.part if box == self.bounds else self.cut(box)
+
     def dense(self) -> np.ndarray:
         """Return the whole volume (A, B, C), newly made."""
         return self.cut(whole(self.shape))

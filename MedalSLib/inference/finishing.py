@@ -61,12 +61,14 @@ def finished(
             instances[item.key] = _instances(mask, part)
     found = answer.labels.moved(corner, limits.shape)
     box = joined([found.bounds, *(mask.bounds for mask in masks.values())])
-    labels = found.cut(box).astype(label_type(len(members)), copy=False)
+    sureness = answer.probability.moved(corner, limits.shape)
     untouched = all(mask.bits is own.bits for mask, own in zip(masks.values(), answer.masks, strict=True))
-    if box is not None and not (answer.agreeing and untouched):
+    if box is None or (answer.agreeing and untouched):  # probabilities are zero where there is no mask
+        labels, probability = found.within(box).astype(label_type(len(members)), copy=False), sureness.within(box)
+    else:
+        labels, probability = found.cut(box).astype(label_type(len(members)), copy=False), sureness.cut(box)
         _fit_labels(labels, box, masks, limits)
-    probability = answer.probability.moved(corner, limits.shape).cut(box)
-    probability[labels == 0] = 0
+        probability[labels == 0] = 0
     return VolumeResult(
         PackedMasks(masks),
         Boxed(labels, box, limits.shape),

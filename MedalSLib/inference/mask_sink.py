@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike
 from torch import Tensor
 
 from MedalSLib.inference.accumulator import Region, Rows, Span
 from MedalSLib.inference.boxes import Box, intersection, joined, slices
+from MedalSLib.inference.elementwise import reaching, relabel
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.sinks import THRESHOLD, StageResult
 from MedalSLib.inference.tensor_box import tensor_box
+from MedalSLib.inference.transfer import packed_bits
 
 _VALUES = 1 << 21
 """Voxels of one class that are interpolated at once."""
+_BITS = np.array([bin(byte).count("1") for byte in range(256)])
 
 
 class MaskSink:
@@ -31,15 +33,17 @@ class MaskSink:
         plan: Plan of the stage.
         count: Number of classes; class k has label k + 1.
         device: Where regions are interpolated.
+        labels: Whether labels and probabilities are wanted too; without them theirs is a volume of no voxels.
     """
 
-    def __init__(self, plan: ResamplingPlan, count: int, device: torch.device) -> None:
+    def __init__(self, plan: ResamplingPlan, count: int, device: torch.device, labels: bool = True) -> None:
         self._plan = plan
         self._shape = plan.original_shape
         self._device = device
         high, wide, deep = self._shape
-        self._best = _zeros(self._shape, np.float16, device)
-        self._labels = _zeros(self._shape, np.uint8 if count < 256 else np.int16, device)
+        wanted = self._shape if labels else (0, 0, 0)
+        self._best = _zeros(wanted, torch.float16, device)
+        self._labels = _zeros(wanted, torch.uint8 if count < 256 else torch.int16, device)
         self._bits = np.zeros((count, high, wide, -(-deep // 8)), dtype=np.uint8)
         self._written: list[Box | None] = [None] * count
         self._sums = np.zeros(count)
@@ -116,7 +120,7 @@ class MaskSink:
         Its depth begins and ends with a byte of bits; None if no voxel can.
         """
         near: list[Box] = []
-        found = tensor_box(part.values >= THRESHOLD)
+        found = tensor_box(part.values, THRESHOLD)
         if found is not None:
             high, wide, deep = found
             near.append(
@@ -126,7 +130,7 @@ class MaskSink:
                     self._depth.near(*deep),
                 )
             )
-        beyond = None if before is None else tensor_box(before[None] >= THRESHOLD)
+        beyond = None if before is None else tensor_box(before[None], THRESHOLD)
         if beyond is not None:
             _, (left, right), deep = beyond
             near.append((self._rows.near(part.top - 1, part.top), (columns[0] + left, columns[0] + right), deep))
@@ -152,15 +156,15 @@ class MaskSink:
     def _write(self, index: int, probability: Tensor, place: Box) -> None:
         here, (start, stop) = slices(place), place[2]
         mask = probability >= THRESHOLD
-        best, labels = self._best[here], self._labels[here]
-        sure = probability.masked_fill(~mask, 0)
-        rounded = sure.half()
-        labels.masked_fill_(rounded > best, index + 1)  # compared as stored, so that the earlier class wins a tie
-        torch.maximum(best, rounded, out=best)
-        found = mask.cpu().numpy()
-        self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = np.packbits(found, axis=-1)
+        sure = reaching(probability, THRESHOLD)
+        if self._best.numel():
+            best, rounded = self._best[here], sure.half()
+            relabel(self._labels[here], rounded > best, index + 1)  # compared as stored: the earlier class wins a tie
+            torch.maximum(best, rounded, out=best)
+        bits = packed_bits(mask)
+        self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = bits
         self._written[index] = joined([self._written[index], place])
-        self._voxels[index] += np.count_nonzero(found)
+        self._voxels[index] += int(_BITS[bits].sum())
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
 
@@ -173,6 +177,8 @@ class _Part:
         self.left = left
 
 
-def _zeros(shape: tuple[int, int, int], dtype: DTypeLike, device: torch.device) -> Tensor:
-    """Return zeros; on the CPU the system gives a page when it is written to first, and most never are."""
-    return torch.from_numpy(np.zeros(shape, dtype=dtype)).to(device)
+def _zeros(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros; in main memory the system gives a page when it is written to first, and most never are."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))

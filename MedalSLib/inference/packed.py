@@ -50,7 +50,7 @@ class PackedMask:
         if box is None:
             return cls.without_voxels(shape)
         first, second, third = (int(size) for size in shape)
-        return cls(np.packbits(part[slices(box)], axis=-1), (first, second, third), shifted(box, corner))
+        return cls(_bits(part[slices(box)]), (first, second, third), shifted(box, corner))
 
     @classmethod
     def without_voxels(cls, shape: Sequence[int]) -> PackedMask:
@@ -95,8 +95,11 @@ class PackedMask:
 
     def transposed(self, order: tuple[int, int, int]) -> PackedMask:
         """Return the same mask with its axes in another order, as `numpy.transpose`."""
-        corner = [0 if self.bounds is None else self.bounds[axis][0] for axis in order]
-        return PackedMask.at(corner, self.inside().transpose(order), [self.shape[axis] for axis in order])
+        shape = self.shape[order[0]], self.shape[order[1]], self.shape[order[2]]
+        if self.bounds is None:
+            return PackedMask.without_voxels(shape)
+        bounds = self.bounds[order[0]], self.bounds[order[1]], self.bounds[order[2]]
+        return PackedMask(_bits(self.inside().transpose(order)), shape, bounds)
 
     def replaced(self, part: np.ndarray, box: Box, where: np.ndarray | None = None) -> PackedMask:
         """Return the mask with other voxels in a box.
@@ -116,6 +119,11 @@ class PackedMask:
     def empty(self) -> bool:
         """Whether no voxel is set."""
         return self.bounds is None
+
+
+def _bits(part: np.ndarray) -> np.ndarray:
+    """Pack a boolean array along its last axis, which has to be the fastest for numpy to be quick."""
+    return np.packbits(np.ascontiguousarray(part), axis=-1)
 
 
 class PackedMasks(Mapping[str, np.ndarray]):

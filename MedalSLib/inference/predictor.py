@@ -11,6 +11,7 @@ from torch import Tensor
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.elementwise import chosen
 from MedalSLib.inference.mixing import mixed_prompts
 from MedalSLib.inference.prompts import (
     PROMPT_BLOCK,
@@ -184,12 +185,12 @@ class PatchPredictor:
         blocks = 1
         for size in image.shape:
             blocks *= -(-size // block)
-        shown = shown_first(image.shape, block, self._permutation(blocks, tile, iteration)).to(image.device)
+        shown = shown_first(image.shape, block, self._permutation(blocks, tile, iteration), image.device)
         first, second = self._halves(image, prompts, (shown, ~shown), tile, wanted)
 
         def logits(start: int, stop: int, top: int, bottom: int) -> Tensor:
             one, other = (each(start, stop, top, bottom) for each in (first, second))
-            return torch.where(shown[top:bottom], other, one)
+            return chosen(shown[top:bottom], other, one)
 
         return logits
 
@@ -202,12 +203,13 @@ class PatchPredictor:
         wanted: tuple[int, int],
     ) -> tuple[Logits, Logits]:
         unions = [prompts.union & half for half in halves]
-        if image.numel() <= self._compute.batch_voxels and all(bool(union.any()) for union in unions):
+        shows = torch.stack([union.any() for union in unions]).tolist()  # of a GPU, asked once
+        if image.numel() <= self._compute.batch_voxels and all(shows):
             first, second = self._prompted(image, prompts, unions, halves)
             return first, second
         passes: list[Logits] = []
-        for union, half in zip(unions, halves, strict=True):
-            if bool(union.any()):
+        for union, half, some in zip(unions, halves, shows, strict=True):
+            if some:
                 passes += self._prompted(image, prompts, [union], [half])
             else:
                 passes.append(self._unprompted(image, tile))

@@ -86,7 +86,7 @@ def _with_stage_1(runs: StageRuns, spec: StageSpec, given: _Prompts) -> _Prompts
     if not missing:
         return given
     everything = whole(runs.image.shape)
-    result = runs.run(spec, everything, missing)
+    result = runs.run(spec, everything, missing, labels=False)
     turned = (placed_mask(packed, everything, runs.image.shape) for packed in result.masks)
     found = {index: mask for index, mask in zip(missing, turned, strict=True) if not mask.empty}
     if not runs.instance:
@@ -109,10 +109,15 @@ def _without_specks(found: Mapping[int, PackedMask]) -> dict[int, PackedMask]:
     for index, place in places.items():
         union[place] |= found[index].inside()
     kept = remove_small_components(union)
+    if kept is union:
+        return dict(found)
     cleaned = {}
     for index, place in places.items():
+        part = found[index].inside()
+        believed = part & kept[place]
         begin = [start + span.start for start, span in zip(corner, place, strict=True)]
-        cleaned[index] = PackedMask.at(begin, found[index].inside() & kept[place], found[index].shape)
+        same = np.array_equal(believed, part)
+        cleaned[index] = found[index] if same else PackedMask.at(begin, believed, found[index].shape)
     return {index: mask for index, mask in cleaned.items() if not mask.empty}
 
 

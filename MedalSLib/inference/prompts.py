@@ -23,6 +23,7 @@ from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
 from MedalSLib.inference.tensor_box import tensor_box
 from MedalSLib.inference.tiling import Tile
+from MedalSLib.inference.transfer import sent
 
 PROMPT_BLOCK = 8
 REFINEMENT_BLOCK = 4
@@ -40,28 +41,25 @@ def seeded_permutation(seed: int) -> Permutation:
     return order
 
 
-def shown_first(shape_hwd: Sequence[int], block: int, order: np.ndarray) -> Tensor:
+def shown_first(shape_hwd: Sequence[int], block: int, order: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Return the voxels whose block is shown in pass one.
 
     Args:
         shape_hwd: Patch in voxels; blocks at its end may be cut.
         block: Edge of a block in voxels.
         order: Permutation of the blocks, D running fastest.
+        device: Where the voxels are wanted.
 
     Returns:
-        Boolean (H, W, D) on the CPU.
+        Boolean (H, W, D).
     """
     counts = [-(-size // block) for size in shape_hwd]
     chosen = np.zeros(prod(counts), dtype=bool)
     chosen[order[: max(1, chosen.size // 2)]] = True
-    mask = torch.from_numpy(chosen.reshape(counts))
-    for axis in range(3):
-        mask = mask.repeat_interleave(block, dim=axis)
-    high, wide, deep = shape_hwd
-    return mask[:high, :wide, :deep]
-
-
-"""Bounds (H, W, D) within a patch or a grid."""
+    blocks = torch.from_numpy(chosen.reshape(counts)).to(device, non_blocking=True)
+    high, wide, deep = counts
+    spread = blocks[:, None, :, None, :, None].expand(high, block, wide, block, deep, block)
+    return spread.reshape(*(count * block for count in counts))[tuple(map(slice, shape_hwd))]
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,12 @@ class PatchPrompts:
     Attributes:
         union: Boolean (H, W, D): where any class is prompted, asked for or not.
         parts: What is prompted of the classes asked for, in the order of the queries; classes may overlap.
+        origin: The same in main memory, if it was sent from there.
     """
 
     union: Tensor
     parts: tuple[ClassPrompt, ...]
+    origin: PatchPrompts | None = None
 
     @classmethod
     def of(cls, masks: Tensor) -> PatchPrompts:
@@ -107,8 +107,10 @@ class PatchPrompts:
 
     def to(self, device: torch.device) -> PatchPrompts:
         """Return the same on a device."""
-        parts = tuple(ClassPrompt(part.index, part.box, part.mask.to(device)) for part in self.parts)
-        return PatchPrompts(self.union.to(device), parts)
+        if device == self.union.device:
+            return self
+        parts = tuple(ClassPrompt(part.index, part.box, sent(part.mask, device)) for part in self.parts)
+        return PatchPrompts(sent(self.union, device), parts, self if self.union.device.type == "cpu" else None)
 
 
 def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> ClassPrompt | None:
@@ -116,7 +118,9 @@ def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> Cl
     box = tensor_box(mask)
     if box is None:
         return None
-    return ClassPrompt(index, slices(shifted(box, at)), mask[slices(box)].clone())  # not a view that keeps all of it
+    inside = mask[slices(box)]
+    own = inside if inside.shape == mask.shape else inside.clone()  # not a view that keeps all of it
+    return ClassPrompt(index, slices(shifted(box, at)), own)
 
 
 class PromptVolume(Protocol):
@@ -134,10 +138,17 @@ class LabelmapVolume:
         labels_hwd: Integers (H, W, D) on the volume's own grid.
         values: Label of each class, in the order of the queries.
         plan: Plan of the stage that is prompted.
+        device: Where the labelmap is brought to the plan's grid, and stays.
     """
 
-    def __init__(self, labels_hwd: np.ndarray, values: Sequence[int], plan: ResamplingPlan) -> None:
-        self._labels = labelmap_to_plan(labels_hwd, plan)
+    def __init__(
+        self,
+        labels_hwd: np.ndarray,
+        values: Sequence[int],
+        plan: ResamplingPlan,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._labels = labelmap_to_plan(labels_hwd, plan, device)
         self._values = tuple(int(value) for value in values)
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
@@ -157,12 +168,18 @@ class MaskVolume:
         masks_hwd: Masks (H, W, D) on the volume's own grid, boolean or packed, by position of the class among the
             queries.
         plan: Plan of the stage that is prompted.
+        device: Where they are brought to the plan's grid; they are kept in main memory.
     """
 
-    def __init__(self, masks_hwd: Mapping[int, np.ndarray | PackedMask], plan: ResamplingPlan) -> None:
+    def __init__(
+        self,
+        masks_hwd: Mapping[int, np.ndarray | PackedMask],
+        plan: ResamplingPlan,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self._masks: dict[int, PackedMask] = {}
         for index in sorted(masks_hwd):
-            packed = mask_to_plan(PackedMask.of(masks_hwd[index]), plan)
+            packed = mask_to_plan(PackedMask.of(masks_hwd[index]), plan, device)
             if not packed.empty:
                 self._masks[index] = packed
 

@@ -49,7 +49,7 @@ def run_published(
         probability = result.max_probability.transpose(2, 0, 1)
         last[0] = call.region
         best.fill(0)
-        best[slices(call.region)] = np.where(labels > 0, probability, 0)
+        np.multiply(probability, labels > 0, out=best[slices(call.region)], casting="same_kind")
         return (_painted(labels, given) if call.spec.stage == 1 else labels), probability
 
     deep, high, wide = runs.spacing_dhw
@@ -64,6 +64,7 @@ def run_published(
         filtered=filtered,
         specs=specs,
     )
+    best *= result.labelmap > 0
     found = [result.class_labels == value for value in values]
     sources: list[Source] = [
         ("mask" if index in given else "stage 1") if result.prompted else "none" for index in range(len(values))

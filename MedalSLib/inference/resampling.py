@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from MedalSLib.inference.boxes import shifted, slices
+from MedalSLib.inference.elementwise import relabel
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
+from MedalSLib.inference.tensor_box import tensor_box
+from MedalSLib.inference.transfer import packed_bits
 
 _ONE = 1000.0
 """One, in the units in which interpolated masks are compared."""
@@ -48,10 +52,10 @@ def labelmap_to_plan(
     return pad(_vote(labels, plan.resampled_shape, _interpolation(plan)), plan)
 
 
-def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan) -> PackedMask:
+def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan, device: torch.device | str = "cpu") -> PackedMask:
     """Bring one mask to the plan's padded grid: what `labelmap_to_plan` does with a single label.
 
-    Only voxels near the mask are interpolated.
+    Only voxels near the mask are interpolated, on a device.
     """
     if mask_hwd.shape != plan.original_shape:
         raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {mask_hwd.shape}")
@@ -65,10 +69,14 @@ def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan) -> PackedMask:
     if any(start >= stop for start, stop in new):  # it lies between the voxels that are sampled
         return PackedMask.without_voxels(plan.shape)
     high, wide, deep = (axis.needed(*span) for axis, span in zip(axes, new, strict=True))
-    values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).float() * _ONE
+    values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).to(device).float() * _ONE
     for axis, (begin, _) in ((2, deep), (1, wide), (0, high)):
         values = axes[axis].interpolate(values, axis, begin, *new[axis])
-    return PackedMask.at([start for start, _ in new], (values.half() > _ONE / 2).numpy(), plan.shape)
+    mask = values.half() > _ONE / 2
+    box = tensor_box(mask)
+    if box is None:
+        return PackedMask.without_voxels(plan.shape)
+    return PackedMask(packed_bits(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
 
 
 def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:
@@ -132,7 +140,7 @@ def _vote(labels: Tensor, shape: Hwd, interpolate: _Interpolation) -> Tensor:
         if best is None:
             best = votes
             continue
-        result[votes > best] = value
+        relabel(result, votes > best, value)
         torch.maximum(best, votes, out=best)
     return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ class ResamplingAxis:
     above: np.ndarray
     share: np.ndarray
     same: bool
+    _sent: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, source: int, target: int) -> ResamplingAxis:
@@ -62,10 +63,15 @@ class ResamplingAxis:
         """Return the new voxels start..stop along an axis of `values`, which begins with the old voxel `base`."""
         if self.same:
             return values.narrow(axis, start - base, stop - start)
-        span = slice(start, stop)
-        below, above = (
-            values.index_select(axis, torch.as_tensor(places[span] - base, device=values.device))
-            for places in (self.below, self.above)
-        )
+        lower, upper, share = (places[start:stop] for places in self._on(values.device))
         shape = [-1 if other == axis else 1 for other in range(values.dim())]
-        return below.lerp_(above, torch.as_tensor(self.share[span], device=values.device).view(shape))
+        below = values.index_select(axis, lower - base)
+        return below.lerp_(values.index_select(axis, upper - base), share.view(shape))
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `below`, `above` and `share` on a device, sent there once."""
+        if device not in self._sent:
+            arrays = (self.below, self.above, self.share)
+            below, above, share = (torch.from_numpy(array).to(device) for array in arrays)
+            self._sent[device] = below, above, share
+        return self._sent[device]

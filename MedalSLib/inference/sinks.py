@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from MedalSLib.inference.accumulator import Region, Rows
+from MedalSLib.inference.elementwise import relabel
 from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import labelmap_to_shape, trilinear, unpad
 from MedalSLib.inference.resampling_policy import ResamplingPlan
@@ -84,7 +85,7 @@ class LabelSink:
         best, labels = self._best[here], self._labels[here]
         for index in self._sweep:
             probability = rows(index - self._sweep.start)
-            labels[probability > best] = self._values[index]
+            relabel(labels, probability > best, self._values[index])
             torch.maximum(best, probability, out=best)
 
     def result(self) -> StageResult:

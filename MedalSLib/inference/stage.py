@@ -74,6 +74,7 @@ def run_stage(
     permutation: Permutation | None = None,
     compute: Compute | None = None,
     hooks: StageHooks | None = None,
+    labels: bool = True,
 ) -> StageResult:
     """Run one stage.
 
@@ -92,6 +93,7 @@ def run_stage(
         permutation: Order of the prompt blocks; None for the seeded one.
         compute: Device, precision and chunks.
         hooks: What to watch and steer.
+        labels: Whether the product's labelmap and probabilities are wanted beside its masks; if not, they are empty.
 
     Raises:
         CancelledError: The run was cancelled; nothing of it is kept.
@@ -102,11 +104,11 @@ def run_stage(
     values = tuple(range(1, count + 1)) if label_values is None else tuple(int(value) for value in label_values)
     with torch.inference_mode():
         volume = preprocess(image_hwd, plan, compute.blending_device)
-        prompts = _prompt_volume(class_masks, values, plan)
+        prompts = _prompt_volume(class_masks, values, plan, compute.blending_device)
         sink: Sink = (
             LabelSink(plan, values, compute.blending_device)
             if policy == "published"
-            else MaskSink(plan, count, compute.blending_device)
+            else MaskSink(plan, count, compute.blending_device, labels)
         )
         predictor = PatchPredictor(
             network,
@@ -192,10 +194,13 @@ def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
 
 
 def _prompt_volume(
-    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None, values: Sequence[int], plan: ResamplingPlan
+    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None,
+    values: Sequence[int],
+    plan: ResamplingPlan,
+    device: torch.device,
 ) -> PromptVolume | None:
     if class_masks is None:
         return None
     if isinstance(class_masks, Mapping):
-        return MaskVolume(class_masks, plan) if class_masks else None
-    return LabelmapVolume(class_masks, values, plan)
+        return MaskVolume(class_masks, plan, device) if class_masks else None
+    return LabelmapVolume(class_masks, values, plan, device)

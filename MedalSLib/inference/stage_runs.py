@@ -82,6 +82,7 @@ class StageRuns:
         members: Sequence[int] | None = None,
         prompts: np.ndarray | Mapping[int, PackedMask] | None = None,
         label_values: Sequence[int] | None = None,
+        labels: bool = True,
     ) -> StageResult:
         """Run a stage on a region.
 
@@ -91,6 +92,7 @@ class StageRuns:
             members: Positions of the structures asked for, None for all.
             prompts: A labelmap of the region (published), or masks of the region by position in `members`.
             label_values: Labels in a published labelmap.
+            labels: Whether the product's labelmap and probabilities are wanted beside its masks.
 
         Returns:
             The answer on the region, axes (H, W, D).
@@ -114,6 +116,7 @@ class StageRuns:
                 seed=self._options.seed,
                 compute=compute,
                 hooks=self._stage_hooks(spec.stage, key, made, chosen),
+                labels=labels,
             )
         stage = f"stage {spec.stage}"
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun

@@ -102,7 +102,7 @@ def segment_published(
         labels, probability = _fine(run, fine_spec, image_dhw, spacing_hwd, prompts, region, want_probability)
     if instance:
         kept = remove_small_components(labels > 0)
-        return PublishedResult(kept.astype(np.int16), np.where(kept, labels, 0), region, prompts is not None)
+        return PublishedResult(kept.astype(np.int16), labels * kept, region, prompts is not None)
     if probability is not None and filtered:
         wanted = [value for key, value in zip(classes, label_values, strict=True) if key in set(filtered)]
         labels = keep_best_components(labels, probability, wanted)
@@ -112,7 +112,7 @@ def segment_published(
 def _prompts(coarse: np.ndarray, instance: bool) -> np.ndarray | None:
     """Return stage 1's labels as prompts: without specks in the union of semantic labels; None if nothing is left."""
     if not instance:
-        coarse = np.where(remove_small_components(coarse > 0), coarse, 0)
+        coarse = coarse * remove_small_components(coarse > 0)
     return coarse if coarse.any() else None
 
 
