@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from MedalSLib.inference.boxed import Boxed
 from MedalSLib.inference.boxes import Box, slices, whole
@@ -65,18 +66,33 @@ def run_published(
         specs=specs,
     )
     best *= result.labelmap > 0
-    found = [result.class_labels == value for value in values]
+    found, means = _by_class(result.class_labels, values, best)
     sources: list[Source] = [
         ("mask" if index in given else "stage 1") if result.prompted else "none" for index in range(len(values))
     ]
     return GroupAnswer(
-        masks=tuple(PackedMask.pack(mask) for mask in found),
+        masks=found,
         labels=Boxed.of(result.labelmap.astype(label_type(len(values)))),
         probability=Boxed.of(best),
-        mean_probability=tuple(float(best[mask].mean(dtype=np.float64)) if mask.any() else 0.0 for mask in found),
+        mean_probability=means,
         sources=tuple(sources),
         box=last[0],
     )
+
+
+def _by_class(
+    labels: np.ndarray, values: Sequence[int], probability: np.ndarray
+) -> tuple[tuple[PackedMask, ...], tuple[float, ...]]:
+    """Return the mask of each label and the mean probability over it, 0 where there is none."""
+    places = find_objects(labels, max(values))
+    masks, means = [], []
+    for value in values:
+        place = places[value - 1]
+        part = np.zeros((0, 0, 0), dtype=bool) if place is None else labels[place] == value
+        corner = [0, 0, 0] if place is None else [span.start for span in place]
+        masks.append(PackedMask.at(corner, part, labels.shape))
+        means.append(0.0 if place is None else float(probability[place][part].mean(dtype=np.float64)))
+    return tuple(masks), tuple(means)
 
 
 def _painted(labels: np.ndarray, masks: Mapping[int, np.ndarray]) -> np.ndarray:

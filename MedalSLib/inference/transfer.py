@@ -12,7 +12,11 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; a GPU fetches it from pinned memory while the program goes on."""
     if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
+    try:
+        pinned = values.pin_memory()
+    except RuntimeError:  # systems limit how much of their memory may be pinned
+        return values.to(device)
+    return pinned.to(device, non_blocking=True)
 
 
 def packed_bits(mask: Tensor) -> np.ndarray:
@@ -27,6 +31,6 @@ def packed_bits(mask: Tensor) -> np.ndarray:
         return bits
     high, wide, deep = mask.shape
     eights = functional.pad(mask.to(torch.uint8), (0, -deep % 8)).view(high, wide, -1, 8)
-    values = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=mask.device)
-    bits = (eights * values).sum(dim=-1, dtype=torch.uint8).cpu().numpy()
+    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=mask.device)
+    bits = (eights << places).sum(dim=-1, dtype=torch.uint8).cpu().numpy()
     return bits

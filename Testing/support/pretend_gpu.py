@@ -8,6 +8,7 @@ whether CUDA has a kernel for what is asked.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,12 +51,14 @@ class Traffic:
         calls: Calls that computed something on the device, by function.
         sent: Bytes of each tensor that went to the device.
         fetched: Bytes of each tensor that came from it.
+        seconds: Time within calls that the device took part in, which is not that of a GPU.
     """
 
     waits: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     sent: list[int] = field(default_factory=list)
     fetched: list[int] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 class OnGpu(Tensor):
@@ -109,7 +112,16 @@ class _Everywhere(TorchFunctionMode):
 
 
 def _call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    begun = time.perf_counter()
+    traffic = OnGpu.traffic
     tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+    result = _answer(func, args, kwargs, tensors)
+    if isinstance(result, OnGpu) or any(isinstance(one, OnGpu) for one in tensors):
+        traffic.seconds += time.perf_counter() - begun
+    return result
+
+
+def _answer(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], tensors: Sequence[Tensor]) -> Any:
     there = [isinstance(one, OnGpu) for one in tensors]
     if any(there) and not all(there) and func not in _MAY_MIX:
         _refuse(func, args, [one for one, on in zip(tensors, there, strict=True) if not on])

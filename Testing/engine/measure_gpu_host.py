@@ -1,0 +1,108 @@
+"""What is left to the processor, and what travels, when a GPU runs both stages of a CT of 512 x 512 x 300 voxels.
+
+The GPU is pretended (`Testing/support/pretend_gpu.py`), and its networks answer what the image says without computing
+anything.  Seconds within calls on the pretended GPU are taken off; what remains is what the processor does meanwhile or
+while the GPU waits.
+
+    python Testing/engine/measure_gpu_host.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")]
+
+import torch  # noqa: E402
+from pretend_gpu import pretend_gpu, reset_traffic  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from MedalSLib.engine.computing import choose_compute  # noqa: E402
+from MedalSLib.evaluation.benchmarks.scenes import BenchStructure, tell, told_image  # noqa: E402
+from MedalSLib.inference.options import Policy, RunOptions  # noqa: E402
+from MedalSLib.inference.segment import segment_volume  # noqa: E402
+from MedalSLib.network.medals import VoxelFeatures  # noqa: E402
+
+SHAPE_DHW = (300, 512, 512)
+SPACING_DHW = (1.0, 0.7, 0.7)
+CLASSES = 24
+STAGES = (
+    SimpleNamespace(stage="1", spacing_hwd=(1.5, 1.5, 3.0), patch_hwd=(224, 224, 128), resampling="published"),
+    SimpleNamespace(stage="2", spacing_hwd=(1.0, 1.0, 1.0), patch_hwd=(192, 192, 192), resampling="published"),
+)
+
+
+class Told:
+    """A network that knows the answer: a structure is where the image has its number."""
+
+    config = SimpleNamespace(embedding_dim=64, query_dim=1)
+
+    def encode(self, image: Tensor, union_prompt: Tensor | None) -> VoxelFeatures:
+        return VoxelFeatures(image.new_zeros((len(image), 8, 1)), (2, 2, 2), image.to(torch.bfloat16))
+
+    def plain(self, image: Tensor) -> VoxelFeatures:
+        return self.encode(image, None)
+
+    def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
+        return queries.expand(len(features.embedding), -1, -1)
+
+    def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> None:
+        return None
+
+    def fuse(self, features: VoxelFeatures, mixed: Tensor | None = None) -> Tensor:
+        return features.embedding
+
+    def project(self, voxels: Tensor, embeddings: Tensor) -> Tensor:
+        shape = (len(voxels), embeddings.shape[1], *voxels.shape[2:])
+        logits = torch.empty(shape, dtype=voxels.dtype, device=voxels.device)
+        for batch, told in enumerate(voxels[:, 0]):
+            for index, number in enumerate(embeddings[batch, :, 0]):
+                tell(told, number, logits[batch, index])
+        return logits
+
+
+def keep_memory() -> None:
+    """Have the C library give no memory back (Linux): to map the pretended GPU's anew each time is no host's work."""
+    library = ctypes.CDLL(None)
+    for option, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        library.mallopt(option, value)
+
+
+def measured(policy: Policy) -> dict[str, Any]:
+    """Run once and return what it took."""
+    model: Any = SimpleNamespace(manifest=SimpleNamespace(stages=STAGES), network=lambda stage: Told())
+    items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(CLASSES)]
+    queries = torch.arange(1.0, CLASSES + 1)[:, None]
+    image = told_image(SHAPE_DHW, CLASSES)
+    with pretend_gpu():
+        compute = choose_compute("cuda:0")
+        begun, cpu = time.perf_counter(), time.process_time()
+        found = segment_volume(
+            model, image, SPACING_DHW, items, queries, options=RunOptions(policy=policy), compute=compute
+        )
+        seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
+        traffic = reset_traffic()
+    return {
+        "policy": policy,
+        "found": sum(item.found for item in found.structures.values()),
+        "network_runs": found.runs,
+        "host_s": round(seconds - traffic.seconds, 2),
+        "all_s": round(seconds, 2),
+        "all_cpu_s": round(cpu_seconds, 2),
+        "waits": sum(traffic.waits.values()),
+        "waits_by_call": dict(traffic.waits.most_common()),
+        "sent_mib": round(sum(traffic.sent) / 2**20, 1),
+        "fetched_mib": round(sum(traffic.fetched) / 2**20, 1),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    keep_memory()
+    sys.stdout.write(json.dumps([measured("product"), measured("published")], indent=2) + "\n")
