@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 Tier = Literal["device", "host", "disk"]
 _TIERS: tuple[Tier, ...] = ("device", "host", "disk")
-_ON_GPU: tuple[Tier, ...] = ("device", "host")
-"""Of a GPU's figures, answers are kept in the first alone: 24 classes of a patch of 192^3 are 0.7 GB."""
+_FEATURES_OF_A_GPU: tuple[Tier, ...] = ("device", "host")
+_ANSWERS_OF_A_GPU: tuple[Tier, ...] = ("device",)
+"""A GPU computes again sooner than files are written, and answers, 0.7 GB for 24 classes of a patch of 192^3, are
+fetched."""
 _MIB = 2**20
 
 
@@ -241,7 +243,8 @@ class _Features:
         if self._half and embedding.dtype == torch.float32:
             embedding = embedding.half()
         tensors = (features.tokens, embedding, torch.tensor(features.grid))
-        self._store.put((self._base, tile), tensors, _worth_it(embedding, _ON_GPU))
+        tiers = _TIERS if embedding.device.type == "cpu" else _FEATURES_OF_A_GPU
+        self._store.put((self._base, tile), tensors, tiers)
 
 
 class _Answers:
@@ -256,12 +259,8 @@ class _Answers:
         return None if kept is None else kept[0]
 
     def put(self, key: Hashable, values: Tensor) -> bool:
-        return self._store.put((self._base, key), (values,), _worth_it(values, _ON_GPU[:1]))
-
-
-def _worth_it(values: Tensor, on_gpu: Sequence[Tier]) -> Sequence[Tier]:
-    """Return where it is worth keeping what was computed: a GPU computes again sooner than files are written."""
-    return _TIERS if values.device.type == "cpu" else on_gpu
+        tiers = _TIERS if values.device.type == "cpu" else _ANSWERS_OF_A_GPU
+        return self._store.put((self._base, key), (values,), tiers)
 
 
 def _budget(settings: CacheSettings, device: str, folder: Path | None) -> dict[Tier, int]:

@@ -63,10 +63,10 @@ def finished(
     box = joined([found.bounds, *(mask.bounds for mask in masks.values())])
     sureness = answer.probability.moved(corner, limits.shape)
     untouched = all(mask.bits is own.bits for mask, own in zip(masks.values(), answer.masks, strict=True))
-    if box is None or (answer.agreeing and untouched):  # probabilities are zero where there is no mask
-        labels, probability = found.within(box).astype(label_type(len(members)), copy=False), sureness.within(box)
-    else:
-        labels, probability = found.cut(box).astype(label_type(len(members)), copy=False), sureness.cut(box)
+    fitting = answer.agreeing and untouched  # probabilities are then zero where there is no mask
+    take = Boxed.within if fitting else Boxed.cut
+    labels, probability = take(found, box).astype(label_type(len(members)), copy=False), take(sureness, box)
+    if box is not None and not fitting:
         _fit_labels(labels, box, masks, limits)
         probability[labels == 0] = 0
     return VolumeResult(

@@ -14,11 +14,12 @@ from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.sinks import THRESHOLD, StageResult
 from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import packed_bits
+from MedalSLib.inference.transfer import fetched_bits
 
 _VALUES = 1 << 21
 """Voxels of one class that are interpolated at once."""
-_BITS = np.array([bin(byte).count("1") for byte in range(256)])
+_SET_BITS = np.array([bin(byte).count("1") for byte in range(256)])
+"""Of each byte."""
 
 
 class MaskSink:
@@ -161,10 +162,10 @@ class MaskSink:
             best, rounded = self._best[here], sure.half()
             relabel(self._labels[here], rounded > best, index + 1)  # compared as stored: the earlier class wins a tie
             torch.maximum(best, rounded, out=best)
-        bits = packed_bits(mask)
+        bits = fetched_bits(mask)
         self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = bits
         self._written[index] = joined([self._written[index], place])
-        self._voxels[index] += int(_BITS[bits].sum())
+        self._voxels[index] += int(_SET_BITS[bits].sum())
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
 

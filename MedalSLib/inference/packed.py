@@ -50,7 +50,7 @@ class PackedMask:
         if box is None:
             return cls.without_voxels(shape)
         first, second, third = (int(size) for size in shape)
-        return cls(_bits(part[slices(box)]), (first, second, third), shifted(box, corner))
+        return cls(packed_bits(part[slices(box)]), (first, second, third), shifted(box, corner))
 
     @classmethod
     def without_voxels(cls, shape: Sequence[int]) -> PackedMask:
@@ -99,7 +99,7 @@ class PackedMask:
         if self.bounds is None:
             return PackedMask.without_voxels(shape)
         bounds = self.bounds[order[0]], self.bounds[order[1]], self.bounds[order[2]]
-        return PackedMask(_bits(self.inside().transpose(order)), shape, bounds)
+        return PackedMask(packed_bits(self.inside().transpose(order)), shape, bounds)
 
     def replaced(self, part: np.ndarray, box: Box, where: np.ndarray | None = None) -> PackedMask:
         """Return the mask with other voxels in a box.
@@ -121,7 +121,7 @@ class PackedMask:
         return self.bounds is None
 
 
-def _bits(part: np.ndarray) -> np.ndarray:
+def packed_bits(part: np.ndarray) -> np.ndarray:
     """Pack a boolean array along its last axis, which has to be the fastest for numpy to be quick."""
     return np.packbits(np.ascontiguousarray(part), axis=-1)
 

@@ -88,10 +88,13 @@ def _by_class(
     masks, means = [], []
     for value in values:
         place = places[value - 1]
-        part = np.zeros((0, 0, 0), dtype=bool) if place is None else labels[place] == value
-        corner = [0, 0, 0] if place is None else [span.start for span in place]
-        masks.append(PackedMask.at(corner, part, labels.shape))
-        means.append(0.0 if place is None else float(probability[place][part].mean(dtype=np.float64)))
+        if place is None:
+            masks.append(PackedMask.without_voxels(labels.shape))
+            means.append(0.0)
+            continue
+        part = labels[place] == value
+        masks.append(PackedMask.at([span.start for span in place], part, labels.shape))
+        means.append(float(probability[place][part].mean(dtype=np.float64)))
     return tuple(masks), tuple(means)
 
 

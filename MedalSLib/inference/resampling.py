@@ -20,7 +20,7 @@ from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
 from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import packed_bits
+from MedalSLib.inference.transfer import fetched_bits
 
 _ONE = 1000.0
 """One, in the units in which interpolated masks are compared."""
@@ -76,7 +76,7 @@ def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan, device: torch.devic
     box = tensor_box(mask)
     if box is None:
         return PackedMask.without_voxels(plan.shape)
-    return PackedMask(packed_bits(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
+    return PackedMask(fetched_bits(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
 
 
 def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from MedalSLib.inference.packed import packed_bits
+
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor on a device; a GPU fetches it from pinned memory while the program goes on."""
@@ -19,18 +21,16 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-def packed_bits(mask: Tensor) -> np.ndarray:
-    """Pack a boolean (a, b, c) along its last axis, as `numpy.packbits`: on a GPU there, so that an eighth is fetched.
+def fetched_bits(mask: Tensor) -> np.ndarray:
+    """Pack a boolean (a, b, c) as `packed_bits` does: on a GPU there, so that an eighth is fetched.
 
     Returns:
         uint8 (a, b, ceil(c / 8)).
     """
-    bits: np.ndarray
     if mask.device.type == "cpu":
-        bits = np.packbits(np.ascontiguousarray(mask.numpy()), axis=-1)
-        return bits
+        return packed_bits(mask.numpy())
     high, wide, deep = mask.shape
     eights = functional.pad(mask.to(torch.uint8), (0, -deep % 8)).view(high, wide, -1, 8)
     places = torch.arange(7, -1, -1, dtype=torch.uint8, device=mask.device)
-    bits = (eights << places).sum(dim=-1, dtype=torch.uint8).cpu().numpy()
+    bits: np.ndarray = (eights << places).sum(dim=-1, dtype=torch.uint8).cpu().numpy()
     return bits

@@ -14,57 +14,19 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")]
 
 import torch  # noqa: E402
 from pretend_gpu import pretend_gpu, reset_traffic  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 from MedalSLib.engine.computing import choose_compute  # noqa: E402
-from MedalSLib.evaluation.benchmarks.scenes import BenchStructure, tell, told_image  # noqa: E402
+from MedalSLib.evaluation.benchmarks.scenes import BenchStructure, told_image  # noqa: E402
+from MedalSLib.evaluation.benchmarks.telling import Telling, two_stage_model  # noqa: E402
+from MedalSLib.evaluation.benchmarks.whole_run import CLASSES, PATCHES, SHAPE_DHW, SPACING_DHW  # noqa: E402
 from MedalSLib.inference.options import Policy, RunOptions  # noqa: E402
 from MedalSLib.inference.segment import segment_volume  # noqa: E402
-from MedalSLib.network.medals import VoxelFeatures  # noqa: E402
-
-SHAPE_DHW = (300, 512, 512)
-SPACING_DHW = (1.0, 0.7, 0.7)
-CLASSES = 24
-STAGES = (
-    SimpleNamespace(stage="1", spacing_hwd=(1.5, 1.5, 3.0), patch_hwd=(224, 224, 128), resampling="published"),
-    SimpleNamespace(stage="2", spacing_hwd=(1.0, 1.0, 1.0), patch_hwd=(192, 192, 192), resampling="published"),
-)
-
-
-class Told:
-    """A network that knows the answer: a structure is where the image has its number."""
-
-    config = SimpleNamespace(embedding_dim=64, query_dim=1)
-
-    def encode(self, image: Tensor, union_prompt: Tensor | None) -> VoxelFeatures:
-        return VoxelFeatures(image.new_zeros((len(image), 8, 1)), (2, 2, 2), image.to(torch.bfloat16))
-
-    def plain(self, image: Tensor) -> VoxelFeatures:
-        return self.encode(image, None)
-
-    def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
-        return queries.expand(len(features.embedding), -1, -1)
-
-    def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> None:
-        return None
-
-    def fuse(self, features: VoxelFeatures, mixed: Tensor | None = None) -> Tensor:
-        return features.embedding
-
-    def project(self, voxels: Tensor, embeddings: Tensor) -> Tensor:
-        shape = (len(voxels), embeddings.shape[1], *voxels.shape[2:])
-        logits = torch.empty(shape, dtype=voxels.dtype, device=voxels.device)
-        for batch, told in enumerate(voxels[:, 0]):
-            for index, number in enumerate(embeddings[batch, :, 0]):
-                tell(told, number, logits[batch, index])
-        return logits
 
 
 def keep_memory() -> None:
@@ -76,7 +38,6 @@ def keep_memory() -> None:
 
 def measured(policy: Policy) -> dict[str, Any]:
     """Run once and return what it took."""
-    model: Any = SimpleNamespace(manifest=SimpleNamespace(stages=STAGES), network=lambda stage: Told())
     items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(CLASSES)]
     queries = torch.arange(1.0, CLASSES + 1)[:, None]
     image = told_image(SHAPE_DHW, CLASSES)
@@ -84,7 +45,13 @@ def measured(policy: Policy) -> dict[str, Any]:
         compute = choose_compute("cuda:0")
         begun, cpu = time.perf_counter(), time.process_time()
         found = segment_volume(
-            model, image, SPACING_DHW, items, queries, options=RunOptions(policy=policy), compute=compute
+            two_stage_model(PATCHES, Telling()),
+            image,
+            SPACING_DHW,
+            items,
+            queries,
+            options=RunOptions(policy=policy),
+            compute=compute,
         )
         seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
         traffic = reset_traffic()

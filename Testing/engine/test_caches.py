@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import blocky_image
 
 from MedalSLib.engine import Options, SegmentationResult, open_engine
 from MedalSLib.engine.caches import CacheSettings, TensorStore
@@ -29,9 +30,7 @@ def forgetful(tiny_model: Path) -> Iterator[LocalEngine]:
 @pytest.fixture
 def wide_image() -> np.ndarray:
     """An image of several patches along each axis but one."""
-    random = np.random.default_rng(1)
-    coarse = random.normal(0, 150, (4, 8, 8)).repeat(8, 0).repeat(10, 1).repeat(10, 2)
-    return (coarse + random.normal(0, 20, coarse.shape)).astype(np.int16)
+    return blocky_image(1, (4, 8, 8), (8, 10, 10))
 
 
 def same(first: SegmentationResult, second: SegmentationResult) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pretend_gpu import OnGpu, Traffic, pretend_gpu, reset_traffic
-from tiny_models import write_tiny_model
+from tiny_models import blocky_image, write_tiny_model
 
 from MedalSLib.engine import Options, SegmentationResult, computing, open_engine
 from MedalSLib.engine.local import LocalEngine
@@ -31,9 +31,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def wide_image() -> np.ndarray:
     """Intensities (K, J, I) of several patches in each stage."""
-    random = np.random.default_rng(1)
-    coarse = random.normal(0, 150, (4, 8, 8)).repeat(16, 0).repeat(10, 1).repeat(10, 2)
-    return (coarse + random.normal(0, 20, coarse.shape)).astype(np.int16)
+    return blocky_image(1, (4, 8, 8), (16, 10, 10))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 from MedalSLib.inference.elementwise import chosen, reaching, relabel
 from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import packed_bits
+from MedalSLib.inference.transfer import fetched_bits
 
 
 @pytest.mark.parametrize(("dtype", "value"), [(torch.uint8, 255), (torch.uint8, 1), (torch.int16, 300)])
@@ -47,5 +47,5 @@ def test_the_box_holds_what_reaches_the_least_and_touches_it_on_every_side() -> 
 def test_bits_are_those_of_numpy() -> None:
     mask = torch.rand(3, 4, 19, generator=torch.manual_seed(0)) > 0.5
     expected = np.packbits(mask.numpy(), axis=-1)
-    np.testing.assert_array_equal(packed_bits(mask), expected)
-    np.testing.assert_array_equal(packed_bits(mask.permute(1, 0, 2)), expected.transpose(1, 0, 2))
+    np.testing.assert_array_equal(fetched_bits(mask), expected)
+    np.testing.assert_array_equal(fetched_bits(mask.permute(1, 0, 2)), expected.transpose(1, 0, 2))

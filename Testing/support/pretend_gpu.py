@@ -67,12 +67,12 @@ class OnGpu(Tensor):
     traffic = Traffic()
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         """Where it says it is."""
         return GPU
 
     @property
-    def is_cuda(self) -> bool:  # type: ignore[override]
+    def is_cuda(self) -> bool:
         """Always."""
         return True
 
@@ -206,12 +206,8 @@ def _moved(tensor: Tensor, *, to_gpu: bool, waits: bool = True) -> None:
 
 
 @contextmanager
-def pretend_gpu(*, bf16: bool = True) -> Iterator[None]:
-    """Let PyTorch find one GPU for a while.
-
-    Args:
-        bf16: Whether the GPU has bf16.
-    """
+def pretend_gpu() -> Iterator[None]:
+    """Let PyTorch find one GPU, which has bf16, for a while."""
     reset_traffic()
     with pytest.MonkeyPatch.context() as patch:
         known = {
@@ -220,14 +216,12 @@ def pretend_gpu(*, bf16: bool = True) -> Iterator[None]:
             "current_device": lambda: 0,
             "get_device_name": lambda *_: "Pretended GPU",
             "get_device_properties": lambda *_: SimpleNamespace(total_memory=MEMORY),
-            "get_device_capability": lambda *_: (9, 0),
             "mem_get_info": lambda *_: (MEMORY, MEMORY),
             "memory_reserved": lambda *_: 0,
-            "memory_allocated": lambda *_: 0,
             "max_memory_allocated": lambda *_: 0,
             "reset_peak_memory_stats": lambda *_: None,
             "set_per_process_memory_fraction": lambda *_: None,
-            "is_bf16_supported": lambda *_: bf16,
+            "is_bf16_supported": lambda *_: True,
             "empty_cache": lambda: None,
             "synchronize": lambda *_: None,
             "set_device": lambda *_: None,

@@ -58,6 +58,15 @@ def write_tiny_model(
     return manifest
 
 
+def blocky_image(seed: int, cells: tuple[int, int, int], voxels: tuple[int, int, int]) -> np.ndarray:
+    """Return Hounsfield-like intensities (K, J, I) with structure at two scales: cells of so many voxels, and noise."""
+    random = np.random.default_rng(seed)
+    coarse = random.normal(0, 150, cells)
+    for axis, count in enumerate(voxels):
+        coarse = coarse.repeat(count, axis)
+    return (coarse + random.normal(0, 20, coarse.shape)).astype(np.int16)
+
+
 def write_published_lookalike(folder: Path, shapes: Path) -> None:
     """Write files under the published names: networks of the published shapes (constant weights), no real text encoder.
 

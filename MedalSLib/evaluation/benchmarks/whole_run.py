@@ -6,18 +6,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 from MedalSLib.evaluation.benchmarks.operations import operations
 from MedalSLib.evaluation.benchmarks.scenes import BenchOptions, BenchStructure, random_network, tell, told_image
+from MedalSLib.evaluation.benchmarks.telling import two_stage_model
 
-_SHAPE_DHW = (300, 512, 512)
-_SPACING_DHW = (1.0, 0.7, 0.7)
-_CLASSES = 24
+SHAPE_DHW = (300, 512, 512)
+SPACING_DHW = (1.0, 0.7, 0.7)
+CLASSES = 24
 _LIMITS_GB = (None, 8, 6)
-_PATCHES = {1: (224, 224, 128), 2: (192, 192, 192)}
-_SPACINGS = {1: (1.5, 1.5, 3.0), 2: (1.0, 1.0, 1.0)}
+PATCHES = {1: (224, 224, 128), 2: (192, 192, 192)}
 
 
 def whole_runs(
@@ -25,9 +24,9 @@ def whole_runs(
     peak_tflops: float,
     *,
     device: str = "cuda",
-    shape_dhw: tuple[int, int, int] = _SHAPE_DHW,
+    shape_dhw: tuple[int, int, int] = SHAPE_DHW,
     patches: dict[int, tuple[int, int, int]] | None = None,
-    count: int = _CLASSES,
+    count: int = CLASSES,
 ) -> list[dict[str, Any]]:
     """Run both stages on a CT of 300 x 512 x 512 voxels with 24 classes, freely and with memory limits.
 
@@ -50,11 +49,11 @@ def whole_runs(
     from MedalSLib.inference.segment import segment_volume
     from MedalSLib.network.gpu_network import GpuNetwork
 
-    patches = patches or _PATCHES
+    patches = patches or PATCHES
     compute = choose_compute(device)
     network = random_network(replace(options, patch=max(patches[2]))).to(device)
     told = _Told(network, GpuNetwork(network, compute.autocast or torch.float32), count)
-    model: Any = SimpleNamespace(manifest=SimpleNamespace(stages=_stages(patches)), network=lambda stage: told)
+    model = two_stage_model(patches, told)
     image = told_image(shape_dhw, count)
     items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
     queries = torch.zeros(count, network.config.query_dim)
@@ -68,7 +67,7 @@ def whole_runs(
             with _limited(device, limit):
                 begun = time.perf_counter()
                 try:
-                    found = segment_volume(model, image, _SPACING_DHW, items, queries, options=wanted, compute=compute)
+                    found = segment_volume(model, image, SPACING_DHW, items, queries, options=wanted, compute=compute)
                 except (ResourceError, RuntimeError) as error:  # the ladder's last step leaves the GPU; this does not
                     rows.append(row | {"error": str(error)})
                     break
@@ -90,13 +89,6 @@ def whole_runs(
                     }
                 )
     return rows
-
-
-def _stages(patches: dict[int, tuple[int, int, int]]) -> list[Any]:
-    return [
-        SimpleNamespace(stage=str(stage), spacing_hwd=_SPACINGS[stage], patch_hwd=patch, resampling="published")
-        for stage, patch in patches.items()
-    ]
 
 
 @contextmanager
