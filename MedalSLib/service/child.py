@@ -31,7 +31,7 @@ LOG = logging.getLogger("medals.client")
 START_SECONDS = 120.0
 """Longest time from the start of the process to its port: a cold disk and a virus scanner included."""
 CRASHES_IN_A_ROW = 3
-CRASH_WINDOW_SECONDS = 60.0
+"""The child is given up when it ends this often without having opened an image in between."""
 _FACTORY = "MedalSLib.engine:open_engine"
 
 
@@ -70,7 +70,7 @@ class ChildServer:
         self._port = 0
         self._error: MedalSError | None = None
         self._closing = False
-        self._crashes: deque[float] = deque(maxlen=CRASHES_IN_A_ROW)
+        self._crashes = 0
         self._last_words: deque[str] = deque(maxlen=40)
         self.ended = ""
         """How the child ended last, in words; empty if it never did."""
@@ -106,6 +106,11 @@ class ChildServer:
     def last_words(self) -> tuple[str, ...]:
         """The last lines the child logged."""
         return tuple(self._last_words)
+
+    def forget_crashes(self) -> None:
+        """Count crashes from zero: the child has just shown that it works."""
+        with self._condition:
+            self._crashes = 0
 
     def kill(self) -> None:
         """End the child at once; a new one is started."""
@@ -208,13 +213,15 @@ class ChildServer:
     def _note_crash(self, code: int) -> None:
         self.ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         LOG.warning("the local engine ended (%s); starting it again", self.ended)
-        now = time.monotonic()
-        self._crashes.append(now)
-        if len(self._crashes) == CRASHES_IN_A_ROW and now - self._crashes[0] < CRASH_WINDOW_SECONDS:
+        # Counted, not timed: on a slow machine three attempts to load a model can take minutes.
+        with self._condition:
+            self._crashes += 1
+            crashes = self._crashes
+        if crashes >= CRASHES_IN_A_ROW:
             words = self._last_words[-1][:300] if self._last_words else "it said nothing"
             self._fail(
                 ServiceError(
-                    f"The local engine ended {CRASHES_IN_A_ROW} times in a minute ({self.ended}; {words}).",
+                    f"The local engine ended {crashes} times in a row ({self.ended}; {words}).",
                     "It probably ran out of memory: close other programs, or use a smaller region.",
                 )
             )
@@ -258,12 +265,18 @@ class IsolatedEngine(RemoteEngine):
     ) -> None:
         self.child = child
         transport = _ChildTransport(child, options)
-        shake_hands(transport)
+        # Not the short patience of a typed address: a child that ended is being started again, however long that takes.
+        shake_hands(transport, startup_seconds)
         super().__init__(transport, 0, startup_seconds, cancel)
+        child.forget_crashes()
         self.lost_tries = 2
 
     def __enter__(self) -> IsolatedEngine:
         return self
+
+    def session_opened(self) -> None:
+        """Count the child's crashes from zero: its model is loaded and has taken an image."""
+        self.child.forget_crashes()
 
     def cancel_overdue(self) -> None:
         """Kill a child that does not stop; the next run finds a fresh one."""

@@ -101,13 +101,21 @@ def _find_server(address: Address, options: TransportOptions) -> tuple[Address, 
         raise
 
 
-def shake_hands(transport: Transport, patience: float = FIRST_ANSWER_SECONDS) -> dict[str, Any]:
+def shake_hands(transport: Transport, patience: float | None = None) -> dict[str, Any]:
     """Make sure that a Medal S server of a fitting version answers, without showing it the key.
+
+    Args:
+        transport: The server.
+        patience: Seconds to try again for; None for `FIRST_ANSWER_SECONDS`, or the transport's if that is shorter.
+
+    Returns:
+        The fields of `protocol.Handshake`.
 
     Raises:
         ServiceError: Something else answers, or nothing, or another version.
     """
-    patience = min(patience, transport.options.patience_seconds)
+    if patience is None:
+        patience = min(FIRST_ANSWER_SECONDS, transport.options.patience_seconds)
     answer = transport.request("GET", "/handshake", with_key=False, patience=patience, read_seconds=HANDSHAKE_SECONDS)
     if not isinstance(answer, dict) or answer.get("service") != protocol.SERVICE:
         raise ServiceError(f"What answers at {transport.url} is not a Medal S server.", "Check host and port.")
@@ -209,6 +217,9 @@ class RemoteEngine:
     ) -> UploadDescription:
         """Say what would be sent for an image; sends nothing."""
         return describe_upload(self.address, self.limits.lease_seconds, array_kji, prompts, masks)
+
+    def session_opened(self) -> None:
+        """Called when the server has opened a session."""
 
     def cancel_overdue(self) -> None:
         """Called when a cancelled run did not end in time; a server finishes the patch by itself."""

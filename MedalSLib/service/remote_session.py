@@ -93,6 +93,7 @@ class RemoteSession:
                     )
                     self.modality = str(status["modality"])
                     self.warnings = tuple(status["warnings"])
+                    self._engine.session_opened()
                     return
                 except RefusedError as error:
                     if error.kind not in protocol.RECOVERABLE_KINDS:
