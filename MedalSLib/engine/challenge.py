@@ -14,7 +14,8 @@ import numpy as np
 
 from MedalSLib.engine.device import choose_device
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.vocabulary import MODALITIES, resolve, structure, text_for
+from MedalSLib.vocabulary import resolve, structure, text_for
+from MedalSLib.vocabulary.modality import case_modality
 
 if TYPE_CHECKING:
     from MedalSLib.inference.two_stage import StageCall
@@ -177,10 +178,8 @@ def _modality(case: ChallengeCase) -> str:
     """The modality of a case: what most of its texts say, else the beginning of its file's name ("CT_AMOS_...")."""
     texts: Mapping[int, str] = case.text_prompts
     votes = Counter(item.modality for text in texts.values() for item in resolve(text) if item.classes)
-    prefix = case.path.name.partition("_")[0].lower()
-    named = {name.lower(): name for name in MODALITIES} | {"mr": "MRI"}
-    if prefix in named:
-        return named[prefix]
+    if (modality := case_modality(case.path.name)) is not None:
+        return modality
     if not votes:
         raise PromptError(f"{case.path.name}: none of its texts is understood.", "Check the text_prompts of the case.")
     return str(votes.most_common(1)[0][0])

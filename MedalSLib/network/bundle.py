@@ -16,8 +16,9 @@ from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.install_sources import describe_folder
 from MedalSLib.network.manifest import Manifest, StageManifest, verify_files
 from MedalSLib.network.medals import MedalS
-from MedalSLib.network.modality import MODALITIES, modality_index
+from MedalSLib.network.modality_rows import modality_row
 from MedalSLib.network.weights_file import load_compact_encoder, load_network
+from MedalSLib.vocabulary import MODALITIES
 
 _TEXTS_AT_ONCE = 64
 
@@ -85,7 +86,7 @@ class Model:
             PromptError: A modality is not known.
             ModelError: The text encoder's files are damaged.
         """
-        keys = [(text, modality_index(modality)) for text, modality in structures]
+        keys = [(text, modality_row(modality)) for text, modality in structures]
         with self._lock:
             encoder = self._loaded_encoder()
             new = [key for key in dict.fromkeys(keys) if key not in self._queries]

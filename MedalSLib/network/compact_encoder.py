@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from MedalSLib.errors import ModelError
-from MedalSLib.network.modality import MODALITIES, modality_indices
+from MedalSLib.network.modality_rows import modality_rows
 from MedalSLib.network.text_features import LARGEST_NUMBER, REGIONS, SIDES, text_features
+from MedalSLib.vocabulary import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class CompactTextEncoder(nn.Module):
         inputs = [
             self._bag(self.words, [feature.words for feature in features]),
             self._bag(self.pieces, [feature.pieces for feature in features]),
-            self.modality(column(modality_indices(modality, len(texts)))),
+            self.modality(column(modality_rows(modality, len(texts)))),
             *(self.attributes[name](rows) for name, rows in attributes.items()),
         ]
         codes = (

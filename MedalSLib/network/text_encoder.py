@@ -12,7 +12,8 @@ from transformers import MPNetConfig, MPNetModel
 
 from MedalSLib.errors import ModelError
 from MedalSLib.network.checkpoints import fill, read_published
-from MedalSLib.network.modality import MODALITIES, modality_indices
+from MedalSLib.network.modality_rows import modality_rows
+from MedalSLib.vocabulary import MODALITIES
 
 WEIGHTS_NAME = "text_encoder.pth"
 LANGUAGE_MODEL_NAME = "BioLORD-2023-C"
@@ -90,7 +91,7 @@ class KnowledgeTextEncoder(nn.Module):
         device = self.modality_embed.weight.device
         if not texts:
             return torch.zeros(0, self.modality_embed.embedding_dim, device=device)
-        rows = torch.tensor(modality_indices(modality, len(texts)), device=device)
+        rows = torch.tensor(modality_rows(modality, len(texts)), device=device)
         ids = self.tokens(texts).to(device)
         mask = (ids > 0).long()
         positions = torch.arange(_FIRST_POSITION, _FIRST_POSITION + ids.shape[1], device=device).expand_as(ids)

@@ -7,6 +7,7 @@ modifier of its first use.  So the tag's text is written anew for each segment, 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import slicer
 from MedalSLib import vocabulary
 from MedalSLib.errors import ModelError
 from MedalSLib.resources import resource
-from MedalSLib.vocabulary import Code, Structure, terminology_entry
+from MedalSLib.vocabulary import Code, Structure, Terminology, parse_terminology
 from MedalSLib.vocabulary.tables import table
+from MedalSLib.vocabulary.terminology import GENERAL_ANATOMY
 
-GENERAL_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 OWN_CONTEXT = "Segmentation category and type - Medal S"
 FILE_NAME = "SegmentationCategoryTypeModifier-MedalS.term.json"
 Codes = tuple[str, str, str, str]
@@ -54,7 +55,7 @@ def serialized(structure: Structure) -> str:
     The context is Slicer's general list if that has the same type (and side), so that its selector shows the entry;
     the list that ships with Medal S otherwise.
     """
-    return terminology_entry(structure, GENERAL_CONTEXT if _isGeneral(structure) else OWN_CONTEXT)
+    return str(replace(structure.terminology, context=GENERAL_ANATOMY if _isGeneral(structure) else OWN_CONTEXT))
 
 
 def structureOfTerminology(text: str, modality: str) -> str:
@@ -63,10 +64,8 @@ def structureOfTerminology(text: str, modality: str) -> str:
     Compared by type, modifier and region codes; context, category and wording do not matter.  An entry that fits
     several structures (a kidney without a side) means none of them.
     """
-    codes = _codesOf(text)
-    if codes is None:
-        return ""
-    names = _namesByCodes(modality).get(codes, ())
+    terminology = parse_terminology(text)
+    names = () if terminology is None else _namesByCodes(modality).get(_codesOf(terminology), ())
     return names[0] if len(names) == 1 else ""
 
 
@@ -87,19 +86,20 @@ def terminologyDocument() -> dict[str, Any]:
     """Return the terminology of the whole vocabulary in the form that Slicer reads from .term.json files."""
     categories: dict[str, dict[str, Any]] = {}
     for item in table().structures.values():
+        codes = item.terminology
         category = categories.setdefault(
-            item.category.value, {**_json(item.category), "showAnatomy": "true", "_types": {}}
+            codes.category.value, {**_json(codes.category), "showAnatomy": "true", "_types": {}}
         )
         types = category["_types"]
-        entry = types.setdefault(item.type.value, {**_json(item.type), "_modifiers": {}})
-        if item.type_modifier is None:
+        entry = types.setdefault(codes.type.value, {**_json(codes.type), "_modifiers": {}})
+        if codes.type_modifier is None:
             entry.setdefault("3dSlicerLabel", item.name)
             entry.setdefault("recommendedDisplayRGBValue", list(item.color))
         else:
             entry["_modifiers"].setdefault(
-                item.type_modifier.value,
+                codes.type_modifier.value,
                 {
-                    **_json(item.type_modifier),
+                    **_json(codes.type_modifier),
                     "3dSlicerLabel": item.name,
                     "recommendedDisplayRGBValue": list(item.color),
                 },
@@ -136,13 +136,10 @@ def _json(code: Code) -> dict[str, Any]:
     return {"CodeMeaning": code.meaning, "CodingSchemeDesignator": code.scheme, "CodeValue": code.value}
 
 
-def _codesOf(text: str) -> Codes | None:
-    """Read the tag's own format: context~category~type~modifier~region context~region~region modifier."""
-    parts = text.split("~")
-    if len(parts) < 4:
-        return None
-    values = [([*part.split("^"), "", ""])[1] for part in (*parts, "", "", "", "")]
-    return (values[2], values[3], values[5], values[6]) if values[2] else None
+def _codesOf(terminology: Terminology) -> Codes:
+    modifiers = (terminology.type_modifier, terminology.region, terminology.region_modifier)
+    side, region, regionSide = (code.value if code else "" for code in modifiers)
+    return terminology.type.value, side, region, regionSide
 
 
 @lru_cache(maxsize=8)
@@ -151,12 +148,8 @@ def _namesByCodes(modality: str) -> dict[Codes, tuple[str, ...]]:
     for item in table().structures.values():
         # A published class with two spellings counts once, under the preferred one.
         if item.modality == modality and item.key not in table().secondary:
-            codes = tuple(
-                code.value if code else ""
-                for code in (item.type, item.type_modifier, item.region, item.region_modifier)
-            )
-            key = (codes[0], codes[1], codes[2], codes[3])
-            found[key] = (*found.get(key, ()), item.name)
+            codes = _codesOf(item.terminology)
+            found[codes] = (*found.get(codes, ()), item.name)
     return found
 
 
@@ -166,17 +159,18 @@ def _isGeneral(structure: Structure) -> bool:
     module = getattr(modules, "terminologies", None)
     if module is None:
         return False
-    modifier = structure.type_modifier
+    codes = structure.terminology
+    modifier = codes.type_modifier
     found = module.logic().FindTerminologyNames(
-        structure.category.scheme,
-        structure.category.value,
-        structure.type.scheme,
-        structure.type.value,
+        codes.category.scheme,
+        codes.category.value,
+        codes.type.scheme,
+        codes.type.value,
         modifier.scheme if modifier else "",
         modifier.value if modifier else "",
-        [GENERAL_CONTEXT],
+        [GENERAL_ANATOMY],
     )
-    return GENERAL_CONTEXT in tuple(found)
+    return GENERAL_ANATOMY in tuple(found)
 
 
 if __name__ == "__main__":

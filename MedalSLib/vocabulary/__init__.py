@@ -4,13 +4,13 @@ Pure Python; rapidfuzz is loaded when the first typo is met, and done without wh
 in Resources/Vocabulary.
 """
 
+from MedalSLib.vocabulary.custom_classes import describe
 from MedalSLib.vocabulary.modality import normalize_modality
-from MedalSLib.vocabulary.own import describe, own_keys, own_parts
 from MedalSLib.vocabulary.resolving import resolve
-from MedalSLib.vocabulary.structure import MODALITIES, Code, Policy, Resolution, Structure, Suggestion
+from MedalSLib.vocabulary.structure import MODALITIES, Policy, Resolution, Structure, Suggestion
 from MedalSLib.vocabulary.suggesting import suggest
 from MedalSLib.vocabulary.tables import presets, structure, structures, text_for
-from MedalSLib.vocabulary.terminology import terminology_entry
+from MedalSLib.vocabulary.terminology import Code, Terminology, parse_terminology
 
 __all__ = [
     "MODALITIES",
@@ -19,15 +19,14 @@ __all__ = [
     "Resolution",
     "Structure",
     "Suggestion",
+    "Terminology",
     "describe",
     "normalize_modality",
-    "own_keys",
-    "own_parts",
+    "parse_terminology",
     "presets",
     "resolve",
     "structure",
     "structures",
     "suggest",
-    "terminology_entry",
     "text_for",
 ]

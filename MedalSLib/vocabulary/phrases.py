@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from MedalSLib.vocabulary.lexicon import Lexicon, bag_of
-from MedalSLib.vocabulary.reading import ADDED_SIDES, Found, find, find_one, says_nothing, side_words, without_context
+from MedalSLib.vocabulary.phrase_matching import (
+    ADDED_SIDES,
+    Found,
+    find,
+    find_one,
+    says_nothing,
+    side_words,
+    without_context,
+)
 from MedalSLib.vocabulary.words import Word, words
 
 _EVERYTHING = frozenset(("everything", "anything", "all", "organs", "organ", "rest", "nothing"))

@@ -6,11 +6,11 @@ import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from MedalSLib.vocabulary.custom_classes import custom_keys, describe, split_custom_names
 from MedalSLib.vocabulary.lexicon import bag_of, lexicon
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
-from MedalSLib.vocabulary.own import describe, own_keys, own_parts
+from MedalSLib.vocabulary.phrase_matching import Found, find, without_context
 from MedalSLib.vocabulary.phrases import Phrase, phrases, shared
-from MedalSLib.vocabulary.reading import Found, find, without_context
 from MedalSLib.vocabulary.similarity import most_related
 from MedalSLib.vocabulary.spelling import corrected
 from MedalSLib.vocabulary.structure import MODALITIES, Resolution, Structure
@@ -34,8 +34,8 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
         text: Names, synonyms, abbreviations or sentences, in a list or one by one.
         modality: Modality of the image, however written; None to take it from the text, else the first of CT, MRI, US,
             PET and Microscopy that has the structure.
-        known: Keys of the model that is to be asked ("CT_Liver").  Names that it brings itself, which no table has,
-            are read too, and suggested.
+        known: Keys of the classes the model knows ("CT_Liver"); custom classes among them are recognized and
+            suggested too.
 
     Returns:
         One resolution per phrase, in the order typed; empty if the text contains no word.
@@ -45,23 +45,23 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
     """
     text = unicodedata.normalize("NFKC", text)
     wanted = normalize_modality(modality) if modality else modality_in(words().read(text))
-    own = own_keys(known, wanted) if known else {}
-    if not own:
+    custom = custom_keys(known, wanted) if known else {}
+    if not custom:
         return _read(text, wanted)
-    names = [describe(key).name for key in own.values()]
+    names = [describe(key).name for key in custom.values()]
     found: list[Resolution] = []
-    for part, key in own_parts(text, own):
+    for part, key in split_custom_names(text, custom):
         published = _read(part, wanted) if not key or wanted is None else []
         if key and not (published and all(item.classes for item in published)):
             item = describe(key)
             found.append(Resolution(part, (item.name,), item.modality, (key,), (), 1.0))
         else:
-            found += [_with_own_names(resolution, names) for resolution in published]
+            found += [_with_custom_names(resolution, names) for resolution in published]
     return found
 
 
 def _read(text: str, wanted: str | None) -> list[Resolution]:
-    """Read what was typed by the tables alone."""
+    """Resolve a text by the tables alone, without custom classes."""
     tokens = words().read(text)
     if not any(token.raw[0].isalnum() for token in tokens):
         return []
@@ -73,8 +73,8 @@ def _read(text: str, wanted: str | None) -> list[Resolution]:
     return [max(same, key=lambda item: item.confidence > 0) for same in zip(*readings, strict=True)]
 
 
-def _with_own_names(resolution: Resolution, names: Sequence[str]) -> Resolution:
-    """Suggest a model's own names too for what was not understood."""
+def _with_custom_names(resolution: Resolution, names: Sequence[str]) -> Resolution:
+    """Add custom classes with a similar name to the suggestions for a phrase that was not understood."""
     if resolution.classes:
         return resolution
     alike = [names[index] for index, _ in most_related(resolution.phrase, names, _SUGGESTIONS, _SIMILAR)]

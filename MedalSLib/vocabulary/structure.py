@@ -5,26 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from MedalSLib.vocabulary.terminology import Terminology
+
 Kind = Literal["semantic", "instance"]
 Side = Literal["", "left", "right"]
 
 MODALITIES = ("CT", "MRI", "US", "PET", "Microscopy")
-"""In the order in which an unspecified modality is guessed."""
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded concept.
-
-    Attributes:
-        value: Code value, such as "10200004".
-        meaning: Code meaning, such as "Liver".
-        scheme: Coding scheme designator; "SCT" is SNOMED CT.
-    """
-
-    value: str
-    meaning: str
-    scheme: str = "SCT"
+"""The order is fixed: it is that of the published text encoder's modality embedding (row 0 is CT), and the order in
+which a structure is looked up when no modality is given."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +49,7 @@ class Structure:
         groups: Presets it belongs to.
         synonyms: Other names and abbreviations of it, each with its side where it has one.
         window: Name of its intensity window ("soft tissue", "lung", "bone", "brain"; "percentile" outside CT).
-        category: SNOMED CT code of the segmented property's category.
-        type: SNOMED CT code of the segmented property's type.
-        type_modifier: Left, right or another modifier of the type, None if there is none.
-        region: Anatomic region, where the type alone does not say it.
-        region_modifier: Left or right region, None if there is none.
+        terminology: SNOMED CT codes of category, type, side and region.
         color: Red, green, blue, 0..255.
         policy: Published rules that apply to it.
     """
@@ -79,11 +63,7 @@ class Structure:
     groups: tuple[str, ...]
     synonyms: tuple[str, ...]
     window: str
-    category: Code
-    type: Code
-    type_modifier: Code | None
-    region: Code | None
-    region_modifier: Code | None
+    terminology: Terminology
     color: tuple[int, int, int]
     policy: Policy
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from MedalSLib.vocabulary.custom_classes import custom_keys, describe
 from MedalSLib.vocabulary.modality import normalize_modality
-from MedalSLib.vocabulary.own import describe, own_keys
 from MedalSLib.vocabulary.similarity import most_similar
 from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
 from MedalSLib.vocabulary.tables import preset_members, structures, table
@@ -58,7 +58,7 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10, known: Co
     wanted = (normalize_modality(modality),) if modality else MODALITIES
     typed = " ".join(parts)
     scored: dict[str, tuple[float, _Candidate]] = {}
-    offered = [(*_candidates(one), *_own_candidates(frozenset(known), one)) for one in wanted]
+    offered = [(*_candidates(one), *_custom_candidates(frozenset(known), one)) for one in wanted]
     for candidate in (item for some in offered for item in some):
         _keep(scored, candidate, _score(candidate, parts, typed) if parts else candidate.weight)
     if len(scored) < limit and len(typed) >= _SHORTEST_TYPO:
@@ -145,9 +145,9 @@ def _plural(concept: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _own_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
+def _custom_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
     """Return candidates for the names that a model brings itself."""
-    items = [describe(key) for key in own_keys(known, modality).values()]
+    items = [describe(key) for key in custom_keys(known, modality).values()]
     return tuple(_candidate(item.name, item.name, (item,), "structure", 1.0) for item in items)
 
 
@@ -164,7 +164,7 @@ def _candidate(
         kind=kind,
         score=0.0,
     )
-    lesion = all(item.category.value == _MORPHOLOGIC for item in members)
+    lesion = all(item.terminology.category.value == _MORPHOLOGIC for item in members)
     return _Candidate(text.casefold(), " ".join(parts), weight, lesion, suggestion)
 
 

@@ -13,9 +13,10 @@ from typing import cast
 
 from MedalSLib.errors import PromptError
 from MedalSLib.resources import resource
-from MedalSLib.vocabulary.structure import Code, Kind, Policy, Side, Structure
+from MedalSLib.vocabulary.structure import MODALITIES, Kind, Policy, Side, Structure
+from MedalSLib.vocabulary.terminology import LEFT, RIGHT, Code, Terminology
 
-_SIDE_CODES = {"left": Code("7771000", "Left"), "right": Code("24028007", "Right")}
+_SIDE_CODES = {"left": LEFT, "right": RIGHT}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def presets(modality: str | None = None) -> dict[str, tuple[str, ...]]:
             first modality (CT, MRI, ...) that has the preset.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for wanted in (modality,) if modality else ("CT", "MRI", "US", "PET", "Microscopy"):
+    for wanted in (modality,) if modality else MODALITIES:
         for preset in table().presets:
             members = preset_members(preset, wanted)
             if len(members) > 1:
@@ -148,11 +149,13 @@ def _structure(row: dict[str, str], concept: Concept) -> Structure:
         groups=_list(facts["groups"]),
         synonyms=_spoken(concept.synonyms, side),
         window=facts["window"] if row["modality"] == "CT" else "percentile",
-        category=category,
-        type=kind,
-        type_modifier=_code(facts["modifier"]) or (None if region else modifier),
-        region=region,
-        region_modifier=modifier if region else None,
+        terminology=Terminology(
+            category=category,
+            type=kind,
+            type_modifier=_code(facts["modifier"]) or (None if region else modifier),
+            region=region,
+            region_modifier=modifier if region else None,
+        ),
         color=(red, green, blue),
         policy=_policy(_list(row["policy"])),
     )

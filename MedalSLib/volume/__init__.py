@@ -9,13 +9,13 @@ from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_chal
 from MedalSLib.volume.files import check_output
 from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
 from MedalSLib.volume.image import Image, Source
-from MedalSLib.volume.modality import ModalityGuess, guess_modality
+from MedalSLib.volume.modality_guess import ModalityGuess, guess_modality
 from MedalSLib.volume.preview import save_preview
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.resample import resample_mask
+from MedalSLib.volume.segment_info import SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
-from MedalSLib.volume.terminology import SegmentInfo, Terminology
 from MedalSLib.volume.windows import AS_IS, PERCENTILE, WINDOWS, Window, apply_window, group_by_window, parse_window
 from MedalSLib.volume.writing import SEGMENTATION_SUFFIXES, check_segmentation_output, write_segmentation
 
@@ -34,7 +34,6 @@ __all__ = [
     "SegmentInfo",
     "Segmentation",
     "Source",
-    "Terminology",
     "Window",
     "apply_window",
     "axial_grid",

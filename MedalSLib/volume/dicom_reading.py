@@ -12,7 +12,7 @@ from MedalSLib.errors import InputError
 from MedalSLib.volume.dicom_series import Slice, Stack, choose_series, headers, slices_of, stack
 from MedalSLib.volume.files import reading
 from MedalSLib.volume.image import Image, Source, check_volume, checked_intensities, grid_warnings
-from MedalSLib.volume.modality import guess_modality
+from MedalSLib.volume.modality_guess import guess_modality
 
 Progress = Callable[[float], None]
 _HEADER_SHARE = 0.3

@@ -11,12 +11,13 @@ import numpy as np
 
 import MedalSLib
 from MedalSLib.errors import InputError, MedalSError, OutputError
+from MedalSLib.vocabulary.terminology import TISSUE, Code, Terminology
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import bounds_of
+from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
-from MedalSLib.volume.terminology import Color, SegmentInfo, Terminology, tissue
 
 _SEG_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _MANUFACTURER = "Medal S for 3D Slicer"
@@ -134,7 +135,7 @@ def _description(number: int, name: str, info: SegmentInfo) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
 
-    terminology = info.terminology or tissue()
+    terminology = info.terminology or TISSUE
     description = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=name[:64],
@@ -185,8 +186,6 @@ def _terminology(description: Any) -> Terminology | None:
 
 
 def _first(item: Any, name: str) -> Any:
-    from MedalSLib.vocabulary.structure import Code
-
     sequence = item.get(name) if item is not None else None
     if not sequence:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.volume.geometry import Grid
-from MedalSLib.volume.modality import ModalityGuess
+from MedalSLib.volume.modality_guess import ModalityGuess
 
 THICKEST_TO_THINNEST = 10.0
 

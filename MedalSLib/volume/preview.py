@@ -13,8 +13,8 @@ from MedalSLib.errors import InputError, OutputError
 from MedalSLib.volume.files import check_output, replacing, suffix_of
 from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.layers import bounds_of
-from MedalSLib.volume.modality import guess_modality
-from MedalSLib.volume.terminology import Color, SegmentInfo, completed
+from MedalSLib.volume.modality_guess import guess_modality
+from MedalSLib.volume.segment_info import Color, SegmentInfo, completed
 from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window, resolved
 
 _BACKGROUND, _TEXT, _FAINT = "#101216", "#e8eaed", "#8b929c"

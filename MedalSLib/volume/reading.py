@@ -16,7 +16,7 @@ from MedalSLib.volume.dicom_series import is_dicom
 from MedalSLib.volume.files import existing, reading, suffix_of
 from MedalSLib.volume.geometry import Grid, grid_from_lps
 from MedalSLib.volume.image import Image, Source, check_volume, checked_intensities, chosen_frame, grid_warnings
-from MedalSLib.volume.modality import guess_modality
+from MedalSLib.volume.modality_guess import guess_modality
 
 _ITK_FORMATS = {
     ".nrrd": "NRRD",

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.vocabulary.terminology import TISSUE, Terminology, parse_terminology
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
 from MedalSLib.volume.layers import bounds_of, stack_layers
+from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
-from MedalSLib.volume.terminology import Color, SegmentInfo, Terminology, parse_terminology, tissue
 
 _COMPRESSION = 2  # a labelmap shrinks to about the same size at any level, but level 9 takes ten times as long
 _ESCAPED = re.compile(rb"@u([0-9a-f]{6})@")
@@ -84,7 +85,7 @@ def _segment_fields(
         "labelValue": value,
         "layer": layer,
         "status": "inprogress",
-        "terminology": _slicer_entry(info.terminology or tissue()),
+        "terminology": _slicer_entry(info.terminology or TISSUE),
     }
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from MedalSLib.vocabulary.terminology import Terminology
 from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.resample import resample_mask
-from MedalSLib.volume.terminology import Color, SegmentInfo, Terminology
+from MedalSLib.volume.segment_info import Color, SegmentInfo
 
 
 @dataclass(frozen=True, eq=False)

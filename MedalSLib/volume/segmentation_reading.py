@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.vocabulary.terminology import parse_terminology
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.dicom_series import is_dicom
 from MedalSLib.volume.files import existing, reading, suffix_of
 from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.seg_nrrd import read_seg_nrrd
+from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
-from MedalSLib.volume.terminology import Color, SegmentInfo, parse_terminology
 from MedalSLib.volume.writing import NIFTI_COMMENT
 
 _MAX_LABELS = 1000

@@ -17,7 +17,7 @@ from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import labelmap_of
 from MedalSLib.volume.seg_nrrd import write_seg_nrrd
-from MedalSLib.volume.terminology import SegmentInfo, completed
+from MedalSLib.volume.segment_info import SegmentInfo, completed
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".dcm", ".npz")
 NIFTI_COMMENT = 6

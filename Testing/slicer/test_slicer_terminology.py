@@ -40,10 +40,11 @@ def test_slicer_loads_the_shipped_list_and_finds_structures_in_it(slicer_host):
 
 
 def test_slicers_own_list_is_named_where_it_has_the_structure(slicer_host):
-    from MedalSLib.slicer.terminology import GENERAL_CONTEXT, OWN_CONTEXT, serialized, structureNamed
+    from MedalSLib.slicer.terminology import OWN_CONTEXT, serialized, structureNamed
+    from MedalSLib.vocabulary.terminology import GENERAL_ANATOMY
 
-    assert serialized(structureNamed("Liver", "CT")).startswith(GENERAL_CONTEXT + "~")
-    assert serialized(structureNamed("Left kidney", "CT")).startswith(GENERAL_CONTEXT + "~")
+    assert serialized(structureNamed("Liver", "CT")).startswith(GENERAL_ANATOMY + "~")
+    assert serialized(structureNamed("Left kidney", "CT")).startswith(GENERAL_ANATOMY + "~")
     assert serialized(structureNamed("Aorta", "CT")).startswith(OWN_CONTEXT + "~")
 
 
@@ -56,9 +57,10 @@ def test_slicer_reads_every_entry_back_as_it_was_meant(slicer_host):
     for item in structures():
         entry = slicer.vtkSlicerTerminologyEntry()
         assert logic.DeserializeTerminologyEntry(serialized(item), entry)
-        assert entry.GetTypeObject().GetCodeValue() == item.type.value
-        assert entry.GetCategoryObject().GetCodeValue() == item.category.value
-        modifier = item.type_modifier.value if item.type_modifier else ""
+        assert entry.GetTypeObject().GetCodeValue() == item.terminology.type.value
+        assert entry.GetCategoryObject().GetCodeValue() == item.terminology.category.value
+        side = item.terminology.type_modifier
+        modifier = side.value if side else ""
         assert (entry.GetTypeModifierObject().GetCodeValue() or "") == modifier
 
 

@@ -57,7 +57,11 @@ def test_the_best_come_first() -> None:
 
 @pytest.mark.parametrize("typed", ["k", "ki", "kid", "kidney", "liv", "lung", "pan", "adr", "colo"])
 def test_organs_come_before_their_lesions(typed: str) -> None:
-    lesions = [structure(key).category.value == "49755003" for item in suggest(typed, "CT") for key in item.keys[:1]]
+    lesions = [
+        structure(key).terminology.category.value == "49755003"
+        for item in suggest(typed, "CT")
+        for key in item.keys[:1]
+    ]
     assert lesions == sorted(lesions)
     assert not lesions[0]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from MedalSLib.errors import PromptError
-from MedalSLib.vocabulary import MODALITIES, presets, structure, structures, terminology_entry, text_for
+from MedalSLib.vocabulary import MODALITIES, presets, structure, structures, text_for
 from MedalSLib.vocabulary.tables import preset_members, table
 
 WINDOWS = {"soft tissue", "lung", "bone", "brain"}
@@ -69,7 +69,8 @@ def test_every_structure_has_its_facts(item) -> None:  # type: ignore[no-untyped
     assert item.window in (WINDOWS if item.modality == "CT" else {"percentile"})
     assert all(0 <= value <= 255 for value in item.color)
     assert item.color != (127, 127, 127), "3D Slicer's placeholder colour"
-    for code in (item.category, item.type, item.type_modifier, item.region, item.region_modifier):
+    codes = item.terminology
+    for code in (codes.category, codes.type, codes.type_modifier, codes.region, codes.region_modifier):
         assert code is None or (code.value.isdigit() and len(code.value) >= 6 and code.meaning and code.scheme == "SCT")
     said = {word for word in ("left", "right") if re.search(rf"\b{word}\b", item.name.casefold())}
     assert said == ({item.laterality} if item.laterality else set())
@@ -77,11 +78,13 @@ def test_every_structure_has_its_facts(item) -> None:  # type: ignore[no-untyped
 
 
 def test_sides_are_coded_once() -> None:
-    left, cyst, chamber = (structure(f"CT_{n}") for n in ("Left kidney", "Left kidney cyst", "Left atrial appendage"))
+    left, cyst, chamber = (
+        structure(f"CT_{n}").terminology for n in ("Left kidney", "Left kidney cyst", "Left atrial appendage")
+    )
     assert left.type_modifier is not None and left.type_modifier.value == "7771000" and left.region_modifier is None
     assert cyst.type_modifier is None and cyst.region_modifier is not None and cyst.region_modifier.value == "7771000"
     assert chamber.type_modifier is None and chamber.type.meaning.startswith("Left"), "the type says the side itself"
-    right = structure("CT_Right kidney")
+    right = structure("CT_Right kidney").terminology
     assert right.type == left.type and right.type_modifier is not None and right.type_modifier.value == "24028007"
 
 
@@ -92,13 +95,13 @@ def test_every_concept_and_group_is_used() -> None:
 
 
 def test_terminology_entry_is_slicers_serialization() -> None:
-    assert terminology_entry(structure("CT_Left kidney")) == (
-        "Segmentation category and type - DICOM master list"
+    assert str(structure("CT_Left kidney").terminology) == (
+        "Segmentation category and type - 3D Slicer General Anatomy list"
         "~SCT^123037004^Anatomical Structure~SCT^64033007^Kidney~SCT^7771000^Left"
         "~Anatomic codes - DICOM master list~^^~^^"
     )
     for item in structures():
-        parts = terminology_entry(item).split("~")
+        parts = str(item.terminology).split("~")
         assert len(parts) == 7
         assert all(parts[i].count("^") == 2 for i in (1, 2, 3, 5, 6))
 

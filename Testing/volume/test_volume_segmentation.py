@@ -15,11 +15,10 @@ import pytest
 import slicerio
 
 from MedalSLib.errors import InputError, MedalSError, OutputError
-from MedalSLib.vocabulary.structure import Code
+from MedalSLib.vocabulary import Code, Terminology, parse_terminology
 from MedalSLib.volume import (
     Grid,
     SegmentInfo,
-    Terminology,
     check_segmentation_output,
     read_image,
     read_segmentation,
@@ -28,7 +27,6 @@ from MedalSLib.volume import (
 )
 from MedalSLib.volume import files as volume_files
 from MedalSLib.volume.layers import assign_layers
-from MedalSLib.volume.terminology import parse_terminology
 
 ANATOMY = Code("123037004", "Anatomical Structure")
 LEFT = Code("7771000", "Left")

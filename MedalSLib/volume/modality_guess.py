@@ -6,16 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_DICOM = {
-    "CT": "CT",
-    "MR": "MRI",
-    "US": "US",
-    "IVUS": "US",
-    "PT": "PET",
-    "SM": "Microscopy",
-    "GM": "Microscopy",
-}
-_FILE_PREFIX = {"ct": "CT", "mr": "MRI", "mri": "MRI", "us": "US", "pet": "PET", "microscopy": "Microscopy"}
+from MedalSLib.vocabulary.modality import case_modality, dicom_modality
+
 _AIR, _FAT, _BONE, _METAL = -500, -50, 100, 33000
 _SAMPLES = 2_000_000
 
@@ -35,18 +27,17 @@ class ModalityGuess:
     certain: bool
 
 
-def guess_modality(array: np.ndarray, dicom_modality: str = "", file_name: str = "") -> ModalityGuess:
+def guess_modality(array: np.ndarray, dicom_value: str = "", file_name: str = "") -> ModalityGuess:
     """Guess the modality of an image.
 
     Args:
         array: Raw intensities.
-        dicom_modality: DICOM Modality (0008,0060), if the image has one; it is believed.
+        dicom_value: DICOM Modality (0008,0060), if the image has one; it is trusted.
         file_name: Name of a challenge case, whose beginning says the modality ("CT_AMOS_...npz"), if it is one.
     """
-    if (modality := _DICOM.get(dicom_modality.upper())) is not None:
-        return ModalityGuess(modality, f"The DICOM header says {dicom_modality.upper()}.", True)
-    prefix = file_name.split("_")[0].casefold()
-    if "_" in file_name and (modality := _FILE_PREFIX.get(prefix)) is not None:
+    if (modality := dicom_modality(dicom_value)) is not None:
+        return ModalityGuess(modality, f"The DICOM header says {dicom_value.upper()}.", True)
+    if (modality := case_modality(file_name)) is not None:
         return ModalityGuess(modality, f"The file name begins with {file_name.split('_')[0]}.", True)
     return _from_intensities(array)
 

@@ -1,17 +1,14 @@
-"""The modalities that text encoders know, in the order of their embedding."""
+"""Modalities as rows of a text encoder's modality embedding (row 0 is CT, in the order of `MODALITIES`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from MedalSLib.errors import InputError
-from MedalSLib.vocabulary import normalize_modality
-
-MODALITIES = ("CT", "MRI", "US", "PET", "Microscopy")
-"""Position is the row of the published encoder's modality embedding."""
+from MedalSLib.vocabulary import MODALITIES, normalize_modality
 
 
-def modality_index(modality: str) -> int:
+def modality_row(modality: str) -> int:
     """Return the row of a modality, written in any usual way.
 
     Raises:
@@ -20,7 +17,7 @@ def modality_index(modality: str) -> int:
     return MODALITIES.index(normalize_modality(modality))
 
 
-def modality_indices(modality: str | Sequence[str], count: int) -> list[int]:
+def modality_rows(modality: str | Sequence[str], count: int) -> list[int]:
     """Return one row per text, given one modality for all or one for each.
 
     Raises:
@@ -30,4 +27,4 @@ def modality_indices(modality: str | Sequence[str], count: int) -> list[int]:
     given = [modality] * count if isinstance(modality, str) else list(modality)
     if len(given) != count:
         raise InputError(f"There are {count} texts but {len(given)} modalities.", "Give one for all, or one for each.")
-    return [modality_index(name) for name in given]
+    return [modality_row(name) for name in given]

@@ -1,4 +1,4 @@
-"""Structures that a fine-tuned model brings itself and the table of published ones does not have."""
+"""Custom classes: structures of a fine-tuned model that the table of published ones does not have."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from MedalSLib.errors import PromptError
 from MedalSLib.vocabulary.modality import normalize_modality
-from MedalSLib.vocabulary.structure import MODALITIES, Code, Policy, Side, Structure
+from MedalSLib.vocabulary.structure import MODALITIES, Policy, Side, Structure
 from MedalSLib.vocabulary.tables import structure, table
+from MedalSLib.vocabulary.terminology import LEFT, RIGHT, TISSUE
 from MedalSLib.vocabulary.words import words
 
-_CATEGORY = Code("85756007", "Tissue")
 _SIDES: tuple[Side, ...] = ("left", "right")
-_MODIFIERS = {"left": Code("7771000", "Left"), "right": Code("24028007", "Right")}
+_MODIFIERS = {"left": LEFT, "right": RIGHT}
 _SEPARATORS = re.compile(r"[,;\n]")
 _LINKS = re.compile(r"\s+(?:and|plus)\s+|[&+]", re.IGNORECASE)
 
 
 def describe(key: str) -> Structure:
-    """Return a structure by its key: of the table, or, for a model's own, with general facts (tissue, no exceptions).
+    """Return a structure by its key; a custom class gets general facts (code "Tissue", default policy).
 
     Args:
         key: "MODALITY_Name" ("CT_Liver", "CT_gallbladder wall").
@@ -49,54 +50,50 @@ def describe(key: str) -> Structure:
         groups=(),
         synonyms=(),
         window="soft tissue" if modality == "CT" else "percentile",
-        category=_CATEGORY,
-        type=_CATEGORY,
-        type_modifier=_MODIFIERS.get(side),
-        region=None,
-        region_modifier=None,
+        terminology=replace(TISSUE, type_modifier=_MODIFIERS.get(side)),
         color=(64 + shade % 160, 64 + (shade >> 8) % 160, 64 + (shade >> 16) % 160),
         policy=Policy(),
     )
 
 
 @lru_cache(maxsize=16)
-def _own_keys(known: frozenset[str], modality: str | None) -> dict[str, str]:
-    own: dict[str, str] = {}
+def _custom_keys(known: frozenset[str], modality: str | None) -> dict[str, str]:
+    custom: dict[str, str] = {}
     for wanted in MODALITIES if modality is None else (modality,):
         for key in sorted(known - table().structures.keys()):
             if key.startswith(f"{wanted}_"):
-                own.setdefault(_folded(key.partition("_")[2]), key)
-    return own
+                custom.setdefault(_folded(key.partition("_")[2]), key)
+    return custom
 
 
-def own_keys(known: Iterable[str], modality: str | None) -> dict[str, str]:
-    """Return the keys that only the model knows, by name in lower case.
+def custom_keys(known: Iterable[str], modality: str | None) -> dict[str, str]:
+    """Return the keys of a model's custom classes, by name in lower case.
 
     Args:
         known: Keys the model knows.
         modality: Modality asked for; None for all of them, each name in the first modality that has it.
     """
-    return dict(_own_keys(frozenset(known), modality))
+    return dict(_custom_keys(frozenset(known), modality))
 
 
-def own_parts(text: str, own: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Divide a prompt into a model's own names and what lies between them.
+def split_custom_names(text: str, custom: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Split a prompt into the names of custom classes and the text between them.
 
-    Names are separated by commas, semicolons and lines, and by "and" where that gives one of the model's own.
+    Names are separated by commas, semicolons and lines, and by "and" where that gives the name of a custom class.
 
     Args:
         text: What was typed.
-        own: Keys by name in lower case.
+        custom: Keys by name in lower case.
 
     Returns:
         (words, key) in the order typed; the key is empty for the rest, which is kept together with its separators.
     """
     found: list[tuple[int, int, str]] = []
     for start, end in _between(_SEPARATORS, text, 0, len(text)):
-        key = _match(text[start:end], own)
+        key = _match(text[start:end], custom)
         pieces = [(start, end, key)]
         if not key:
-            divided = [(a, b, _match(text[a:b], own)) for a, b in _between(_LINKS, text, start, end)]
+            divided = [(a, b, _match(text[a:b], custom)) for a, b in _between(_LINKS, text, start, end)]
             pieces = divided if any(item[2] for item in divided) else pieces
         for piece in pieces:
             if found and not piece[2] and not found[-1][2]:
@@ -107,18 +104,18 @@ def own_parts(text: str, own: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(words, key) for words, key in parts if words]
 
 
-def _match(phrase: str, own: Mapping[str, str]) -> str:
-    """Return the key of the own name that a phrase is, words such as "the" around it left out; empty if none."""
-    spoken = _folded(phrase).split()
+def _match(phrase: str, custom: Mapping[str, str]) -> str:
+    """Return the key of the custom class that a phrase names, filler words around it left out; empty if none."""
+    said = _folded(phrase).split()
     filler = words().filler
-    while spoken:
-        key = own.get(" ".join(spoken))
+    while said:
+        key = custom.get(" ".join(said))
         if key is not None:
             return key
-        if spoken[0] in filler:
-            spoken = spoken[1:]
-        elif spoken[-1] in filler:
-            spoken = spoken[:-1]
+        if said[0] in filler:
+            said = said[1:]
+        elif said[-1] in filler:
+            said = said[:-1]
         else:
             break
     return ""

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from MedalSLib.errors import PromptError
-from MedalSLib.vocabulary import describe, own_keys, own_parts, resolve, structure, suggest
+from MedalSLib.vocabulary import describe, resolve, structure, suggest
+from MedalSLib.vocabulary.custom_classes import custom_keys, split_custom_names
 
 KNOWN = ("CT_Liver", "CT_Gallbladder wall", "CT_left odd lump", "MRI_odd thing")
 
@@ -19,17 +20,17 @@ def test_published_structures_keep_their_own_facts() -> None:
 def test_own_structures_have_a_side_a_window_and_a_lasting_colour() -> None:
     lump = describe("CT_left odd lump")
     assert (lump.name, lump.modality, lump.laterality, lump.window) == ("left odd lump", "CT", "left", "soft tissue")
-    assert lump.type_modifier is not None
+    assert lump.terminology.type_modifier is not None
     assert describe("MRI_odd thing").window == "percentile"
     assert lump.color == describe("CT_left odd lump").color
     with pytest.raises(PromptError):
         describe("nothing")
 
 
-def test_own_keys_are_those_of_the_modality_that_no_table_has() -> None:
-    assert own_keys(KNOWN, "CT") == {"gallbladder wall": "CT_Gallbladder wall", "left odd lump": "CT_left odd lump"}
-    assert own_keys(KNOWN, "PET") == {}
-    assert own_keys(KNOWN, None)["odd thing"] == "MRI_odd thing"
+def test_custom_keys_are_those_of_the_modality_that_no_table_has() -> None:
+    assert custom_keys(KNOWN, "CT") == {"gallbladder wall": "CT_Gallbladder wall", "left odd lump": "CT_left odd lump"}
+    assert custom_keys(KNOWN, "PET") == {}
+    assert custom_keys(KNOWN, None)["odd thing"] == "MRI_odd thing"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_own_keys_are_those_of_the_modality_that_no_table_has() -> None:
     ],
 )
 def test_own_names_are_found_between_others_in_the_order_typed(typed: str, parts: list[str]) -> None:
-    assert [key or words for words, key in own_parts(typed, own_keys(KNOWN, "CT"))] == parts
+    assert [key or words for words, key in split_custom_names(typed, custom_keys(KNOWN, "CT"))] == parts
 
 
 class TestResolve:
