@@ -1,4 +1,4 @@
-"""One phrase against the lexicon of one modality: every word must be accounted for, or the phrase names nothing."""
+"""Match one phrase with the lexicon of one modality: every word must be accounted for, or it names nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IMAGING = frozenset(
 
 @dataclass(frozen=True)
 class Found:
-    """Structures that a phrase names, and how sure that is (0..1)."""
+    """Structures that a phrase names, and the confidence in that (0..1)."""
 
     members: tuple[Structure, ...]
     confidence: float
@@ -257,11 +257,11 @@ def _list_of(tokens: Sequence[Word], lexicon: Lexicon, confidence: float) -> lis
     """
     if len(tokens) > _MAX_RUN or any(token.raw in words().linking for token in tokens):
         return None
-    ways = _ways(tokens, lexicon)
-    if not ways:
+    splits = _splits(tokens, lexicon)
+    if not splits:
         return None
-    fewest = min(len(way) for way in ways)
-    best = {tuple(found.members for found in way): way for way in ways if len(way) == fewest}
+    fewest = min(len(split) for split in splits)
+    best = {tuple(found.members for found in split): split for split in splits if len(split) == fewest}
     if len(best) != 1:
         return None
     return [replace(found, confidence=found.confidence * confidence) for found in next(iter(best.values()))]
@@ -276,7 +276,8 @@ def _is_listable(found: Found, tokens: Sequence[Word]) -> bool:
     return organs and found.confidence == EXACT and not adjective and not many
 
 
-def _ways(tokens: Sequence[Word], lexicon: Lexicon) -> list[list[Found]]:
+def _splits(tokens: Sequence[Word], lexicon: Lexicon) -> list[list[Found]]:
+    """Return every way to read the words as at least two structures, by dynamic programming from the end."""
     starts: dict[int, list[list[Found]]] = {len(tokens): [[]]}
     for start in range(len(tokens) - 1, -1, -1):
         starts[start] = []
@@ -286,4 +287,4 @@ def _ways(tokens: Sequence[Word], lexicon: Lexicon) -> list[list[Found]]:
                 starts[start] += [[found, *rest] for rest in starts[end]][:_MAX_RUN]
         if says_nothing(tokens[start : start + 1], lexicon.modality):
             starts[start] += starts[start + 1]
-    return [way for way in starts[0] if len(way) > 1]
+    return [split for split in starts[0] if len(split) > 1]

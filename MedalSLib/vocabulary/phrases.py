@@ -1,4 +1,4 @@
-"""Splits a text into the phrases that each name something: lists, shared words, shared sides, compound names."""
+"""Split a text into phrases that each name something: lists, shared words, shared sides, compound names."""
 
 from __future__ import annotations
 
@@ -55,24 +55,38 @@ def phrases(tokens: list[Word], lexicon: Lexicon) -> list[Phrase]:
     return _with_shared_sides(parts)
 
 
-def shared(parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexicon) -> list[list[Found] | None]:
+def complete_from_neighbours(
+    parts: list[Phrase], found: list[list[Found] | None], lexicon: Lexicon
+) -> list[list[Found] | None]:
     """Complete phrases that lack a word which their neighbour says.
 
     "upper and lower lobe of the left lung", "gluteus maximus and medius", "left anterior and posterior segment of the
     eyeball": the first takes the end of the second, or the second the beginning of the first.  "Left kidney and
     adrenal" is the left adrenal, unlike "left kidney and the adrenal" or "left kidney and adrenals".
+
+    Args:
+        parts: The phrases.
+        found: What each phrase names by itself, None for nothing.
+        lexicon: Names of the modality.
+
+    Returns:
+        What each phrase names with the words of its neighbours.
     """
     result = list(found)
     for i in range(len(parts) - 2, -1, -1):
         if result[i] is None and found[i + 1] and not parts[i].negated and not parts[i + 1].hard:
-            result[i] = _with_end_of(parts[i], parts[i + 1], lexicon)
+            ends = parts[i + 1].tokens
+            result[i] = _with_words(parts[i], [ends[cut:] for cut in range(1, len(ends))], lexicon)
             if result[i]:
                 result[i + 1] = _with_side_of(parts[i], parts[i + 1], lexicon) or result[i + 1]
+    # From the start, so that a side or the beginning of a name is passed on from each phrase to the next.
     for i in range(1, len(parts)):
         if _takes_side(parts[i], result[i]) and result[i - 1] and not parts[i].hard:
             result[i] = _with_side_of(parts[i - 1], parts[i], lexicon) or result[i]
         if result[i] is None and result[i - 1] and not parts[i].negated and not parts[i].hard:
-            result[i] = _with_start_of(parts[i - 1], parts[i], lexicon)
+            starts = parts[i - 1].tokens
+            heads = [starts[:cut] for cut in range(len(starts) - 1, 0, -1)]
+            result[i] = _with_words(parts[i], heads, lexicon, before=True)
             if result[i]:
                 result[i - 1] = _with_side_of(parts[i], parts[i - 1], lexicon) or result[i - 1]
     return result
@@ -146,9 +160,9 @@ def _negations(parts: list[Phrase]) -> list[Phrase]:
     for part in parts:
         if part.hard and reach != "until the end":
             reach = ""
-        own = [words().negation[token.raw] for token in part.tokens if token.raw in words().negation]
-        if own:
-            reach = max((*own, reach), key=len) if "until the end" not in own else "until the end"
+        said = [words().negation[token.raw] for token in part.tokens if token.raw in words().negation]
+        if said:
+            reach = max((*said, reach), key=len) if "until the end" not in said else "until the end"
         marked.append(replace(part, negated=bool(reach)))
     return marked
 
@@ -204,25 +218,14 @@ def _only_sides(part: Phrase) -> bool:
     return bool(said) and all(token.raw in words().sides for token in said)
 
 
-def _with_end_of(part: Phrase, following: Phrase, lexicon: Lexicon) -> list[Found] | None:
-    ends = following.tokens
-    for cut in range(1, len(ends)):
-        tail = ends[cut:]
-        if side_words(part.tokens) and side_words(tail):
-            tail = tuple(token for token in tail if token.raw not in words().sides)
-        found = find_one((*part.tokens, *tail), lexicon)
-        if found is not None:
-            return [found]
-    return None
-
-
-def _with_start_of(previous: Phrase, part: Phrase, lexicon: Lexicon) -> list[Found] | None:
-    starts = previous.tokens
-    for cut in range(len(starts) - 1, 0, -1):
-        head = starts[:cut]
-        if side_words(part.tokens) and side_words(head):
-            head = tuple(token for token in head if token.raw not in words().sides)
-        found = find_one((*head, *part.tokens), lexicon)
+def _with_words(
+    part: Phrase, borrowed: list[tuple[Word, ...]], lexicon: Lexicon, before: bool = False
+) -> list[Found] | None:
+    """Read a phrase together with words of its neighbour: the first of `borrowed` with which it names something."""
+    for piece in borrowed:
+        if side_words(part.tokens) and side_words(piece):
+            piece = tuple(token for token in piece if token.raw not in words().sides)
+        found = find_one((*piece, *part.tokens) if before else (*part.tokens, *piece), lexicon)
         if found is not None:
             return [found]
     return None

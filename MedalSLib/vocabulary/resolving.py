@@ -1,4 +1,4 @@
-"""`resolve`: what a clinician typed, phrase by phrase, as published classes."""
+"""`resolve`: typed text, phrase by phrase, as published classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from MedalSLib.vocabulary.custom_classes import custom_keys, describe, split_cus
 from MedalSLib.vocabulary.lexicon import bag_of, lexicon
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
 from MedalSLib.vocabulary.phrase_matching import Found, find, without_context
-from MedalSLib.vocabulary.phrases import Phrase, phrases, shared
+from MedalSLib.vocabulary.phrases import Phrase, complete_from_neighbours, phrases
 from MedalSLib.vocabulary.similarity import most_related
 from MedalSLib.vocabulary.spelling import corrected
 from MedalSLib.vocabulary.structure import MODALITIES, Resolution, Structure
@@ -22,7 +22,7 @@ _SIMILAR = 80
 
 
 def resolve(text: str, modality: str | None = None, known: Collection[str] = ()) -> list[Resolution]:
-    """Read what a clinician typed.
+    """Return which classes a text names, phrase by phrase.
 
     Every word has to be accounted for: a phrase with a word that belongs to no structure ("kidney stone") or that
     excludes something ("not the liver") names nothing, because a wrong organ is worse than none.  A structure that is
@@ -47,11 +47,11 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
     wanted = normalize_modality(modality) if modality else modality_in(words().read(text))
     custom = custom_keys(known, wanted) if known else {}
     if not custom:
-        return _read(text, wanted)
+        return _resolve_published(text, wanted)
     names = [describe(key).name for key in custom.values()]
     found: list[Resolution] = []
     for part, key in split_custom_names(text, custom):
-        published = _read(part, wanted) if not key or wanted is None else []
+        published = _resolve_published(part, wanted) if not key or wanted is None else []
         if key and not (published and all(item.classes for item in published)):
             item = describe(key)
             found.append(Resolution(part, (item.name,), item.modality, (key,), (), 1.0))
@@ -60,13 +60,13 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
     return found
 
 
-def _read(text: str, wanted: str | None) -> list[Resolution]:
+def _resolve_published(text: str, modality: str | None) -> list[Resolution]:
     """Resolve a text by the tables alone, without custom classes."""
     tokens = words().read(text)
     if not any(token.raw[0].isalnum() for token in tokens):
         return []
-    if wanted is not None:
-        return _resolve_in(text, tokens, wanted)
+    if modality is not None:
+        return _resolve_in(text, tokens, modality)
     readings = [_resolve_in(text, tokens, candidate) for candidate in MODALITIES]
     if len({len(reading) for reading in readings}) > 1:  # they split the text differently: take the best as a whole
         return max(readings, key=lambda reading: sum(item.confidence for item in reading) / len(reading))
@@ -82,9 +82,11 @@ def _with_custom_names(resolution: Resolution, names: Sequence[str]) -> Resoluti
 
 
 def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution]:
+    """Resolve the words of a text among the structures of one modality."""
     known = lexicon(modality)
     parts = phrases(tokens, known)
-    found = shared(parts, [None if part.negated else find(part.tokens, known) for part in parts], known)
+    alone = [None if part.negated else find(part.tokens, known) for part in parts]
+    found = complete_from_neighbours(parts, alone, known)
     resolutions: list[Resolution] = []
     for part, items in zip(parts, found, strict=True):
         phrase = text[part.start : part.end]

@@ -1,6 +1,6 @@
-"""How alike two texts are: rapidfuzz where it is installed, the standard library in a bare 3D Slicer.
+"""Similarity of texts: rapidfuzz where it is installed, the standard library in a bare 3D Slicer.
 
-The measures agree in kind, not in every figure; the fall-back is slower and only corrects and suggests.
+The measures of the fallback differ in detail and are slower; they are only used to correct typos and to suggest.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from difflib import SequenceMatcher
 
 
 def osa_distance(a: str, b: str, cutoff: int) -> int:
-    """Return the optimal string alignment distance (edits, with swaps of neighbours), `cutoff` + 1 if it is more."""
+    """Return the optimal string alignment distance (edits, with swaps of neighbours), `cutoff` + 1 if it is more.
+
+    Args:
+        a: One text.
+        b: The other.
+        cutoff: Largest distance of interest.
+    """
     try:
         from rapidfuzz.distance import OSA
     except ImportError:
@@ -19,7 +25,14 @@ def osa_distance(a: str, b: str, cutoff: int) -> int:
 
 
 def most_similar(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
-    """Return (index, similarity 0..100) of the choices that are most alike as a whole, best first."""
+    """Return (index, similarity 0..100) of the choices that are most alike as a whole, best first.
+
+    Args:
+        text: What was typed.
+        choices: Texts to compare it with.
+        limit: Return at most so many.
+        cutoff: Smallest similarity to return.
+    """
     try:
         from rapidfuzz import fuzz, process
     except ImportError:
@@ -29,7 +42,14 @@ def most_similar(text: str, choices: Sequence[str], limit: int, cutoff: float) -
 
 
 def most_related(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
-    """Return (index, similarity 0..100) of the choices that share most with a text in any order, best first."""
+    """Return (index, similarity 0..100) of the choices that share most words with a text in any order, best first.
+
+    Args:
+        text: What was typed; case does not matter.
+        choices: Texts to compare it with.
+        limit: Return at most so many.
+        cutoff: Smallest similarity to return.
+    """
     try:
         from rapidfuzz import fuzz, process
     except ImportError:

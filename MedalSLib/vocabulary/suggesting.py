@@ -45,7 +45,7 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10, known: Co
         prefix: What has been typed so far; empty for the first entries of the list.
         modality: Modality of the image, however written; None for all of them, each name once.
         limit: At most so many.
-        known: Keys of the model that is to be asked; names that it brings itself are completed too.
+        known: Keys of the classes the model knows; custom classes among them are completed too.
 
     Raises:
         PromptError: `modality` is not one.
@@ -146,7 +146,7 @@ def _plural(concept: str) -> str:
 
 @lru_cache(maxsize=32)
 def _custom_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
-    """Return candidates for the names that a model brings itself."""
+    """Return candidates for a model's custom classes."""
     items = [describe(key) for key in custom_keys(known, modality).values()]
     return tuple(_candidate(item.name, item.name, (item,), "structure", 1.0) for item in items)
 
