@@ -1,5 +1,16 @@
 """Images and masks: grids, orientation, intensity windows, reading and writing of files.
 
+- `geometry`: `Grid` says where the voxels of an array lie in the patient; `NetworkFrame` turns arrays to the network's
+  axes and back.  Nothing else in the project flips or permutes the axes of an image.
+- `read_image` (in `reading`, `dicom_reading`, `dicom_series`, `challenge`) gives an `Image`: intensities as the scanner
+  gave them, grid, modality (`modality_guess`) and warnings.
+- `windows`: from raw intensities to the 0..255 that the networks take.
+- `read_segmentation` and `write_segmentation` (in `segmentation_reading`, `writing`, `seg_nrrd`, `dicom_seg`): named
+  masks with colours and codes (`segment_info`), in the formats that 3D Slicer and PACS read.
+- `resample_mask`: a mask from another grid.  `save_preview`: a picture for people without a viewer.
+
+Files are not trusted: sizes are checked before memory is taken, and pickled text is read by `restricted_pickle`.
+
 Importing this room loads numpy only; the libraries that read and write files are imported by the functions that need
 them.
 """

@@ -6,16 +6,17 @@ is upright, in LPS and begins at the origin.
 
 from __future__ import annotations
 
+import io
 import os
-import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from MedalSLib.errors import InputError
 from MedalSLib.volume.files import existing, reading, replacing
@@ -148,31 +149,20 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
 
 
 def _header(stream: IO[bytes], info: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Return shape, Fortran order, type and the number of bytes of an npy header, which is read only if it is short."""
-    start = stream.read(12)
-    if len(start) < 12 or start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
-        raise InputError(f"{info.filename} in {path} is not a NumPy array.", _REMEDY)
-    wide = start[6] > 1
-    length = struct.unpack("<I", start[8:12])[0] if wide else struct.unpack("<H", start[8:10])[0]
-    if length > _MAX_HEADER:
-        raise InputError(f"The header of {info.filename} in {path} claims {length} bytes.", _REMEDY)
-    rest = stream.read(length - (0 if wide else 2))
-    text = (rest if wide else start[10:12] + rest).decode("latin1")
-    shape, fortran, dtype = _parse_header(text, info, path)
-    return shape, fortran, dtype, (12 if wide else 10) + length
+    """Read an npy header; return shape, Fortran order, type and its number of bytes, and leave the stream behind it.
 
-
-def _parse_header(text: str, info: zipfile.ZipInfo, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the three entries of an npy header; a pattern is enough for plain numbers, text and objects."""
-    found = re.fullmatch(
-        r"\s*\{\s*'descr':\s*'([<>|=]?[A-Za-z]\d*)'\s*,\s*'fortran_order':\s*(True|False)\s*,"
-        r"\s*'shape':\s*\(([\d\s,L]*)\)\s*,?\s*\}\s*",
-        text,
-    )
-    if found is None:
-        raise InputError(f"The array {info.filename} in {path} is of an unknown kind.", _REMEDY)
-    shape = tuple(int(size.strip().rstrip("L")) for size in found[3].split(",") if size.strip())
-    return shape, found[2] == "True", np.dtype(found[1])
+    NumPy reads as many bytes as the header claims to have, so it is given no more than `_MAX_HEADER` of them.
+    """
+    start = io.BytesIO(stream.read(_MAX_HEADER))
+    try:
+        read = npy.read_array_header_1_0 if npy.read_magic(start) == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(start)
+    except ValueError as error:
+        raise InputError(
+            f"{info.filename} in {path} is not a NumPy array, or its header is damaged.", _REMEDY
+        ) from error
+    stream.seek(start.tell())
+    return shape, fortran, dtype, start.tell()
 
 
 def _numbers(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, limit: int) -> np.ndarray:
@@ -180,9 +170,7 @@ def _numbers(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, limit:
         shape, fortran, dtype, header = _header(stream, info, path)
         if dtype.kind not in "uifbU":
             raise InputError(f"The array {info.filename} in {path} holds {dtype}, not numbers.", _REMEDY)
-        size = dtype.itemsize
-        for length in shape:
-            size *= length
+        size = dtype.itemsize * prod(shape)
         if size > limit:
             raise InputError(
                 f"The array {info.filename} in {path} would take {size >> 20} MiB; {limit >> 20} are allowed.",

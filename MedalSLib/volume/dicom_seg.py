@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import MedalSLib
-from MedalSLib.errors import InputError, MedalSError, OutputError
+from MedalSLib.errors import InputError, OutputError
 from MedalSLib.vocabulary.terminology import TISSUE, Code, Terminology
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
@@ -85,7 +85,7 @@ def write_dicom_seg(
             segmentation_type="BINARY",
             segment_descriptions=[_description(number, name, infos[name]) for number, name in enumerate(present, 1)],
             series_instance_uid=highdicom.UID(),
-            series_number=_next_number(datasets[0]),
+            series_number=int(datasets[0].get("SeriesNumber") or 0) + 100,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer=_MANUFACTURER,
@@ -94,8 +94,6 @@ def write_dicom_seg(
             device_serial_number=secrets.token_hex(4),
             content_label="SEGMENTATION",
         )
-    except MedalSError:
-        raise
     except (ValueError, AttributeError, TypeError, RuntimeError) as error:  # highdicom's words for unfit sources
         raise OutputError(
             f"The series cannot be the source of a DICOM Segmentation ({error}).", "Write .seg.nrrd instead."
@@ -159,18 +157,14 @@ def _description(number: int, name: str, info: SegmentInfo) -> Any:
     return description
 
 
-def _concept(code: Any) -> Any:
+def _concept(code: Code) -> Any:
     import highdicom
 
     return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _next_number(dataset: Any) -> int:
-    return int(dataset.get("SeriesNumber") or 0) + 100
-
-
 def _terminology(description: Any) -> Terminology | None:
-    category, kind = _first(description, "SegmentedPropertyCategoryCodeSequence"), None
+    category = _first(description, "SegmentedPropertyCategoryCodeSequence")
     kind_item = (description.get("SegmentedPropertyTypeCodeSequence") or [None])[0]
     kind = _first(description, "SegmentedPropertyTypeCodeSequence")
     if category is None or kind is None:
@@ -185,7 +179,8 @@ def _terminology(description: Any) -> Terminology | None:
     )
 
 
-def _first(item: Any, name: str) -> Any:
+def _first(item: Any, name: str) -> Code | None:
+    """Return the first code of a sequence of a data set."""
     sequence = item.get(name) if item is not None else None
     if not sequence:
         return None

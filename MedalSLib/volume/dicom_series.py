@@ -175,11 +175,7 @@ def stack(slices: Sequence[Slice], frame: int | None, path: Path) -> Stack:
         raise InputError(f"The orientation of the DICOM images in {path} is not valid.", _REMEDY_EXPORT)
     places = _places(kept, normal)
     counts = {len(place) for place in places}
-    if counts == {1}:
-        if frame not in (None, 0):
-            chosen_frame(frame, 1, path)
-        chosen = [place[0] for place in places]
-    elif len(counts) == 1:
+    if len(counts) == 1:
         number = chosen_frame(frame, counts.pop(), path)
         chosen = [place[number] for place in places]
     else:

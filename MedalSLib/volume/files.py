@@ -1,4 +1,4 @@
-"""What reading and writing have in common: clear errors, and results that appear whole or not at all."""
+"""Shared by reading and writing: checks of paths, errors that name the file, and atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path in the same folder that becomes `path` when the block ends well, and vanishes if not.
+    """Yield a temporary path in the same folder; it replaces `path` if the block succeeds, and is deleted if it fails.
 
     Raises:
-        OutputError: As `check_output`; or the disk is full, read-only or not ours.
+        OutputError: As `check_output`; or the disk is full or read-only, or permission is missing.
     """
     target = check_output(path, overwrite)
     suffix = suffix_of(target)

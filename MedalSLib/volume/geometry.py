@@ -163,7 +163,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class NetworkFrame:
-    """The way between an array [k, j, i] and the inside's [d, h, w] = [z, y, x] in a fixed orientation.
+    """Axis order and flips between an array [k, j, i] and the network's [d, h, w] = [z, y, x] in a fixed orientation.
 
     Attributes:
         grid: Grid of the image.
@@ -340,7 +340,12 @@ def lps_of_grid(grid: Grid) -> tuple[list[float], list[float], list[float]]:
 def axial_grid(shape_dhw: Sequence[int], spacing_dhw: Sequence[float], code: str = "LPS") -> Grid:
     """Return an upright grid at the origin whose x, y, z axes (i, j, k) grow to the directions of `code`.
 
-    For arrays that come without a place in the patient, such as the challenge's npz files.
+    For arrays without a position in the patient, such as the challenge's npz files.
+
+    Args:
+        shape_dhw: Voxels along z, y, x.
+        spacing_dhw: Spacing along z, y, x in mm.
+        code: Letters of the directions to which x, y, z grow.
     """
     affine = np.zeros((4, 4))
     affine[3, 3] = 1.0

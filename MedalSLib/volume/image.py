@@ -1,4 +1,4 @@
-"""An image that was read: intensities, grid, modality, where it came from, and what the user should know about it."""
+"""An image that was read: intensities, grid, modality, source and warnings."""
 
 from __future__ import annotations
 
@@ -101,11 +101,18 @@ def check_volume(shape: tuple[int, ...], path: Path | str) -> None:
 
 
 def chosen_frame(frame: int | None, frames: int, path: Path | str) -> int:
-    """Return the index of the frame to read from an image with several.
+    """Return the index of the frame to read.
+
+    Args:
+        frame: What the user chose, None for nothing, which is enough where there is one frame.
+        frames: Number of frames in the image.
+        path: The file, for the message.
 
     Raises:
-        InputError: No frame was chosen, or one that is not there.
+        InputError: No frame was chosen of several, or one that is not there.
     """
+    if frame is None and frames == 1:
+        return 0
     if frame is None:
         raise InputError(
             f"{path} is 4-D: it has {frames} frames.",

@@ -1,4 +1,4 @@
-"""A picture of the result: the masks over an axial, a coronal and a sagittal slice, as radiologists look at them."""
+"""Preview picture: the masks over an axial, a coronal and a sagittal slice, in radiological orientation."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class _Panel:
 
     @property
     def aspect(self) -> float:
+        """Width over height as drawn, within limits that keep the picture readable."""
         height, width = self.size
         return min(_WIDEST, max(_NARROWEST, width / height))
 

@@ -1,4 +1,4 @@
-"""Read an image from any file a user may have; everything that can go wrong is an InputError with a remedy."""
+"""Read images: NIfTI, NRRD, MetaImage, DICOM and challenge npz; every failure is an InputError with a remedy."""
 
 from __future__ import annotations
 
@@ -86,10 +86,9 @@ def _read_nifti(path: Path, frame: int | None) -> Image:
         if len(shape) > _NIFTI_AXES + 1:
             raise InputError(f"{path} is {len(shape)}-D.", "Save a single 3-D volume of it.")
         extra = (0,) * (len(image.shape) - len(shape))
-        if len(shape) == _NIFTI_AXES + 1:
-            extra = (chosen_frame(frame, shape[3], path), *extra)
-        elif frame not in (None, 0):
-            chosen_frame(frame, 1, path)
+        index = chosen_frame(frame, shape[3] if len(shape) > _NIFTI_AXES else 1, path)
+        if len(shape) > _NIFTI_AXES:
+            extra = (index, *extra)
         array = np.asarray(image.dataobj[(..., *extra)] if extra else image.dataobj)
     array = checked_intensities(array.T, path)
     return _image(array, grid, Source(path, "NIfTI", (path,)), warnings)
@@ -149,12 +148,11 @@ def _read_itk(path: Path, frame: int | None, kind: str) -> Image:
     array = SimpleITK.GetArrayViewFromImage(image)  # a view into `image`, which must outlive it
     if dimension > 4 or (dimension == 4 and components > 1):
         raise InputError(f"{path} has more than four axes.", "Save a single 3-D volume of it.")
+    index = chosen_frame(frame, size[3] if dimension == 4 else components, path)
     if dimension == 4:
-        array = array[chosen_frame(frame, size[3], path)] if size[3] > 1 else array[0]
+        array = array[index]
     elif components > 1:
-        array = array[..., chosen_frame(frame, components, path)]
-    elif frame not in (None, 0):
-        chosen_frame(frame, 1, path)
+        array = array[..., index]
     array = checked_intensities(np.array(array), path)
     return _image(array, grid, Source(path, kind, (path,)), warnings)
 

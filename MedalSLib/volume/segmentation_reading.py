@@ -125,13 +125,6 @@ def _labelmap(
         array = array.astype(np.int32)
     values = sorted({int(value) for value in found} | set(infos or {}) - {0})
     unique = unique_names({value: names.get(value, f"Label {value}") for value in values if value != 0})
-    known = infos or {}
-    return Segmentation(
-        tuple(
-            Segment(name, array, value, known[value].color, known[value].terminology)
-            if value in known
-            else Segment(name, array, value)
-            for value, name in unique.items()
-        ),
-        grid,
-    )
+    known = {value: (infos or {}).get(value, SegmentInfo()) for value in unique}
+    segments = (Segment(unique[value], array, value, info.color, info.terminology) for value, info in known.items())
+    return Segmentation(tuple(segments), grid)

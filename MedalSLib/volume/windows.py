@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal
 
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.vocabulary.structure import Structure
 
 PERCENTILES = (0.5, 99.5)
 _FULL = 255.0
@@ -58,25 +59,6 @@ BRAIN = Window("brain", 40, 80)
 PERCENTILE = Window("percentile")
 AS_IS = Window("as is")
 WINDOWS: Mapping[str, Window] = {w.name: w for w in (SOFT_TISSUE, LUNG, BONE, BRAIN, PERCENTILE, AS_IS)}
-
-
-class Windowed(Protocol):
-    """What is needed of a structure to choose its window; `vocabulary.Structure` has it."""
-
-    @property
-    def name(self) -> str:
-        """Canonical published name, the key of overrides."""
-        ...
-
-    @property
-    def modality(self) -> str:
-        """Modality of the class."""
-        ...
-
-    @property
-    def window(self) -> str:
-        """Name of the window, empty if the structure has none of its own."""
-        ...
 
 
 def parse_window(text: str) -> Window:
@@ -161,20 +143,15 @@ def resolved(window: Window, array: np.ndarray) -> Window:
     return Window(window.name, (low + high) / 2, high - low)
 
 
-def window_for(structure: Windowed) -> Window:
-    """Return the window a structure is looked at in: its own for CT, "percentile" for every other modality."""
-    if structure.modality.upper() != "CT":
-        return PERCENTILE
-    return parse_window(structure.window) if structure.window else SOFT_TISSUE
-
-
-AnyWindowed = TypeVar("AnyWindowed", bound=Windowed)
+def window_for(structure: Structure) -> Window:
+    """Return the window of a structure: that of its anatomy in CT, "percentile" in every other modality."""
+    return WINDOWS[structure.window]
 
 
 def group_by_window(
-    structures: Iterable[AnyWindowed], overrides: Mapping[str, str | Window] | None = None
-) -> dict[Window, tuple[AnyWindowed, ...]]:
-    """Sort structures into groups that share a window, since the network sees one image at a time.
+    structures: Iterable[Structure], overrides: Mapping[str, str | Window] | None = None
+) -> dict[Window, tuple[Structure, ...]]:
+    """Group structures by window, since the network sees one image at a time.
 
     Args:
         structures: What is wanted, in the user's order.
@@ -189,7 +166,7 @@ def group_by_window(
     chosen = {
         name: value if isinstance(value, Window) else parse_window(value) for name, value in (overrides or {}).items()
     }
-    groups: dict[Window, list[AnyWindowed]] = {}
+    groups: dict[Window, list[Structure]] = {}
     for structure in structures:
         window = chosen.get(structure.name) or chosen.get("*") or window_for(structure)
         groups.setdefault(window, []).append(structure)

@@ -1,10 +1,10 @@
-"""Write masks as a segmentation; a file appears whole or not at all."""
+"""Write masks to a segmentation file; the file appears whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def check_segmentation_output(
 ) -> Path:
     """Return `path` as a Path if `write_segmentation` could write there; worth calling before a long run.
 
+    Args:
+        path: File to write.
+        source: Image that will be segmented.
+        overwrite: Whether an existing file may be replaced.
+
     Raises:
         OutputError: Unknown format, missing folder, existing file, or `.dcm` for an image that is not DICOM.
     """
@@ -112,19 +117,14 @@ def _write_nifti(path: Path, labels: np.ndarray, grid: Grid, infos: Mapping[str,
     image.set_sform(grid.affine_ras, code="scanner")
     image.set_qform(grid.affine_ras, code="scanner", strip_shears=True)
     image.header.set_xyzt_units("mm")
-    names = json.dumps({"segments": _nifti_segments(list(infos), infos)}, ensure_ascii=False)
+    names = json.dumps({"segments": _nifti_segments(infos)}, ensure_ascii=False)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(NIFTI_COMMENT, names.encode()))
     with replacing(path, overwrite) as temporary:
         nibabel.save(image, temporary)
 
 
-def _nifti_segments(names: Sequence[str], infos: Mapping[str, SegmentInfo]) -> list[dict[str, Any]]:
+def _nifti_segments(infos: Mapping[str, SegmentInfo]) -> list[dict[str, Any]]:
     return [
-        {
-            "label": value,
-            "name": name,
-            "color": infos[name].color,
-            "terminology": str(infos[name].terminology) if infos[name].terminology else "",
-        }
-        for value, name in enumerate(names, 1)
+        {"label": value, "name": name, "color": info.color, "terminology": str(info.terminology or "")}
+        for value, (name, info) in enumerate(infos.items(), 1)
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError
+from MedalSLib.vocabulary import structure, structures
 from MedalSLib.volume.windows import (
     AS_IS,
     BONE,
@@ -21,19 +20,8 @@ from MedalSLib.volume.windows import (
     parse_window,
 )
 
-
-@dataclass(frozen=True)
-class Thing:
-    name: str
-    window: str = ""
-    modality: str = "CT"
-
-
-LIVER, LOBE, RIB, BRAINY = (
-    Thing("Liver", "soft tissue"),
-    Thing("Lobe", "lung"),
-    Thing("Rib", "bone"),
-    Thing("B", "brain"),
+LIVER, SPLEEN, LOBE, VERTEBRA, HEAD = (
+    structure(f"CT_{name}") for name in ("Liver", "Spleen", "Lung upper lobe left", "Vertebrae L1", "Brain")
 )
 
 
@@ -123,18 +111,18 @@ def test_width_and_level_swapped_is_pointed_out() -> None:
 
 
 def test_structures_are_grouped_in_the_users_order() -> None:
-    groups = group_by_window([LOBE, LIVER, RIB, Thing("Spleen", "soft tissue"), BRAINY])
+    groups = group_by_window([LOBE, LIVER, VERTEBRA, SPLEEN, HEAD])
     assert list(groups) == [LUNG, SOFT_TISSUE, BONE, BRAIN]
-    assert [structure.name for structure in groups[SOFT_TISSUE]] == ["Liver", "Spleen"]
+    assert [item.name for item in groups[SOFT_TISSUE]] == ["Liver", "Spleen"]
 
 
 def test_other_modalities_use_percentiles() -> None:
-    assert list(group_by_window([Thing("Brain", "brain", "MRI"), Thing("Lesion", "", "PET")])) == [PERCENTILE]
+    assert list(group_by_window(structures("MRI") + structures("PET"))) == [PERCENTILE]
 
 
 def test_overrides_replace_a_structures_own_window() -> None:
-    groups = group_by_window([LOBE, LIVER], {"Lobe": "40/400"})
+    groups = group_by_window([LOBE, LIVER], {LOBE.name: "40/400"})
     assert list(groups) == [SOFT_TISSUE] and len(groups[SOFT_TISSUE]) == 2
     assert list(group_by_window([LOBE, LIVER], {"*": "bone", "Liver": LUNG})) == [BONE, LUNG]
     with pytest.raises(InputError):
-        group_by_window([LOBE], {"Lobe": "wrong"})
+        group_by_window([LOBE], {LOBE.name: "wrong"})
