@@ -1,4 +1,4 @@
-"""An opened model: its networks, loaded when first needed, and its text encoder with what it encoded already."""
+"""An opened model: networks and text encoder, loaded on first use, and a cache of encoded texts."""
 
 from __future__ import annotations
 

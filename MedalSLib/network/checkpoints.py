@@ -1,4 +1,4 @@
-"""Published checkpoints: read without running their pickle, every entry accounted for."""
+"""Published checkpoints: read without running their pickle; every entry must fit the network."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def read_published(path: Path) -> dict[str, Tensor]:
     state = content.get("model_state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state:
         raise ModelError(f"The checkpoint {path.name} holds no weights.", "Choose a Medal S checkpoint.")
-    strangers = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if strangers:
+    others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if others:
         raise ModelError(
-            f"The checkpoint {path.name} holds entries that are no weights: {_some(strangers)}.",
+            f"The checkpoint {path.name} holds entries that are no weights: {_some(others)}.",
             "Choose a Medal S checkpoint.",
         )
     return {key.removeprefix(_PREFIX): value for key, value in state.items()}

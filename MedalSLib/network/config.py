@@ -1,4 +1,4 @@
-"""The shape of a Medal S network: every width in one frozen record that travels with the weights."""
+"""Architecture of a Medal S network: a frozen record of every width, stored with the weights."""
 
 from __future__ import annotations
 

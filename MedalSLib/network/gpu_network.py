@@ -1,7 +1,7 @@
 """Medal S laid out for tensor cores: half precision, channels last, one kernel for each normalization.
 
-The same weights, the same sums, in the order in which GPUs multiply fastest.  `MedalS` stays the yardstick: on float32
-this gives its figures, in half precision those of `MedalS` under autocast, as closely as half precision says anything.
+The weights and the mathematics are those of `MedalS`, which is the reference: in float32 the results agree with it, in
+half precision with `MedalS` under autocast, within rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
 from MedalSLib.network.unet import LEAK, ConvBlock, ConvStack
 
 _ALIGNMENT = 8
-"""Channels come in multiples of this, or the tensor cores stand still."""
+"""Tensor cores are used only where the number of channels is a multiple of this."""
 
 
 class GpuNetwork:
@@ -73,7 +73,13 @@ class GpuNetwork:
         return cast("Tensor", self._network.mask_embeddings(features, queries))
 
     def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> Tensor:
-        """See `MedalS.mix_prompts`; classes are filled up with empty ones to an aligned number."""
+        """See `MedalS.mix_prompts`; classes are padded with empty ones to a multiple of 8.
+
+        Args:
+            embeddings: Mask embeddings [B, N, C].
+            class_prompts: Masks [B, N, H, W, D].
+            total: Sum over earlier chunks of classes, overwritten; None for the first chunk.
+        """
         missing = -class_prompts.shape[1] % _ALIGNMENT
         kernels = torch.einsum("ocxyz,bnc->bonxyz", self._prompt_weight.float(), embeddings.float()).to(self.dtype)
         kernels = functional.pad(kernels, (0,) * 6 + (0, missing))
@@ -112,7 +118,8 @@ class _Block:
         return self.finish(self.convolve(x))
 
     def convolve(self, x: Tensor) -> Tensor:
-        if (missing := self._weight.shape[1] - x.shape[1]) > 0:  # networks with fewer channels than the alignment
+        """Convolve without bias, padding with zero channels where the input has fewer than the aligned weights."""
+        if (missing := self._weight.shape[1] - x.shape[1]) > 0:
             x = _last(functional.pad(x, (0,) * 6 + (0, missing)))
         return functional.conv3d(x, self._weight, stride=self._stride, padding=1)
 
@@ -134,7 +141,7 @@ class _Block:
 
 
 class _Joint:
-    """A decoder stage: what comes from below and the encoder's features, convolved one after the other and added."""
+    """A decoder stage: upsampled and skipped features are convolved one after the other and added, not concatenated."""
 
     def __init__(self, up: nn.ConvTranspose3d, stack: ConvStack, dtype: torch.dtype) -> None:
         width = stack.first.conv.in_channels // 2

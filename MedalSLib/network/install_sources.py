@@ -1,4 +1,4 @@
-"""Bring a model's files into a staging folder: from a folder, from a zip, or from the hub."""
+"""Copy, unpack or download a model's files into a staging folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARGIN = 64 << 20  # bytes that stay free on the disk
 
 
 class Steps:
-    """Adds up the bytes of several steps for one progress bar, and passes on a request to stop.
+    """Progress over several steps in bytes, and the user's request to cancel.
 
     Attributes:
         total: Bytes in all; 0 until known.
@@ -80,6 +80,11 @@ def require_space(folder: Path, size: int) -> None:
 def copy_model(folder: Path, staging: Path, steps: Steps) -> Manifest:
     """Copy the files that a model's manifest names, and record the checksums it lacks.
 
+    Args:
+        folder: The model's folder.
+        staging: Where to copy to.
+        steps: Progress and cancel.
+
     Raises:
         ModelError: The folder holds no model, or files are missing or damaged.
         CancelledError: The user wants to stop.
@@ -122,6 +127,11 @@ def archive_manifest(archive: Path) -> Manifest | None:
 
 def unpack_zip(archive: Path, target: Path, steps: Steps) -> Path:
     """Unpack an archive and return the folder in it that holds the model.
+
+    Args:
+        archive: A zip.
+        target: Where to unpack to.
+        steps: Progress and cancel.
 
     Raises:
         ModelError: No archive, a damaged one, one with entries that would land elsewhere, or one without a model.

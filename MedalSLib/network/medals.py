@@ -19,7 +19,7 @@ from MedalSLib.network.unet import ConvStack, UNet
 
 @dataclass(frozen=True)
 class VoxelFeatures:
-    """What the network knows of a patch before it reads any text: the same for every query, so worth keeping.
+    """Features of a patch that do not depend on any text, so that they can be cached and reused for every query.
 
     Attributes:
         tokens: [B, T, query_dim], one for each cell of `grid`.
@@ -58,7 +58,7 @@ def _projection(sizes: Sequence[int]) -> nn.Sequential:
 
 
 class MedalS(nn.Module):
-    """The Medal S network (arXiv 2511.13001): names and figures of the published one.
+    """The Medal S network (arXiv 2511.13001), with the parameter names and the results of the published one.
 
     `forward` does all of it.  Callers that keep results between passes use its parts: `encode` does not depend on text,
     `mask_embeddings` does not depend on class prompts, and queries never see each other, so both may run in chunks.
@@ -125,7 +125,7 @@ class MedalS(nn.Module):
         return VoxelFeatures(tokens, grid, embedding, tuple(coarse))
 
     def plain(self, image: Tensor) -> VoxelFeatures:
-        """Run a patch [B, 1, H, W, D] without prompts: nothing of it depends on a text, so it is worth keeping.
+        """Run a patch [B, 1, H, W, D] without prompts; the result depends on no text, so it can be cached.
 
         Returns:
             Voxel features whose embedding is mixed already, ready for `project`.
@@ -142,7 +142,13 @@ class MedalS(nn.Module):
         return self.mask_embed_proj(self.decode_queries(features, queries))
 
     def logits(self, features: VoxelFeatures, embeddings: Tensor, class_prompts: Tensor | None) -> Tensor:
-        """Return logits [B, N, H, W, D] of all classes at once (see `forward` for `class_prompts`)."""
+        """Return logits [B, N, H, W, D] of all classes at once.
+
+        Args:
+            features: Features of the patch.
+            embeddings: Mask embeddings [B, N, C].
+            class_prompts: Masks [B, N, H, W, D]; None skips the mixing block (see `forward`).
+        """
         if class_prompts is None:
             return self.project(features.embedding, embeddings)
         return self.project(self.fuse(features, self.mix_prompts(embeddings, class_prompts)), embeddings)
@@ -175,8 +181,8 @@ class MedalS(nn.Module):
 
         Args:
             features: Features of the patch.
-            mixed: The result of `mix_prompts` over all classes; None if every prompt is zero (then the answer depends
-                on no text and is worth keeping).
+            mixed: The result of `mix_prompts` over all classes; None if every prompt is zero (then the result
+                depends on no text and can be cached).
 
         Returns:
             Voxel embedding [B, C, H, W, D] for `project`.

@@ -100,6 +100,11 @@ class OpenVinoNetwork:
 
         `MedalS` folds the embeddings into the kernel of the convolution that follows; here that convolution is
         compiled, so its kernel stays as it is and reads the sum, as published.
+
+        Args:
+            embeddings: Mask embeddings [B, N, C].
+            class_prompts: Masks [B, N, H, W, D].
+            total: Sum over earlier chunks of classes, overwritten; None for the first chunk.
         """
         masks = class_prompts.to(embeddings.dtype).flatten(2)
         part = torch.bmm(masks.transpose(1, 2), embeddings).unflatten(1, class_prompts.shape[2:]).permute(_FIRST)

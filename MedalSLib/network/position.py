@@ -13,7 +13,7 @@ def sinusoidal_code(grid: tuple[int, int, int], dim: int, device: torch.device |
     """Return the fixed position code of each cell of a 3-D grid.
 
     Each axis gets its own share of the channels (an even number, a third of `dim` rounded up), in which sine and cosine
-    of one frequency are neighbors; what the three shares have too many is cut off at the end.  The figures are those of
+    of one frequency are neighbors; the excess of the three shares is cut off at the end.  The figures are those of
     `PositionalEncoding3D` of the positional_encodings package, which the published weights were trained with.
 
     Args:

@@ -1,4 +1,4 @@
-"""The published Medal S: how its files are named, and the manifest that its folder lacks."""
+"""The published Medal S: its file names, and a manifest for its folder, which has none."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def published_manifest(networks: dict[str, str]) -> Manifest:
         title="Medal S, published weights (243 classes)",
         licence="see its page",
         licence_url=_PAGE,
-        classes=published_classes(),
+        classes=tuple(structure.key for structure in structures()),
         stages=tuple(
             StageManifest(stage, _SPACING[stage], _PATCH[stage], networks[stage]) for stage in sorted(networks)
         ),
@@ -88,8 +88,3 @@ def published_manifest(networks: dict[str, str]) -> Manifest:
         card=_CARD,
         source=_PAGE,
     )
-
-
-def published_classes() -> tuple[str, ...]:
-    """Return every published structure as "MODALITY_Published name"."""
-    return tuple(structure.key for structure in structures())

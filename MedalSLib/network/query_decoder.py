@@ -1,4 +1,4 @@
-"""The query side of Medal S: text queries look at the image's tokens, never at each other."""
+"""Query decoder of Medal S: text queries attend to the image's tokens, not to each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ class CrossAttentionLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Update queries [B, N, dim] from keys and values [B, T, dim]."""
+        """Update the queries.
+
+        Args:
+            queries: [B, N, dim].
+            keys: Image tokens with their position code [B, T, dim].
+            values: Image tokens [B, T, dim].
+        """
         attended, _ = self.multihead_attn(self.norm2(queries), keys, values, need_weights=False)
         queries = queries + attended
         return queries + self.linear2(functional.relu(self.linear1(self.norm3(queries))))

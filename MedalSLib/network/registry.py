@@ -1,4 +1,4 @@
-"""The models this computer knows: the bundled one, those to be had, and those installed in the user's folder.
+"""The models known on this computer: bundled, installed in the user's folder, and available for download.
 
 Needs no torch.  Installed models live in one folder per user (`MEDALS_HOME`, else the platform's place for data); a
 model appears there in one step, whole and verified, or not at all.
@@ -75,7 +75,7 @@ def home() -> Path:
 
 
 def list_models() -> list[ModelEntry]:
-    """Return the bundled model, the installed ones by name, and those to be had."""
+    """Return the bundled model, the installed ones by name, and those available for download."""
     entries = []
     if (bundled := _bundled_folder()) is not None:
         entries.append(_entry(read_manifest(bundled), "bundled", bundled))
@@ -124,7 +124,7 @@ def find_folder(name_or_path: str | Path) -> Path:
 
 
 def licence_notice(name: str, source: str | Path | None = None) -> str:
-    """Return what a user must read before the model is installed: licence, address, size.
+    """Return what the user must read before the model is installed: licence, address, size.
 
     Args:
         name: A model's name, or the folder or zip it is installed from.
@@ -181,7 +181,7 @@ def install(
         return entry
     if entry.name != published.NAME:
         raise ModelError(f'The model "{name}" cannot be fetched.', "Install it from its folder or zip.")
-    staging = _made(home() / "downloads" / published.NAME)
+    staging = _ensured(home() / "downloads" / published.NAME)
     manifest = fetch_published(staging, Steps(on_progress, cancel))
     return _publish(staging, manifest)
 
@@ -220,9 +220,9 @@ def remove(name: str) -> None:
 def _install_local(
     where: Path, expected: str | None, on_progress: OnProgress | None, cancel: threading.Event | None
 ) -> ModelEntry:
-    _made(home())
+    _ensured(home())
     with tempfile.TemporaryDirectory(dir=home(), prefix=".installing-") as folder:
-        staging, unpacked = _made(Path(folder) / "model"), _made(Path(folder) / "zip")
+        staging, unpacked = _ensured(Path(folder) / "model"), _ensured(Path(folder) / "zip")
         steps = Steps(on_progress, cancel)
         origin = where if where.is_dir() else unpack_zip(where, unpacked, steps)
         manifest = copy_model(origin, staging, steps)
@@ -234,10 +234,10 @@ def _install_local(
 
 
 def _publish(staging: Path, manifest: Manifest) -> ModelEntry:
-    """Put a whole model in its place in one step; one of the same name that is there gives way only then."""
+    """Move a complete model into place in one step, replacing an installed one of the same name."""
     if manifest.name == BUNDLED and _bundled_folder() is not None:
         raise ModelError(f'"{BUNDLED}" is the name of the bundled model.', "Give the model another name.")
-    target = _made(_models()) / manifest.name
+    target = _ensured(_models()) / manifest.name
     for leftover in staging.rglob("*.part"):
         leftover.unlink()
     try:
@@ -283,7 +283,8 @@ def _models() -> Path:
     return home() / "models"
 
 
-def _made(folder: Path) -> Path:
+def _ensured(folder: Path) -> Path:
+    """Return the folder, created if it did not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -321,23 +322,11 @@ def _published_stand_in() -> Manifest:
 
 
 def _available_entry() -> ModelEntry:
-    manifest = _published_stand_in()
-    return ModelEntry(
-        name=manifest.name,
-        title=manifest.title,
-        version=manifest.version,
-        state="available",
-        licence=manifest.licence,
-        licence_url=manifest.licence_url,
-        size_bytes=_PUBLISHED_BYTES,
-        folder="",
-        classes=manifest.classes,
-        card=manifest.card,
-    )
+    return replace(_entry(_published_stand_in(), "available"), size_bytes=_PUBLISHED_BYTES)
 
 
-def _entry(manifest: Manifest, state: str, folder: Path) -> ModelEntry:
-    paths = [folder / path for path in manifest.checksums()]
+def _entry(manifest: Manifest, state: str, folder: Path | None = None) -> ModelEntry:
+    paths = [] if folder is None else [folder / path for path in manifest.checksums()]
     return ModelEntry(
         name=manifest.name,
         title=manifest.title,
@@ -346,7 +335,7 @@ def _entry(manifest: Manifest, state: str, folder: Path) -> ModelEntry:
         licence=manifest.licence,
         licence_url=manifest.licence_url,
         size_bytes=sum(path.stat().st_size for path in paths if path.is_file()),
-        folder=str(folder),
+        folder="" if folder is None else str(folder),
         classes=manifest.classes,
         card=manifest.card,
     )

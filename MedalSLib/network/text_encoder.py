@@ -13,10 +13,9 @@ from transformers import MPNetConfig, MPNetModel
 from MedalSLib.errors import ModelError
 from MedalSLib.network.checkpoints import fill, read_published
 from MedalSLib.network.modality_rows import modality_rows
+from MedalSLib.network.published import LANGUAGE_MODEL, TEXT_ENCODER
 from MedalSLib.vocabulary import MODALITIES
 
-WEIGHTS_NAME = "text_encoder.pth"
-LANGUAGE_MODEL_NAME = "BioLORD-2023-C"
 LONGEST = 256
 _FIRST_POSITION = 2  # MPNet numbers positions from its padding index + 1; the published code never pads with that index
 _IGNORED = ("atlas_tower", "temperature")
@@ -56,13 +55,13 @@ class KnowledgeTextEncoder(nn.Module):
             ModelError: A file is missing, damaged, or of another model.
         """
         path = Path(path)
-        encoder = cls(_language_config(path / LANGUAGE_MODEL_NAME), _tokenizer(path / LANGUAGE_MODEL_NAME))
+        encoder = cls(_language_config(path / LANGUAGE_MODEL), _tokenizer(path / LANGUAGE_MODEL))
         weights = {
             key: value
-            for key, value in read_published(path / WEIGHTS_NAME).items()
+            for key, value in read_published(path / TEXT_ENCODER).items()
             if not key.startswith(_IGNORED) and not key.endswith(_IGNORED_ENDINGS)
         }
-        fill(encoder, weights, path / WEIGHTS_NAME)
+        fill(encoder, weights, path / TEXT_ENCODER)
         return encoder.to(device).eval()
 
     def tokens(self, texts: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the compact text encoder reads in a text: hashed words and word pieces, and side and level outright."""
+"""Features of a text for the compact encoder: hashed words and word pieces; side and vertebral level explicitly."""
 
 from __future__ import annotations
 

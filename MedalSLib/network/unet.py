@@ -1,4 +1,4 @@
-"""The voxel side of Medal S: a plain convolutional U-Net (names of its parts as in the published checkpoints)."""
+"""Voxel branch of Medal S: a plain convolutional U-Net (names of its parts as in the published checkpoints)."""
 
 from __future__ import annotations
 
@@ -65,8 +65,13 @@ class ConvStack(nn.Module):
     def joined(self, up: nn.Module, coarse: Tensor, features: list[Tensor]) -> Tensor:
         """Return `forward` of what `up` makes of `coarse`, joined to the last of `features`, which is removed.
 
-        Where no gradient is recorded the two are convolved one after the other and added: the same, as convolution is
-        linear, but they never lie in memory a second time, side by side.
+        Where no gradient is recorded the two are convolved one after the other and added: the same result, as
+        convolution is linear, without the memory of their concatenation.
+
+        Args:
+            up: The transposed convolution of this stage.
+            coarse: Output of the stage below [B, C, ...].
+            features: Outputs of the encoder, finest first; the last is removed.
         """
         if torch.is_grad_enabled():
             return self(torch.cat((up(coarse), features.pop()), dim=1))

@@ -1,11 +1,9 @@
-"""Our own weight files: safetensors whose header says what the weights are and where they come from."""
+"""Weight files of this project: safetensors with architecture, classes, training data and licence in the header."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,9 @@ from MedalSLib.errors import ModelError, OutputError
 from MedalSLib.network.checkpoints import fill
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
 from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.manifest import file_sha256
 from MedalSLib.network.medals import MedalS
+from MedalSLib.volume.files import replacing
 
 FORMAT = "medals-weights/1"
 Kind = Literal["network", "compact-text-encoder"]
@@ -92,11 +92,9 @@ def save_weights(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-            whole = Path(folder) / path.name
-            save_file(tensors, whole, metadata=header)
-            checksum = hashlib.sha256(whole.read_bytes()).hexdigest()
-            os.replace(whole, path)  # noqa: PTH105 - also replaces an existing file on Windows
+        with replacing(path, overwrite=True) as temporary:
+            save_file(tensors, temporary, metadata=header)
+            checksum = file_sha256(temporary)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"The weights cannot be written to {path}: {error}.", "Check the folder and the space that is left."
