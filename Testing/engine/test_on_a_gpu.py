@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from MedalSLib.engine import Options, SegmentationResult, computing, open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.inference.compute import Compute
 
+PATCH = (16, 16, 32)
 KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Liver tumors")
 NAMES = ["liver", "spleen", "left kidney"]
 
@@ -24,14 +26,14 @@ NAMES = ["liver", "spleen", "left kidney"]
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights that are sure of what they say, so that structures are found."""
     folder = tmp_path_factory.mktemp("models") / "sure"
-    write_tiny_model(folder, classes=KNOWN, patch=(32, 32, 64), contrast=300.0)
+    write_tiny_model(folder, classes=KNOWN, patch=PATCH, contrast=300.0, widths=(4, 4, 8, 8))
     return folder
 
 
 @pytest.fixture
 def wide_image() -> np.ndarray:
     """Intensities (K, J, I) of several patches in each stage."""
-    return blocky_image(1, (4, 8, 8), (16, 10, 10))
+    return blocky_image(1, (4, 7, 7), (5, 4, 4))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn(image: np.ndarray) -> np.ndarray:
     mask = np.zeros(image.shape, dtype=bool)
-    mask[20:40, 20:50, 24:60] = True
+    mask[6:13, 7:18, 8:21] = True
     return mask
 
 
@@ -67,13 +69,13 @@ def ways(image: np.ndarray) -> Mapping[str, dict[str, Any]]:
         "locked, in a box": {
             "masks": {"liver": mask},
             "locked": {"liver": mask},
-            "roi": ((8, 72), (8, 72), (4, 60)),
+            "roi": ((3, 25), (3, 25), (2, 19)),
         },
         "as published": {"options": Options(policy="published")},
     }
 
 
-@pytest.mark.parametrize("way", ways(np.zeros((64, 80, 80))))
+@pytest.mark.parametrize("way", ways(np.zeros((20, 28, 28))))
 def test_the_masks_are_those_of_the_cpu_to_the_bit(
     tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray, exact: None, way: str
 ) -> None:
@@ -94,8 +96,10 @@ def test_half_precision_says_nearly_the_same(tiny_model: Path, wide_image: np.nd
     expected = asked(tiny_model, "cpu", wide_image, affine)
     with pretend_gpu():
         found = asked(tiny_model, "cuda:0", wide_image, affine)
-    for name in expected.names:
-        assert (found.masks[name] == expected.masks[name]).mean() > 0.97, name
+    for name in ("Liver", "Left kidney"):
+        here, there = (np.asarray(result.masks[name]) for result in (expected, found))
+        assert here.sum() > 200
+        assert (here & there).sum() / (here | there).sum() > 0.8, name
 
 
 def test_instances_are_refined_and_told_apart_on_a_gpu(
@@ -131,15 +135,14 @@ def test_only_the_image_and_the_weights_of_patches_are_sent_as_figures(
     with open_engine(str(tiny_model), device="cuda:0") as engine:
         engine.open_session(wide_image, affine, "CT").segment(["liver"])  # loads the model
         (counted,) = traffic_of(engine, wide_image, affine, {"prompts": NAMES, "masks": {"liver": drawn(wide_image)}})
-    patch = 32 * 32 * 64
-    assert len([size for size in counted.sent if size >= 4 * patch]) <= 4  # image and weights of two stages
+    assert len([size for size in counted.sent if size >= 4 * prod(PATCH)]) <= 4  # image and weights of two stages
 
 
 def test_masks_are_fetched_as_bits(gpu: None, tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray) -> None:
-    """Labels and probabilities are three bytes a voxel; three masks of each stage would be six more as booleans."""
+    """Whole figures come twice, as labels and as probabilities; as booleans, three masks of each stage would too."""
     with open_engine(str(tiny_model), device="cuda:0") as engine:
         (counted,) = traffic_of(engine, wide_image, affine, {"prompts": NAMES})
-    assert sum(counted.fetched) < 5 * wide_image.size
+    assert len([size for size in counted.fetched if size > wide_image.size / 4]) == 2
 
 
 def test_another_name_sends_no_patch_and_runs_no_convolution(

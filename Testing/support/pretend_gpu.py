@@ -20,13 +20,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 GPU = torch.device("cuda:0")
 MEMORY = 16 << 30
 """Bytes that the GPU says it has."""
 
 _MAY_MIX = frozenset({Tensor.copy_, Tensor.to, Tensor.__getitem__, torch._has_compatible_shallow_copy_type})
+_CONVOLUTIONS = frozenset({torch.conv3d, torch.conv_transpose3d})
 _WAITING_NAMES = """
     __bool__ __contains__ __float__ __index__ __int__ allclose argwhere bincount equal item masked_select nonzero
     repeat_interleave tolist unique unique_consecutive
@@ -114,7 +115,7 @@ class _Everywhere(TorchFunctionMode):
 def _call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     begun = time.perf_counter()
     traffic = OnGpu.traffic
-    tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+    tensors = list(_tensors((args, kwargs)))
     result = _answer(func, args, kwargs, tensors)
     if isinstance(result, OnGpu) or any(isinstance(one, OnGpu) for one in tensors):
         traffic.seconds += time.perf_counter() - begun
@@ -134,7 +135,7 @@ def _answer(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
     if any(there):
         _count(func, args)
     with torch._C.DisableTorchFunctionSubclass():
-        result = func(*args, **kwargs)
+        result = _convolved(func, args, kwargs) if func in _CONVOLUTIONS else func(*args, **kwargs)
         if func is Tensor.copy_:
             if there[0] != there[1]:
                 _moved(tensors[1], to_gpu=there[0])
@@ -147,7 +148,27 @@ def _answer(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
             return result.as_subclass(OnGpu if on else Tensor)
         if func in (torch.as_tensor, torch.tensor) and on and not any(there):
             _moved(result, to_gpu=True)
-        return tree_map_only(Tensor, lambda one: one.as_subclass(OnGpu) if on and type(one) is Tensor else one, result)
+        if not on:
+            return result
+        return tree_map_only(Tensor, lambda one: one.as_subclass(OnGpu) if type(one) is Tensor else one, result)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Find the tensors among arguments."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+
+
+def _convolved(func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """Convolve in float32 and round the sums, as tensor cores do: processors without bf16 units take minutes in it."""
+    dtype = args[0].dtype
+    args, kwargs = tree_map_only(Tensor, Tensor.float, (args, dict(kwargs)))
+    return func(*args, **kwargs).to(dtype)
 
 
 def _without_device(
@@ -192,8 +213,7 @@ def _refuse(func: Callable[..., Any], args: Sequence[Any], others: Sequence[Tens
 def _count(func: Callable[..., Any], args: Sequence[Any]) -> None:
     name = resolve_name(func) or getattr(func, "__name__", str(func))
     index = args[1] if len(args) > 1 and func in (Tensor.__getitem__, Tensor.__setitem__) else None
-    chosen = [one for one in tree_flatten(index)[0] if isinstance(one, Tensor) and one.dtype == torch.bool]
-    if name in _WAITING or chosen:
+    if name in _WAITING or any(one.dtype == torch.bool for one in _tensors(index)):
         OnGpu.traffic.waits[name] += 1
     elif name not in _ASKING and not name.endswith("__get__") and func is not Tensor.__getitem__:
         OnGpu.traffic.calls[name] += 1

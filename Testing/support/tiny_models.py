@@ -22,6 +22,7 @@ def write_tiny_model(
     classes: tuple[str, ...] = CLASSES,
     patch: tuple[int, int, int] = (32, 32, 64),
     contrast: float = 1.0,
+    widths: tuple[int, ...] = (4, 4, 8, 8, 8, 8),
 ) -> Manifest:
     """Write a two-stage model with a compact text encoder and random (seeded) weights of a few hundred kilobytes.
 
@@ -32,7 +33,7 @@ def write_tiny_model(
     stages = []
     for stage, spacing in (("1", (1.5, 1.5, 3.0)), ("2", (1.0, 1.0, 1.0))):
         torch.manual_seed(int(stage))
-        network = MedalS(MedalSConfig.small(patch, widths=(4, 4, 8, 8, 8, 8), query_dim=16, layers=1))
+        network = MedalS(MedalSConfig.small(patch, widths=widths, query_dim=16, layers=1))
         if contrast != 1.0:
             with torch.no_grad():
                 network.mask_embed_proj[-2].weight *= contrast
