@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = {"scripts": ("MedalSLib", (".py",)), "resources": ("Resources", ())}
+LEFT_OUT = ("MedalSLib/training/", "MedalSLib/evaluation/", "Resources/Recipes/")
+"""What the extension does not ship: it needs packages that Slicer's Python does not get."""
 SKIPPED = {"__pycache__", ".gitignore", ".gitkeep", ".DS_Store"}
 
 
@@ -23,7 +25,7 @@ def files(folder: str, suffixes: tuple[str, ...], root: Path = ROOT) -> list[str
     paths = sorted(path for path in (root / folder).rglob("*") if path.is_file() and not SKIPPED & set(path.parts))
     found = [path.relative_to(root).as_posix() for path in paths if not suffixes or path.suffix in suffixes]
     ignored = _ignored(found, root)
-    return [name for name in found if name not in ignored]
+    return [name for name in found if name not in ignored and not name.startswith(LEFT_OUT)]
 
 
 def listed(text: str, name: str) -> list[str]:

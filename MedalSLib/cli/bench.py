@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from typing import Any
 
 from MedalSLib.cli.console import Commands, note, print_json
-from MedalSLib.errors import InputError
+from MedalSLib.errors import InputError, ResourceError
 
 
 def add_commands(commands: Commands) -> None:
@@ -50,11 +52,12 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
+    _find_benchmarks()
     if arguments.name == "service":
         print_json(_service(arguments))
         return 0
-    from MedalSLib.evaluation.benchmarks.commands import bench
-    from MedalSLib.evaluation.benchmarks.scenes import BenchOptions
+    from tools.benchmarks.commands import bench
+    from tools.benchmarks.scenes import BenchOptions
 
     options = BenchOptions(
         arguments.width,
@@ -69,6 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _find_benchmarks() -> None:
+    """Put the checkout on the path: benchmarks are not part of the installed package.
+
+    Raises:
+        ResourceError: This is no checkout.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "tools" / "benchmarks").is_dir():
+        raise ResourceError(
+            "This installation of Medal S is without benchmarks.",
+            "Run `medals bench` from a checkout of the repository.",
+        )
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(",") if number.strip())
@@ -77,7 +96,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _service(arguments: argparse.Namespace) -> dict[str, Any]:
-    from MedalSLib.service.bench import ServiceBenchOptions, service_bench
+    from tools.benchmarks.service import ServiceBenchOptions, service_bench
 
     shape = _numbers(arguments.image)
     if len(shape) != 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import signal
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from MedalSLib.engine.interface import Progress
-from MedalSLib.errors import MedalSError
+from MedalSLib.errors import MedalSError, ResourceError
 
 _LOG_SECONDS = 30.0
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
@@ -24,6 +25,22 @@ def complain(error: MedalSError) -> None:
     print(f"medals: {error.cause}", file=sys.stderr)
     if error.remedy:
         print(f"        {error.remedy}", file=sys.stderr)
+
+
+def need_room(room: str) -> None:
+    """Make sure that a part of the library is there which the Slicer extension leaves out.
+
+    Args:
+        room: "training" or "evaluation".
+
+    Raises:
+        ResourceError: It is not.
+    """
+    if importlib.util.find_spec(f"MedalSLib.{room}") is None:
+        raise ResourceError(
+            f"This installation of Medal S is without {room}, as the Slicer extension is.",
+            "Install Medal S with pip: pip install 'medals[train]'.",
+        )
 
 
 def note(text: str, quiet: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -48,6 +48,7 @@ def _add_interactive(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and print; exit code 3 if a case could not be read."""
+    need_room("evaluation")
     if arguments.interactive:
         return _run_interactive(arguments)
     if arguments.seg is None:

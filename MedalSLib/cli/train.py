@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -91,6 +91,7 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a folder and say which cases were rejected, and why."""
+    need_room("training")
     from MedalSLib.training.commands import prepare
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
@@ -112,6 +113,7 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or measure what training would take."""
+    need_room("training")
     from MedalSLib.training.commands import train
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
@@ -136,6 +138,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_fine_tune(arguments: argparse.Namespace) -> int:
     """Fine-tune and say how good the result is on the held-out cases."""
+    need_room("training")
     from MedalSLib.training.commands import fine_tune
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:

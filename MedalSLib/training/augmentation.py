@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from MedalSLib.errors import ResourceError
-from MedalSLib.training.sides import SAGITTAL_AXIS_HWD
+from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD
 
 Mirror = Literal["swap_sides", "published", "off"]
 _WINDOW_SCALE = 0.85

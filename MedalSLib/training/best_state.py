@@ -11,10 +11,10 @@ import numpy as np
 from MedalSLib.network import MedalS
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World
+from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
-from MedalSLib.training.trainer import autocast_type
 from MedalSLib.training.validation import held_out_dice
 
 

@@ -98,7 +98,6 @@ def freeze(model: PromptedModel, what: Freeze) -> int:
     if what not in FREEZE_CHOICES:
         raise InputError(f'"{what}" is no choice of what to freeze.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
     network = model.network
-    assert isinstance(network, MedalS)
     if what == "backbone":
         network.backbone.requires_grad_(False)
     elif what == "image_encoder":

@@ -17,8 +17,8 @@ from MedalSLib.errors import CancelledError, ResourceError
 from MedalSLib.network import MedalS
 from MedalSLib.training.distributed import choose_device
 from MedalSLib.training.losses import segmentation_loss
+from MedalSLib.training.precision import autocast, autocast_type
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.trainer import autocast, autocast_type
 
 _CPU_VOXELS = 64 * 64 * 32
 _STEPS = 2

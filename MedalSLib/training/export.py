@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from MedalSLib import __version__
 from MedalSLib.errors import OutputError
 from MedalSLib.inference.resampling_policy import StageSpec
@@ -45,7 +47,9 @@ class ModelFacts:
         scores: Scores by structure.
         card: Model card, Markdown.
         licence: Licence of the weights.
+        licence_url: Where it can be read.
         text_stages: As of `Manifest`.
+        version: Version of the weights.
     """
 
     name: str
@@ -55,7 +59,9 @@ class ModelFacts:
     scores: dict[str, Any]
     card: str
     licence: str = "as the training data's owner says"
+    licence_url: str = ""
     text_stages: str = "both"
+    version: str = "1"
 
 
 def inference_network(network: MedalS) -> MedalS:
@@ -72,16 +78,18 @@ def write_model(
     encoder: CompactTextEncoder | None = None,
     encoder_folder: tuple[Path, TextEncoderManifest] | None = None,
     other_stages: Sequence[tuple[Path, StageManifest]] = (),
+    half_precision: bool = False,
 ) -> Path:
     """Write a model folder; an older one there is replaced only once the new one is whole.
 
     Args:
         target: The folder.
         facts: What the model says about itself.
-        networks: Trained networks by stage, with their grids.
+        networks: Trained networks by stage, with their grids; one network may serve several stages.
         encoder: A text encoder that was trained along, or
         encoder_folder: the folder and description of one that is taken over.
         other_stages: Stages that are taken over, with the folders they come from.
+        half_precision: Whether new weights are stored in half precision.
 
     Raises:
         OutputError: The folder cannot be written, or holds something that is no model.
@@ -93,17 +101,18 @@ def write_model(
         folder = Path(temporary) / "model"
         folder.mkdir()
         try:
-            stages = [_write_stage(folder, stage, network, spec, facts) for stage, (network, spec) in networks.items()]
+            dtype = torch.float16 if half_precision else None
+            stages = _write_stages(folder, networks, facts, dtype)
             for source, stage in other_stages:
                 _copy(source / stage.weights, folder / stage.weights)
                 stages.append(stage)
-            described = _write_encoder(folder, facts, encoder, encoder_folder)
+            described = _write_encoder(folder, facts, encoder, encoder_folder, dtype)
             manifest = Manifest(
                 name=facts.name,
-                version="1",
+                version=facts.version,
                 title=facts.title,
                 licence=facts.licence,
-                licence_url="",
+                licence_url=facts.licence_url,
                 classes=facts.classes,
                 stages=tuple(sorted(stages, key=lambda entry: entry.stage)),
                 text_encoder=described,
@@ -135,7 +144,6 @@ def export_run(target: Path, trainer: Trainer, prepared: PreparedFolder) -> Path
         prepared: What it was trained on.
     """
     recipe, trained = trainer.recipe, trainer.trained
-    assert isinstance(trained.network, MedalS)
     cases = len(prepared.cases)
     data = f"{cases} cases of {', '.join(sorted(prepared.datasets))}"
     facts = ModelFacts(
@@ -147,7 +155,7 @@ def export_run(target: Path, trainer: Trainer, prepared: PreparedFolder) -> Path
         card=f"# {recipe.name}\n\nStage {recipe.stage}, trained for {trainer.step} steps on {data}. Not evaluated; "
         "research use, not a medical device.\n",
     )
-    encoder = trained.encoder if isinstance(trained.encoder, CompactTextEncoder) else None
+    encoder = trained.encoder
     taken_over = None
     if encoder is None:
         taken_over = (Path(recipe.text.folder), TextEncoderManifest("knowledge", _KNOWLEDGE_FILES))
@@ -161,13 +169,25 @@ def model_name(text: str) -> str:
     return plain or "model"
 
 
-def _write_stage(folder: Path, stage: str, network: MedalS, spec: StageSpec, facts: ModelFacts) -> StageManifest:
-    bare = inference_network(network)
-    file = f"stage{stage}.safetensors"
-    save_weights(folder / file, bare, facts.classes, facts.training_data, facts.licence)
-    return StageManifest(
-        stage, spec.spacing_hwd, spec.patch_hwd, file, config=bare.config.to_dict(), resampling=spec.resampling
-    )
+def _write_stages(
+    folder: Path, networks: Mapping[str, tuple[MedalS, StageSpec]], facts: ModelFacts, dtype: torch.dtype | None
+) -> list[StageManifest]:
+    files: dict[int, str] = {}
+    stages = []
+    for stage, (network, spec) in networks.items():
+        bare = inference_network(network)
+        if id(network) not in files:
+            files[id(network)] = f"stage{stage}.safetensors"
+            save_weights(
+                folder / files[id(network)], bare, facts.classes, facts.training_data, facts.licence, dtype=dtype
+            )
+        config = bare.config.to_dict()
+        stages.append(
+            StageManifest(
+                stage, spec.spacing_hwd, spec.patch_hwd, files[id(network)], config=config, resampling=spec.resampling
+            )
+        )
+    return stages
 
 
 def _write_encoder(
@@ -175,9 +195,10 @@ def _write_encoder(
     facts: ModelFacts,
     encoder: CompactTextEncoder | None,
     taken_over: tuple[Path, TextEncoderManifest] | None,
+    dtype: torch.dtype | None,
 ) -> TextEncoderManifest:
     if encoder is not None:
-        save_weights(folder / _ENCODER_FILE, encoder, facts.classes, facts.training_data, facts.licence)
+        save_weights(folder / _ENCODER_FILE, encoder, facts.classes, facts.training_data, facts.licence, dtype=dtype)
         return TextEncoderManifest("compact", (_ENCODER_FILE,))
     if taken_over is None:
         raise ValueError("a model needs a text encoder")

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from MedalSLib.errors import InputError
-from MedalSLib.network import MedalS
 from MedalSLib.network.bundle import Model, open_model
 from MedalSLib.network.manifest import StageManifest
 from MedalSLib.training.best_state import BestState, mean_dice
@@ -190,7 +189,6 @@ def _fine_tune_stage(
     files.close()
     here.wait()
     trained = trainer.trained.network
-    assert isinstance(trained, MedalS)
     best.load_into(trained)
     return StageResult(
         stage=stage,

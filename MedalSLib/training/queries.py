@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from MedalSLib.network import MedalS
+from MedalSLib.network.compact_encoder import CompactTextEncoder
 
 _TEXTS_AT_ONCE = 64
 Encode = Callable[[Sequence[str], Sequence[str]], Tensor]
@@ -22,13 +25,6 @@ class FrozenQueries:
     def __init__(self, encoder: Encode) -> None:
         self._encoder = encoder
         self._known: dict[tuple[str, str], Tensor] = {}
-
-    def prepare(self, texts: Mapping[str, Sequence[str]]) -> None:
-        """Encode all texts, given by modality."""
-        self(
-            [text for lines in texts.values() for text in lines],
-            [modality for modality, lines in texts.items() for _ in lines],
-        )
 
     def __call__(self, texts: Sequence[str], modalities: Sequence[str]) -> Tensor:
         """Return queries [N, query_dim] on the CPU."""
@@ -51,7 +47,9 @@ class PromptedModel(nn.Module):
         frozen: Where queries come from without `encoder`.
     """
 
-    def __init__(self, network: nn.Module, encoder: nn.Module | None, frozen: FrozenQueries | None = None) -> None:
+    def __init__(
+        self, network: MedalS, encoder: CompactTextEncoder | None, frozen: FrozenQueries | None = None
+    ) -> None:
         super().__init__()
         if (encoder is None) == (frozen is None):
             raise ValueError("give either an encoder to train or frozen queries")
@@ -77,6 +75,10 @@ class PromptedModel(nn.Module):
             prompts: [B, N, H, W, D], N being the largest number of texts; None to withhold them.
         """
         return self.network(self.queries(texts, modalities, image.device), image, union, prompts)
+
+    def image_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the U-Net and of the block that mixes prompts in: all that texts do not touch."""
+        return [*self.network.backbone.parameters(), *self.network.fusion_conv.parameters()]
 
     def queries(self, texts: Sequence[Sequence[str]], modalities: Sequence[str], device: torch.device) -> Tensor:
         """Return queries [B, N, query_dim], zeros where a sample has fewer texts."""

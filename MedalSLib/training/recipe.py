@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.config import MedalSConfig
 from MedalSLib.resources import resource
 from MedalSLib.training.augmentation import AugmentationSettings
+from MedalSLib.training.losses import LossSettings
 from MedalSLib.training.prompt_simulation import PromptSimulation
+from MedalSLib.training.records import from_json, read_json, to_json
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import CosineRestarts, Cycle
-
-_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,14 @@ class OptimizerSettings:
         weight_decay: Decoupled weight decay.
         accumulate: Batches whose gradients make one step.
         clip_norm: Largest norm of the gradient; None for no limit.
+        skip_norm: A step whose gradient norm reaches this changes nothing; None to take every step.
+        query_rate: Learning rate of all but the U-Net (text encoder, query decoder, heads), as a share of the U-Net's.
+        query_begins: Share of the schedule before which these parts stand still.
         precision: Autocast type; "auto" is bfloat16 where the device computes it natively, else float32.
+        channels_last: Whether volumes lie in memory with their channels last.
         ema_decay: Decay a step of the averaged weights, which are then the ones evaluated and exported; None for none.
+        ema_warm_up: Whether the decay begins small, (1 + n) / (10 + n) in step n, so that the random weights of the
+            beginning are soon forgotten.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -58,8 +62,13 @@ class OptimizerSettings:
     weight_decay: float = 0.01
     accumulate: int = 1
     clip_norm: float | None = 12.0
+    skip_norm: float | None = None
+    query_rate: float = 1.0
+    query_begins: float = 0.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    channels_last: bool = False
     ema_decay: float | None = None
+    ema_warm_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,9 @@ class Recipe:
         sampling: Batches, patches, queries and texts.
         prompts: Simulation of spatial prompts.
         augmentation: Augmentation.
+        loss: Loss.
         optimizer: Optimisation.
+        data: Settings of a data source other than a prepared folder, which reads them itself.
         log: Logging and checkpoints.
         seed: Seed of every draw: the same seed, data and recipe give the same run.
         workers: Processes that prepare samples; 0 for none.
@@ -110,7 +121,9 @@ class Recipe:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     prompts: PromptSimulation = field(default_factory=PromptSimulation)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    data: dict[str, Any] = field(default_factory=dict)
     log: LogSettings = field(default_factory=LogSettings)
     seed: int = 0
     workers: int = 4
@@ -146,7 +159,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
-        return json.loads(json.dumps(asdict(self)))
+        return to_json(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -155,7 +168,7 @@ class Recipe:
         Raises:
             InputError: An entry is unknown, missing or of the wrong type; the message names it.
         """
-        return _record(cls, values, "the recipe")
+        return from_json(cls, values, "the recipe")
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -172,60 +185,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
                 f'There is no recipe "{name_or_path}".', f"Choose {', '.join(shipped)}, or give a .json file."
             )
         path = shipped[str(name_or_path)]
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The recipe {path} cannot be read ({error.strerror}).", "Check its path.") from error
-    except ValueError as error:
-        raise InputError(f"The recipe {path} is not valid JSON ({error}).", "Correct the file.") from error
+    values = read_json(path, "recipe")
     try:
         return Recipe.from_dict(values)
     except MedalSError as error:
         raise InputError(f"{path.name}: {error.cause}", error.remedy) from error
-
-
-def _record(kind: type[_Record], values: Any, where: str) -> _Record:
-    """Build a dataclass from a mapping, checking names and types all the way down."""
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where} is not a table of entries.", "Correct the recipe.")
-    hints = get_type_hints(kind)
-    known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every kind passed here is a dataclass
-    if unknown := sorted(set(values) - known):
-        raise InputError(f"{where} has the unknown entry {unknown[0]}.", f"Known are: {', '.join(sorted(known))}.")
-    read = {key: _value(hints[key], value, f"{where}, {key}") for key, value in values.items()}
-    try:
-        return kind(**read)
-    except TypeError as error:
-        raise InputError(f"{where} is not complete ({error}).", "Add what is missing.") from error
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    wrong = InputError(f"{where} is {value!r}, which is not what belongs there.", "Correct the recipe.")
-    if is_dataclass(hint) and isinstance(hint, type):
-        return _record(hint, value, where)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _value(next(kind for kind in arguments if kind is not type(None)), value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise InputError(f"{where} is {value!r}.", f"It is one of: {', '.join(map(str, arguments))}.")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise wrong
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_value(arguments[0], entry, where) for entry in value)
-        if len(value) != len(arguments):
-            raise wrong
-        return tuple(_value(kind, entry, where) for kind, entry in zip(arguments, value, strict=True))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise wrong
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise wrong
-    return value

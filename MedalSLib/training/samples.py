@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from MedalSLib.errors import InputError
 from MedalSLib.training.augmentation import Augmented, Augmenter
+from MedalSLib.training.batch import Batch, batch_numbers
 from MedalSLib.training.case_store import CaseReader, CaseRecord
+from MedalSLib.training.distributed import World
+from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD, mirrored_texts
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.sampling import CaseSize, case_weights, choose_labels, draw_corner, draw_texts
-from MedalSLib.training.sides import SAGITTAL_AXIS_HWD, mirrored_texts
 from MedalSLib.training.texts import bare_names
 
 
@@ -45,46 +47,8 @@ class Sample:
     dataset: str
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Samples side by side; those with fewer queries are padded with empty ones.
-
-    Attributes:
-        image: (B, 1, H, W, D) float32.
-        target: (B, N, H, W, D) uint8.
-        union: (B, 1, H, W, D) uint8.
-        prompts: (B, N, H, W, D) uint8.
-        real: (B, N) float32, 1 for a query and 0 for padding.
-        texts: Texts of each sample.
-        modalities: Modality of each sample.
-        datasets: Data set of each sample.
-    """
-
-    image: Tensor
-    target: Tensor
-    union: Tensor
-    prompts: Tensor
-    real: Tensor
-    texts: tuple[tuple[str, ...], ...]
-    modalities: tuple[str, ...]
-    datasets: tuple[str, ...]
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("image", "target", "union", "prompts", "real")
-        }
-        return replace(self, **moved)
-
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory; `DataLoader` calls this."""
-        pinned = {name: getattr(self, name).pin_memory() for name in ("image", "target", "union", "prompts", "real")}
-        return replace(self, **pinned)
-
-
 class SampleStream(Dataset[Any]):
-    """Samples by number, without end.
+    """The data source of prepared folders: samples by number, without end.
 
     Args:
         prepared: Prepared cases.
@@ -92,10 +56,15 @@ class SampleStream(Dataset[Any]):
         cases: Cases to draw from; None for all.
 
     Raises:
-        InputError: There is no case, or the folder was prepared for another grid.
+        InputError: There is no case, or the recipe is for another grid or another data source.
     """
 
     def __init__(self, prepared: PreparedFolder, recipe: Recipe, cases: Sequence[CaseRecord] | None = None) -> None:
+        if recipe.data:
+            raise InputError(
+                f'The recipe "{recipe.name}" is for another data source: it has entries of "data".',
+                "Choose a recipe for prepared folders.",
+            )
         spec = recipe.stage_spec()
         found = replace(prepared.spec, stage=spec.stage)
         if found != spec:
@@ -119,14 +88,18 @@ class SampleStream(Dataset[Any]):
         self._texts = texts
         self._mirrored = {name: mirrored_texts(table) for name, table in texts.items()}
 
-    def all_texts(self) -> dict[str, list[str]]:
-        """Return every text that may be drawn, by modality."""
-        found: dict[str, dict[str, None]] = {}
-        for case in self._cases:
-            here = found.setdefault(case.modality, {})
-            for table in (self._texts[case.dataset], self._mirrored[case.dataset]):
-                here |= dict.fromkeys(text for lines in table.values() for text in lines)
-        return {modality: list(texts) for modality, texts in found.items()}
+    def batches(self, first_step: int, last_step: int, world: World) -> DataLoader[Batch]:
+        """Return one process's batches of the steps `first_step` to `last_step`, counted from 1."""
+        recipe = self._recipe
+        numbers = list(batch_numbers(first_step, last_step, recipe.optimizer.accumulate, world))
+        return DataLoader(
+            self,
+            batch_sampler=_BatchSampler(numbers, recipe.sampling.batch_size),
+            collate_fn=collate,
+            num_workers=recipe.workers,
+            worker_init_fn=_one_thread if recipe.workers else None,
+            pin_memory=world.device.type == "cuda",
+        )
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample `number`."""
@@ -195,57 +168,18 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-class _Numbers:
-    """The sample numbers of one process's batches, from a step on.
+class _BatchSampler:
+    """The sample numbers of each batch, as `DataLoader` wants them."""
 
-    A step has `accumulate * processes` batches, dealt to the processes in turn.  So two processes see in one step what
-    one process sees that accumulates twice as many batches.
-    """
-
-    def __init__(self, first_step: int, last_step: int, recipe: Recipe, rank: int, processes: int) -> None:
-        self._steps = range(first_step, last_step + 1)
-        self._recipe, self._rank, self._processes = recipe, rank, processes
+    def __init__(self, numbers: Sequence[int], size: int) -> None:
+        self._numbers, self._size = numbers, size
 
     def __len__(self) -> int:
-        return len(self._steps) * self._recipe.optimizer.accumulate
+        return len(self._numbers)
 
     def __iter__(self) -> Iterator[list[int]]:
-        accumulate, size = self._recipe.optimizer.accumulate, self._recipe.sampling.batch_size
-        for step in self._steps:
-            for turn in range(accumulate):
-                batch = (step * accumulate + turn) * self._processes + self._rank
-                yield list(range(batch * size, (batch + 1) * size))
-
-
-def batches(
-    stream: SampleStream,
-    recipe: Recipe,
-    first_step: int,
-    last_step: int,
-    rank: int = 0,
-    processes: int = 1,
-    pin: bool = False,
-) -> DataLoader[Batch]:
-    """Return one process's batches of the steps `first_step` to `last_step`.
-
-    Args:
-        stream: Samples.
-        recipe: The recipe.
-        first_step: First step, from 1.
-        last_step: Last step.
-        rank: Number of this process.
-        processes: Number of processes.
-        pin: Whether batches go through page-locked memory, for a GPU.
-    """
-    return DataLoader(
-        stream,
-        batch_sampler=_Numbers(first_step, last_step, recipe, rank, processes),
-        collate_fn=collate,
-        num_workers=recipe.workers,
-        worker_init_fn=_one_thread if recipe.workers else None,
-        persistent_workers=False,
-        pin_memory=pin,
-    )
+        for number in self._numbers:
+            yield list(range(number * self._size, (number + 1) * self._size))
 
 
 def _one_thread(_worker: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from MedalSLib.errors import InputError
@@ -68,20 +67,3 @@ class CosineRestarts:
         done = inside - cycle.warmup
         length = max(cycle.steps - cycle.warmup, done + 1)
         return 0.5 * (1.0 + math.cos(math.pi * done / length)) * cycle.peak
-
-
-def cosine_restarts(steps: Sequence[int], peaks: Sequence[float], warmups: Sequence[int]) -> CosineRestarts:
-    """Return the schedule from parallel lists, one entry a cycle."""
-    if not len(steps) == len(peaks) == len(warmups):
-        raise InputError(
-            f"The schedule has {len(steps)} cycle lengths, {len(peaks)} peaks and {len(warmups)} warm-ups.",
-            "Give one of each for every cycle.",
-        )
-    return CosineRestarts(tuple(Cycle(*entry) for entry in zip(steps, peaks, warmups, strict=True)))
-
-
-def published_schedule() -> CosineRestarts:
-    """Return the five cycles both published networks were trained with."""
-    return cosine_restarts(
-        (40_000, 30_000, 20_000, 10_000, 2_000), (1e-4, 4e-5, 2e-5, 2e-5, 1e-5), (2_000, 2_000, 2_000, 1_000, 200)
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from MedalSLib.errors import CancelledError, InputError, ResourceError
+from MedalSLib.training.batch import Batch, DataSource
 from MedalSLib.training.distributed import World
 from MedalSLib.training.losses import segmentation_loss
+from MedalSLib.training.precision import autocast, autocast_type, keep_deep_stages_in_float32
 from MedalSLib.training.queries import PromptedModel
-from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.recipe import OptimizerSettings, Recipe
 from MedalSLib.training.run_folder import RunFolder
-from MedalSLib.training.samples import Batch, SampleStream, batches
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Trainer:
 
     Args:
         model: What is trained; moved to the world's device.
-        stream: Samples.
+        source: Where batches come from.
         recipe: The recipe.
         world: This process among those of the run.
         folder: Where checkpoints and logs go.
@@ -104,7 +105,7 @@ class Trainer:
     """
 
     model: PromptedModel
-    stream: SampleStream
+    source: DataSource
     recipe: Recipe
     world: World
     folder: RunFolder
@@ -112,18 +113,26 @@ class Trainer:
 
     def __post_init__(self) -> None:
         settings, device = self.recipe.optimizer, self.world.device
-        self.model.to(device).train()
-        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            learning, lr=0.0, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
-        )
-        self._learning = learning
-        self._rate = self.recipe.learning_rate()
         self._precision = autocast_type(settings.precision, device)
+        if device.type == "cpu" and self._precision is torch.bfloat16:
+            keep_deep_stages_in_float32(self.model.network.backbone.encoder.stages)
+        self._layout = torch.channels_last_3d if settings.channels_last else torch.contiguous_format
+        self.model.to(device).train().to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs
+        groups = _parameter_groups(self.model, settings)
+        self._learning = [parameter for group in groups for parameter in group]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": group} for group in groups],
+            lr=0.0,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+        self._rate = self.recipe.learning_rate()
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision is torch.float16)
         self._average: AveragedModel | None = None
         if settings.ema_decay is not None:
-            self._average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay))
+            moving = _moving_average(settings.ema_decay, settings.ema_warm_up)
+            self._average = AveragedModel(self.model, multi_avg_fn=moving)
         self._parallel: nn.Module = self.model
         if self.world.size > 1:
             ids = [device.index] if device.type == "cuda" else None
@@ -179,28 +188,22 @@ class Trainer:
         losses: list[float] = []
         begun = time.monotonic()
         stopped = False
-        source = self._batches(self.step + 1, last)
+        batches = iter(self.source.batches(self.step + 1, last, self.world))
         while self.step < last and not stopped:
-            report = self._advance(source)
+            report = self._advance(batches)
             losses.append(report.loss)
             stopped = self._after(report, last)
         return TrainResult(self.step, tuple(losses), time.monotonic() - begun, stopped)
 
-    def _batches(self, first: int, last: int) -> Iterator[Batch]:
-        pin = self.world.device.type == "cuda"
-        return iter(batches(self.stream, self.recipe, first, last, self.world.rank, self.world.size, pin))
-
-    def _advance(self, source: Iterator[Batch]) -> StepReport:
+    def _advance(self, batches: Iterator[Batch]) -> StepReport:
         started = time.monotonic()
         step, accumulate = self.step + 1, self.recipe.optimizer.accumulate
-        rate = self._rate(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_learning_rates(step)
         withhold = self._withholds(step)
         sums = [0.0, 0.0, 0.0]
         try:
             for turn in range(accumulate):
-                parts = self._backward(next(source), withhold, last=turn == accumulate - 1)
+                parts = self._backward(next(batches), withhold, last=turn == accumulate - 1)
                 sums = [total + value / accumulate for total, value in zip(sums, parts, strict=True)]
             norm = self._update()
         except torch.OutOfMemoryError as error:
@@ -217,6 +220,15 @@ class Trainer:
             )
         return StepReport(step, self._rate.total_steps, loss, dice, bce, rate, norm, time.monotonic() - started)
 
+    def _set_learning_rates(self, step: int) -> float:
+        """Set the learning rate of a step, that of the queries' side as the recipe says; returns the U-Net's."""
+        rate, settings = self._rate(step), self.recipe.optimizer
+        begun = step > settings.query_begins * self._rate.total_steps
+        factors = (1.0, settings.query_rate if begun else 0.0)  # as `_parameter_groups` orders them
+        for group, factor in zip(self._optimizer.param_groups, factors, strict=False):
+            group["lr"] = factor * rate
+        return rate
+
     def _withholds(self, step: int) -> bool:
         """Say whether a step goes without class prompts: the same for all batches and processes of the step."""
         rng = np.random.default_rng((self.recipe.seed, 1, step))
@@ -230,21 +242,24 @@ class Trainer:
                 outputs: list[Tensor] = self._parallel(
                     batch.texts,
                     batch.modalities,
-                    batch.image,
+                    batch.image.contiguous(memory_format=self._layout),
                     batch.union.float(),
                     None if withhold else batch.prompts.float(),
                 )
-            parts = segmentation_loss(outputs, batch.target, batch.real)
+            loss = self.recipe.loss
+            balance = loss.balance(self.step / self._rate.total_steps)
+            parts = segmentation_loss(outputs, batch.target, batch.real, loss, balance)
             self._scaler.scale(parts.total / self.recipe.optimizer.accumulate).backward()
         return [float(parts.total.detach()), float(parts.dice.mean().detach()), float(parts.bce.mean().detach())]
 
     def _update(self) -> float:
-        norm = 0.0
+        norm, skip = 0.0, self.recipe.optimizer.skip_norm
         if self.recipe.optimizer.clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
             norm = float(nn.utils.clip_grad_norm_(self._learning, self.recipe.optimizer.clip_norm))
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        if skip is None or norm < skip:  # false for a norm that is not a number
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -299,14 +314,57 @@ class Trainer:
         self.world.wait()
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the autocast type of a precision setting on a device, None for float32."""
-    if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if native else None
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list[list[nn.Parameter]]:
+    """Return what learns: in one group, or the U-Net first and then what has a learning rate of its own."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.query_rate == 1.0 and not settings.query_begins:
+        return [learning]
+    image_side = {id(parameter) for parameter in model.image_parameters()}
+    return [[one for one in learning if (id(one) in image_side) == inside] for inside in (True, False)]
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Return the autocast context of a type."""
-    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
+def _moving_average(decay: float, warm_up: bool) -> Callable[[Any, Any, Any], None]:
+    """Return the update of averaged weights, as `AveragedModel` calls it: (averages, weights, updates so far)."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count))) if warm_up else decay
+        torch._foreach_lerp_(averages, weights, 1.0 - kept)
+
+    return update
+
+
+def open_trainer(
+    model: PromptedModel,
+    source: DataSource,
+    recipe: Recipe,
+    world: World,
+    folder: RunFolder,
+    *,
+    facts: Mapping[str, Any],
+    resume: bool = False,
+    hooks: Hooks | None = None,
+) -> Trainer:
+    """Make or check a run's folder, and return its trainer, at the last checkpoint if the run goes on.
+
+    Args:
+        model: As of `Trainer`, like the next four.
+        source: See there.
+        recipe: See there.
+        world: See there.
+        folder: See there.
+        facts: What besides the recipe is needed to repeat the run.
+        resume: Whether a run that is in the folder goes on.
+        hooks: What is called meanwhile.
+
+    Raises:
+        OutputError: The folder holds something else, or a run although `resume` is False.
+        InputError: The run was made with another recipe, or its checkpoint is damaged.
+    """
+    if world.leads:
+        folder.start(recipe, facts, resume)
+    world.wait()
+    trainer = Trainer(model, source, recipe, world, folder, hooks or Hooks())
+    if resume:
+        trainer.resume()
+    return trainer

@@ -12,7 +12,6 @@ from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.resampling_policy import plain_plan
 from MedalSLib.inference.stage import StageHooks, run_stage
-from MedalSLib.network import MedalS
 from MedalSLib.training.case_store import CaseReader, CaseRecord
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
@@ -41,7 +40,6 @@ def held_out_dice(
         CancelledError: `cancel` was set.
     """
     model.eval()
-    assert isinstance(model.network, MedalS)
     reader = CaseReader(prepared.root)
     compute = Compute(device=str(device), autocast=autocast)
     hooks = StageHooks(should_cancel=cancel.is_set if cancel is not None else None)

@@ -16,13 +16,13 @@ from tiny_models import write_tiny_model
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.evaluation.commands import evaluate_interactive
-from MedalSLib.evaluation.held_out import chest_case
 from MedalSLib.evaluation.interactive import next_correction
 from MedalSLib.evaluation.interactive_case import Simulation, refining_answer
 from MedalSLib.evaluation.interactive_report import curves_table
 from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts
 from MedalSLib.evaluation.wordless import wordless
 from MedalSLib.volume.geometry import Box
+from tools.starter.held_out_cases import chest_case
 
 SHAPE = (14, 20, 20)
 LIVER, SPLEEN = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from MedalSLib.training.starter_labels import ELEMENTS, HU_CODE
+from tools.starter.labels import ELEMENTS, HU_CODE
 
 SPACING = (6.0, 4.0, 4.0)
 SHAPE = (40, 60, 80)
@@ -59,3 +60,48 @@ def packed_folder(root: Path, trusted: tuple[str, ...] = TRUSTED) -> Path:
         weight=np.array(1.0, np.float32),
     )
     return root
+
+
+def starter_recipe(steps: int = 4, **data: Any) -> dict[str, Any]:
+    """Entries of a starter's recipe small enough to train in seconds."""
+    return {
+        "name": "tiny",
+        "stage": "1",
+        "spacing_hwd": [8.0, 8.0, 8.0],
+        "patch_hwd": [32, 32, 16],
+        "resampling": "plain",
+        "network": {
+            "widths": [8, 8, 16, 16],
+            "strides": [1, 2, 2, 2],
+            "query_dim": 32,
+            "heads": 2,
+            "ffn_dim": 48,
+            "layers": 1,
+            "mask_hidden": 16,
+            "deep_hidden": [16, 16],
+        },
+        "schedule": [{"steps": steps, "peak": 1e-3, "warmup": 1}],
+        "text": {"hidden": 32},
+        "prompts": {"withhold_class_prompts": 0.0},
+        "loss": {"squared": False, "smooth_voxels": 20.0, "balance_until": 0.5},
+        "optimizer": {
+            "clip_norm": 1.0,
+            "skip_norm": 1e4,
+            "query_rate": 0.5,
+            "query_begins": 0.25,
+            "channels_last": True,
+            "ema_decay": 0.99,
+            "ema_warm_up": True,
+        },
+        "data": {
+            "plans": [
+                {"shape": [16, 32, 32], "spacing": [9.0, 11.0], "prompted": False, "share": 0.6},
+                {"shape": [16, 32, 32], "spacing": [7.0, 9.0], "prompted": True, "share": 0.4},
+            ],
+            "queries": 6,
+            "fine": {"spacing_hwd": [4.0, 4.0, 4.0], "patch_hwd": [32, 32, 16]},
+        }
+        | data,
+        "log": {"every": 1, "checkpoint_every": 1},
+        "workers": 0,
+    }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from MedalSLib.training.augmentation import AugmentationSettings, Augmenter, window_for
+from MedalSLib.training.laterality import mirrored_texts, swap_sides
 from MedalSLib.training.sampling import (
     CaseSize,
     SamplingSettings,
@@ -15,7 +16,6 @@ from MedalSLib.training.sampling import (
     draw_corner,
     draw_texts,
 )
-from MedalSLib.training.sides import mirrored_texts, swap_sides
 
 PATCH = (32, 32, 32)
 

@@ -21,7 +21,7 @@ from MedalSLib.training.prepare import PrepareOptions, prepare_cases
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint
-from MedalSLib.training.samples import SampleStream, batches, collate
+from MedalSLib.training.samples import SampleStream, collate
 from MedalSLib.training.sources import find_sources
 from MedalSLib.training.trainer import Hooks, Trainer
 
@@ -135,7 +135,8 @@ def test_samples_depend_on_their_number_alone_and_worker_processes_change_nothin
 def test_every_step_has_new_samples_and_processes_share_out_what_one_would_accumulate(data: PreparedFolder) -> None:
     def numbers(accumulate: int, rank: int, processes: int, first: int = 1) -> list[list[int]]:
         recipe = Recipe.from_dict(toy_recipe(optimizer={"accumulate": accumulate}))
-        return list(batches(SampleStream(data, recipe), recipe, first, 3, rank, processes).batch_sampler)
+        world = World(rank, processes, torch.device("cpu"))
+        return list(SampleStream(data, recipe).batches(first, 3, world).batch_sampler)
 
     alone = numbers(2, 0, 1)
     flat = [number for batch in alone for number in batch]

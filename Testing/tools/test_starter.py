@@ -1,0 +1,321 @@
+"""The starter's training: what it is taught, its batches, its trainer, and the model folder it ends in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from starter_inputs import BOXES, HOUNSFIELD, SPACING, TRUSTED, elements, hounsfield, packed_folder, starter_recipe
+
+from MedalSLib import vocabulary
+from MedalSLib.engine import open_engine
+from MedalSLib.errors import InputError, OutputError
+from MedalSLib.training.batch import Batch
+from MedalSLib.training.distributed import World
+from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.run_folder import RunFolder, averaged_weights
+from MedalSLib.training.trainer import Trainer
+from MedalSLib.volume.windows import window_for
+from tools.starter import bundle
+from tools.starter.data_source import SynthesisSettings, SynthesisSource
+from tools.starter.labels import BACKGROUND, ELEMENTS, NOT_MIRRORED, mirrored_elements, starter_classes
+from tools.starter.mask_prompts import prompts_for
+from tools.starter.model import new_starter
+from tools.starter.pack import resample, trusted_names
+from tools.starter.packages import SOURCES
+from tools.starter.train import starter_recipe as shipped_recipe
+from tools.starter.train import train_starter
+from tools.starter.volumes import AIR_SHIFT, load_volumes
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
+PLAN = {"shape": [32, 32, 48], "spacing": [8.0, 9.0], "prompted": False, "samples": 2}
+NAMES = [known.name for known in starter_classes()]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return packed_folder(tmp_path_factory.mktemp("starter") / "packed")
+
+
+def source(packed: Path, seed: int = 0, **data: Any) -> SynthesisSource:
+    """A data source of patches of one kind that asks with published names alone."""
+    settings = {"plans": [PLAN], "names_only": True} | data
+    return SynthesisSource(packed, Recipe.from_dict(starter_recipe(**settings) | {"seed": seed}), CPU)
+
+
+# -- what is taught --------------------------------------------------------------------------------------------------
+
+
+def test_structures_are_published_ones_in_the_window_that_inference_looks_at_them_in() -> None:
+    for known in starter_classes():
+        item = vocabulary.structure(f"{known.modality}_{known.name}")
+        assert window_for(item).name == known.window, item.key
+        assert known.elements
+        assert not set(known.elements) & set(BACKGROUND)
+
+
+def test_mirroring_twice_is_no_mirroring_and_sides_change_places() -> None:
+    mirrored = mirrored_elements()
+    assert mirrored[ELEMENTS["kidney_left"]] == ELEMENTS["kidney_right"]
+    assert mirrored[ELEMENTS["liver"]] == ELEMENTS["liver"]
+    middle_lobe = ELEMENTS["lung_middle_lobe_right"]
+    assert [mirrored[mirrored[n]] for n in ELEMENTS.values() if n != middle_lobe] == [
+        n for n in ELEMENTS.values() if n != middle_lobe
+    ]
+    classes = {(known.modality, known.name): set(known.elements) for known in starter_classes()}
+    for (modality, name), parts in classes.items():
+        if name.split()[0] in ("Left", "Right") and name not in NOT_MIRRORED:
+            other = f"Left{name[5:]}" if name.startswith("Right") else f"Right{name[4:]}"
+            twin = next(
+                value for key, value in classes.items() if key[0] == modality and key[1].lower() == other.lower()
+            )
+            assert {mirrored[part] for part in parts} <= twin
+
+
+def test_sources_give_known_elements_and_judge_known_structures() -> None:
+    for source in SOURCES:
+        assert all(name in ELEMENTS for overlay in source.overlays for name in overlay.ids.values())
+        assert set(trusted_names(source)) <= set(NAMES)
+
+
+def test_resampling_keeps_the_box_the_mean_of_an_image_and_the_numbers_of_labels() -> None:
+    numbers = elements()
+    coarse = resample(numbers, SPACING, (12.0, 8.0, 8.0), 0)
+    assert coarse.shape == (20, 30, 40)
+    assert set(np.unique(coarse)) <= set(np.unique(numbers))
+    image = resample(hounsfield(numbers), SPACING, (12.0, 8.0, 8.0), 1)
+    assert image.mean() == pytest.approx(hounsfield(numbers).mean(), abs=3)
+    liver = tuple(slice(low // 2 + 1, high // 2 - 1) for low, high in BOXES["liver"])
+    np.testing.assert_allclose(image[liver], HOUNSFIELD["liver"], atol=3)
+
+
+# -- volumes and batches ---------------------------------------------------------------------------------------------
+
+
+def test_a_packed_volume_is_read_back_with_means_and_places_of_its_organs(packed: Path, tmp_path: Path) -> None:
+    (volume,) = load_volumes(packed, CPU)
+    np.testing.assert_allclose(volume.image.numpy() - AIR_SHIFT, hounsfield(elements()), atol=8)
+    np.testing.assert_array_equal(volume.elements.numpy(), elements())
+    for name in BOXES:
+        assert volume.mean[ELEMENTS[name]] == pytest.approx(HOUNSFIELD[name], abs=8)
+    organs = {organ.number: organ for organ in volume.organs}
+    assert set(organs) == {ELEMENTS[name] for name in BOXES if name != "soft"}
+    liver = organs[ELEMENTS["liver"]]
+    wanted = [(low + high) / 2 * size for (low, high), size in zip(BOXES["liver"], SPACING, strict=True)]
+    assert liver.centre == pytest.approx(wanted)
+    assert volume.trusted == set(TRUSTED)
+    with pytest.raises(InputError, match="no packed volumes"):
+        load_volumes(tmp_path, CPU)
+
+
+def masks_of(batch: Batch, sample: int) -> dict[str, torch.Tensor]:
+    """Masks (H, W, D) of the structures that are asked for and there, by name."""
+    return {
+        text: mask
+        for text, mask, real in zip(batch.texts[sample], batch.target[sample], batch.real[sample], strict=True)
+        if real and mask.sum() > 30
+    }
+
+
+def asked_in(batch: Batch, sample: int) -> list[str]:
+    """The names that are asked for in earnest."""
+    return [text for text, real in zip(batch.texts[sample], batch.real[sample], strict=True) if real]
+
+
+def test_left_lies_left_of_right_in_every_patch_though_some_are_mirrored(packed: Path) -> None:
+    batches = source(packed)
+    judged = mirrored = 0
+    for number in range(24):
+        batch = batches.batch(number)
+        assert batch.image.shape == (2, 1, 32, 48, 32)
+        assert 0 <= batch.image.min() < batch.image.max() <= 255
+        for sample in range(2):
+            column = {
+                name: float(torch.nonzero(mask)[:, 1].float().mean()) for name, mask in masks_of(batch, sample).items()
+            }
+            if {"Left kidney", "Right kidney"} <= column.keys():
+                judged += 1
+                assert column["Left kidney"] > column["Right kidney"]
+            if {"Liver", "Spleen"} <= column.keys():
+                mirrored += column["Liver"] > column["Spleen"]
+    assert judged > 10
+    assert 1 <= mirrored < 24
+
+
+def test_the_image_shows_what_the_target_says(packed: Path) -> None:
+    batches = source(packed, seed=1, real_share=1.0)
+    differences = []
+    for number in range(8):
+        batch = batches.batch(number)
+        for sample in range(2):
+            image = batch.image[sample, 0]
+            for name, mask in masks_of(batch, sample).items():
+                if name in TRUSTED and mask.sum() > 100:
+                    inside, outside = image[mask], image[~mask & (image > 0)]
+                    differences.append(abs(float(inside.mean() - outside.mean())) / (float(inside.std()) + 1.0))
+    assert len(differences) > 8
+    assert np.median(differences) > 0.5
+
+
+def test_a_batch_is_the_same_for_the_same_seed_and_number_whatever_came_before(packed: Path) -> None:
+    prompted = PLAN | {"prompted": True, "samples": 1}
+    first, second, other = (source(packed, seed, plans=[prompted], names_only=False) for seed in (0, 0, 1))
+    first.batch(0)
+    a, b = first.batch(3), second.batch(3)
+    assert a.texts == b.texts and a.modalities == b.modalities
+    for name in ("image", "target", "union", "prompts", "real"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    assert not torch.equal(a.image, other.batch(3).image)
+    assert not torch.equal(a.image, first.batch(4).image)
+
+
+def test_processes_get_the_batches_that_one_would_accumulate(packed: Path) -> None:
+    batches = source(packed, plans=[PLAN | {"samples": 1}])
+    numbers: list[int] = []
+    batches.batch = numbers.append  # type: ignore[method-assign, assignment]
+    for rank in (0, 1):
+        list(batches.batches(1, 2, World(rank, 2, CPU)))
+    assert numbers == [2, 4, 3, 5]
+
+
+def test_only_trusted_structures_are_asked_for_and_only_drawn_volumes_are_used(packed: Path) -> None:
+    batch = source(packed, queries=10).batch(0)
+    for sample in range(2):
+        assert set(asked_in(batch, sample)) <= set(TRUSTED)
+        assert not batch.target[sample][batch.real[sample] == 0].any()
+    taught = source(packed, queries=4, taught=["Liver"], real_share=1.0).batch(0)
+    assert asked_in(taught, 0) == ["Liver"]
+    assert source(packed, weights={"trunk": 2.0}).volumes[0].weight == 2.0
+    with pytest.raises(InputError, match="none of the recipe's volumes"):
+        source(packed, weights={"another": 1.0})
+    with pytest.raises(InputError, match="colour"):
+        source(packed, colour="red")
+
+
+def test_prompts_are_mostly_near_their_structures_and_sometimes_withheld() -> None:
+    target = torch.zeros((1, 3, 32, 32, 32), dtype=torch.bool)
+    target[0, 0, 8:24, 8:24, 8:24] = target[0, 1, 4:10, 20:30, 20:30] = True
+    host, rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    shares = []
+    for _ in range(60):
+        prompts = prompts_for(target, host, rng)
+        assert prompts.shape == target.shape
+        assert set(prompts.unique().tolist()) <= {0.0, 1.0}
+        large = prompts[0, 0] > 0
+        shares += [float((large & target[0, 0]).sum() / large.sum())] if large.any() else []
+    assert 0.55 <= len(shares) / 60 <= 0.9
+    assert np.median(shares) > 0.8
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+TINY = Recipe.from_dict(starter_recipe())
+
+
+def weights(of: Trainer) -> dict[str, torch.Tensor]:
+    """All weights, and the averaged ones."""
+    trained = {f"average.{key}": value.clone() for key, value in of.trained.state_dict().items()}
+    return trained | {key: value.clone() for key, value in of.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def trained(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Path]:
+    """A run of the whole schedule, and its folder."""
+    run = tmp_path_factory.mktemp("run") / "run"
+    return train_starter(packed, run, TINY, device="cpu"), run
+
+
+def test_a_run_changes_the_weights_but_the_queries_side_sleeps_at_first(
+    packed: Path, trained: tuple[Trainer, Path], tmp_path: Path
+) -> None:
+    begun = new_starter(TINY, SynthesisSource(packed, TINY, CPU)).state_dict()
+    first = train_starter(packed, tmp_path / "run", TINY, device="cpu", until=1).model.state_dict()
+    moved = {key for key in begun if not torch.equal(begun[key], first[key])}
+    assert moved and all(".backbone." in key or ".fusion_conv." in key for key in moved)
+    last = trained[0].model.state_dict()
+    assert any(key.startswith("encoder.") and not torch.equal(begun[key], last[key]) for key in begun)
+
+
+def test_a_run_that_was_interrupted_ends_with_the_same_weights_to_the_bit(
+    packed: Path, trained: tuple[Trainer, Path], tmp_path: Path
+) -> None:
+    first = train_starter(packed, tmp_path / "run", TINY, device="cpu", until=2)
+    assert first.step == 2
+    with pytest.raises(OutputError, match="resume"):
+        train_starter(packed, tmp_path / "run", TINY, device="cpu")
+    second = train_starter(packed, tmp_path / "run", TINY, device="cpu", resume=True)
+    assert second.step == 4
+    expected, found = weights(trained[0]), weights(second)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_run_stops_when_its_time_is_up_with_a_checkpoint_to_go_on_from(packed: Path, tmp_path: Path) -> None:
+    stopped = train_starter(packed, tmp_path / "run", TINY, device="cpu", minutes=1e-9)
+    assert stopped.step == 1
+    state = RunFolder(tmp_path / "run").load()
+    assert state is not None and state["step"] == 1
+
+
+def test_structures_can_be_told_apart_before_training(packed: Path) -> None:
+    model = new_starter(TINY, SynthesisSource(packed, TINY, CPU))
+    classes = SynthesisSettings.of(TINY).classes()[:8]
+    image = torch.rand(1, 1, 32, 32, 16) * 255
+    with torch.no_grad():
+        features = model.network.encode(image, torch.zeros_like(image))
+        queries = model.queries([[one.name for one in classes]], [classes[0].modality], CPU)
+        embeddings = model.network.mask_embeddings(features, queries)[0]
+    assert len({int(row.argmax()) for row in embeddings}) > 4
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_shipped_recipes_of_the_starter_are_complete(name: str) -> None:
+    recipe = shipped_recipe(name)
+    assert recipe.optimizer.ema_decay
+    assert recipe.loss.balance(0.0) == 1.0
+    settings = SynthesisSettings.of(recipe)
+    assert settings.classes() and settings.fine is not None
+    assert all(size % recipe.network_config().total_stride == 0 for plan in settings.plans for size in plan.shape)
+
+
+def test_the_bundled_model_is_of_the_recipe_it_says_it_is_of() -> None:
+    from MedalSLib.network.manifest import read_manifest
+    from MedalSLib.network.registry import find_folder
+
+    (stage,), recipe = read_manifest(find_folder("starter")).stages, shipped_recipe("cpu")
+    config = recipe.network_config().to_dict()
+    assert (stage.spacing_hwd, stage.patch_hwd, stage.resampling) == (
+        recipe.spacing_hwd,
+        recipe.patch_hwd,
+        recipe.resampling,
+    )
+    assert all(stage.config[key] == config[key] for key in config if key not in ("image_size", "deep_supervision"))
+
+
+def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
+    trained: tuple[Trainer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, folder = trained[1], tmp_path / "model"
+    assert bundle.main(["--run", str(run), "--output", str(folder)]) == 0
+    state = RunFolder(run).load()
+    assert state is not None
+    average = averaged_weights(state)
+    image = hounsfield(elements())
+    affine = np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1.0])
+    with open_engine(str(folder), "cpu") as engine, engine.open_session(image, affine, "CT") as session:
+        assert "CT_Liver" in engine.info().classes
+        for stage in ("1", "2"):
+            network = engine.model.network(stage)  # type: ignore[attr-defined]  # an engine in this process
+            for key, value in network.state_dict().items():
+                torch.testing.assert_close(value, average[f"network.{key}"].half().float(), msg=key)
+        result = session.segment(["liver, lt kidney"])
+    assert set(result.masks) == {"Liver", "Left kidney"}
+    assert result.masks["Liver"].shape == image.shape
+    assert len(list(folder.glob("stage*.safetensors"))) == 1, "both stages share their weights"
+    assert bundle.main(["--run", str(tmp_path), "--output", str(folder)]) == InputError.exit_code
+    assert "no checkpoint" in capsys.readouterr().err

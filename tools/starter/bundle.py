@@ -1,0 +1,128 @@
+"""From a finished run to the model folder that `--model` takes.
+
+`python -m tools.starter.bundle --run RUN --output Resources/Models/starter`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from MedalSLib.errors import InputError, MedalSError
+from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.network import MedalS
+from MedalSLib.training.building import new_model
+from MedalSLib.training.export import ModelFacts, write_model
+from MedalSLib.training.queries import PromptedModel
+from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.records import read_json
+from MedalSLib.training.run_folder import RunFolder, averaged_weights
+from tools.starter.data_source import SynthesisSettings
+from tools.starter.packages import SOURCES
+
+_NAME, _TITLE = "starter", "Starter: a small Medal S that ships with this software"
+_LICENCE, _LICENCE_URL = "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"
+
+
+def trained_model(run: Path) -> tuple[PromptedModel, Recipe]:
+    """Return the averaged weights of a run's last checkpoint, and its recipe.
+
+    Raises:
+        InputError: The folder holds no run, or a damaged one.
+    """
+    state = RunFolder(run).load()
+    if state is None:
+        raise InputError(f"{run} holds no checkpoint.", "Give the folder that tools.starter.train wrote.")
+    recipe = Recipe.from_dict(state["recipe"])
+    model = new_model(recipe)
+    model.load_state_dict(averaged_weights(state))
+    return model, recipe
+
+
+def training_data(settings: SynthesisSettings) -> str:
+    """Return what a recipe trains on, in words."""
+    used = [source for source in SOURCES if settings.weights is None or source.name in settings.weights]
+    packages = sorted({(source.package, source.licence) for source in used})
+    listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
+    return f"{len(used)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
+
+
+def model_facts(settings: SynthesisSettings, options: argparse.Namespace) -> ModelFacts:
+    """Return what the model says about itself, from the command line's files."""
+    taught = tuple(f"{known.modality}_{known.name}" for known in settings.classes())
+    scores: dict[str, Any] = read_json(options.scores, "file of scores") if options.scores else {}
+    return ModelFacts(
+        name=_NAME,
+        version=options.version,
+        title=_TITLE,
+        classes=tuple(read_json(options.classes, "list of classes")) if options.classes else taught,
+        training_data=training_data(settings),
+        scores=scores,
+        card=options.card.read_text(encoding="utf-8") if options.card else "",
+        licence=_LICENCE,
+        licence_url=_LICENCE_URL,
+        text_stages=options.text_stages,
+    )
+
+
+def stage_grids(recipe: Recipe, count: int) -> dict[str, StageSpec]:
+    """Return the grids of the model's stages: the recipe's, and the finer one on which the same weights run again.
+
+    Raises:
+        InputError: Two stages are wanted, and the recipe has no second one.
+    """
+    grids = {"1": recipe.stage_spec()}
+    fine = SynthesisSettings.of(recipe).fine
+    if count == 2:
+        if fine is None:
+            raise InputError(f'The recipe "{recipe.name}" has no second stage.', "Use --stages 1.")
+        grids["2"] = StageSpec(2, fine.spacing_hwd, fine.patch_hwd, recipe.resampling)
+    return grids
+
+
+def write_starter(run: Path, output: Path, options: argparse.Namespace) -> Path:
+    """Write the model folder: weights in half precision, and the manifest.
+
+    Args:
+        run: Folder of a run of `tools.starter.train`.
+        output: Model folder.
+        options: Command line.
+
+    Raises:
+        InputError: The run or one of the files cannot be read.
+        OutputError: The folder cannot be written.
+    """
+    model, recipe = trained_model(run)
+    facts = model_facts(SynthesisSettings.of(recipe), options)
+    networks: dict[str, tuple[MedalS, StageSpec]] = {
+        stage: (model.network, spec) for stage, spec in stage_grids(recipe, options.stages).items()
+    }
+    return write_model(output, facts, networks, encoder=model.encoder, half_precision=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Assemble a model folder; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Assemble the starter's model folder from a run.")
+    parser.add_argument("--run", type=Path, required=True, help="folder that tools.starter.train wrote")
+    parser.add_argument("--output", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--classes", type=Path, help="JSON list of what the model may claim; default everything taught")
+    parser.add_argument("--scores", type=Path, help="JSON of held-out scores for the manifest")
+    parser.add_argument("--card", type=Path, help="model card, Markdown")
+    parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="how many stages to keep, coarse first")
+    parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
+    options = parser.parse_args(arguments)
+    try:
+        folder = write_starter(options.run, options.output, options)
+    except MedalSError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps({"model": str(folder)}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
