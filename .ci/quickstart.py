@@ -2,7 +2,7 @@
 """Make an environment for Medal S in `.venv` and run the demonstration or the tests in it.
 
     python3 .ci/quickstart.py demo     segments a chest CT that ships with a dependency, from typed names
-    python3 .ci/quickstart.py test     runs every test
+    python3 .ci/quickstart.py test     runs the linter, the type checker and every test
 
 Needs nothing but Python 3.10 or newer; safe to run again (an environment that is up to date is reused).
 """
@@ -24,6 +24,9 @@ VENV = ROOT / ".venv"
 TORCH = "torch==2.13.0"
 EXTRAS = {"demo": "engine", "test": "dev"}
 DEMO_NAMES = "both lungs, aorta, liver, spleen"
+# Run before the tests; `ruff check --fix` and `ruff format` mend most of what the first two find.
+CHECKS = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
+MOST_WORKERS = 8  # each holds up to 2 GB
 # What the tests of the Slicer side draw with; everything else comes from Python packages.
 TEST_LIBRARIES = (
     "libegl1", "libgl1", "libgl1-mesa-dri", "libegl-mesa0", "libxkbcommon0", "libdbus-1-3", "libfontconfig1",
@@ -120,15 +123,43 @@ def has_drawing_libraries() -> bool:
     return "libEGL.so.1" in subprocess.run([ldconfig, "-p"], capture_output=True, text=True, check=False).stdout
 
 
+def check(python: Path) -> int:
+    """Run the linter, the formatter (which changes nothing) and the type checker; return the first exit code not 0."""
+    codes = []
+    for command in CHECKS:
+        say(" ".join(command))
+        codes.append(subprocess.run([str(python), "-m", *command], cwd=ROOT, check=False).returncode)
+    return next((code for code in codes if code), 0)
+
+
+def workers() -> int:
+    """How many processes share the tests: one for each core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
 def test(python: Path, arguments: list[str]) -> int:
-    """Run the tests, with the system libraries they draw with where those can be installed."""
+    """Run the tests, with the system libraries they draw with where those can be installed.
+
+    Args:
+        python: Python of the environment.
+        arguments: For pytest.  Without any, the checks run too, before the tests: the last line is pytest's summary.
+
+    Returns:
+        The exit code: 0 only if the checks and the tests passed.
+    """
     if sysconfig.get_platform().startswith("linux") and not has_drawing_libraries():
         say("installing the libraries that off-screen tests draw with")
         if not apt_install(*TEST_LIBRARIES):
             say("that may not be done here, so tests that draw are skipped; to run them too, install them yourself:")
             say("  sudo apt-get install " + " ".join(TEST_LIBRARIES))
-    environment = {"QT_QPA_PLATFORM": "offscreen", "MPLBACKEND": "Agg", **os.environ}
-    return subprocess.run([str(python), "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode
+    checked = 0 if arguments else check(python)
+    if checked != 0:
+        say("the checks above found something, so this ends as failed even if the tests below pass")
+    # Each worker computes on one thread: more of them than cores would only wait for each other.
+    environment = {"QT_QPA_PLATFORM": "offscreen", "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **os.environ}
+    command = [str(python), "-m", "pytest", "-n", str(workers()), "--dist", "worksteal", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode or checked
 
 
 def main() -> int:
@@ -139,8 +170,8 @@ def main() -> int:
     tasks = parser.add_subparsers(dest="task", required=True)
     demonstration = tasks.add_parser("demo", help="segment a chest CT from typed names")
     demonstration.add_argument("--text", default=DEMO_NAMES, help="what to segment (default: %(default)s)")
-    testing = tasks.add_parser("test", help="run every test")
-    testing.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to pytest")
+    testing = tasks.add_parser("test", help="run the checks and every test")
+    testing.add_argument("arguments", nargs=argparse.REMAINDER, help="run pytest alone, with these")
     chosen = parser.parse_args()
     python = prepare(EXTRAS[chosen.task])
     return demo(python, chosen.text) if chosen.task == "demo" else test(python, chosen.arguments)

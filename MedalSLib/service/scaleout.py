@@ -70,7 +70,7 @@ def make_deployment(factory: EngineFactory, settings: Settings, replicas: int | 
             max_ongoing_requests=settings.connections,
             ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
             request_router_config=RequestRouterConfig(
-                request_router_class=ConsistentHashRouter  # type: ignore[arg-type]  # annotated as a dict, taken as a class
+                request_router_class=ConsistentHashRouter  # type: ignore[arg-type,unused-ignore]  # a class, says Ray's code
             ),
             **scaling,
         )(Replica)
