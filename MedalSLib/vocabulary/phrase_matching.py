@@ -102,10 +102,7 @@ def says_nothing(tokens: Sequence[Word], modality: str) -> bool:
         or token.raw in lists.negation
         or not (
             token.separator
-            or token.raw in lists.filler
-            or token.raw in lists.generic
-            or token.raw in lists.soft_adjectives
-            or token.raw in lists.region_nouns
+            or token.raw in lists.without_meaning
             or (token.raw in lists.sequences and not token.levels)
             or lists.modality_of(token)
         )

@@ -35,11 +35,8 @@ def is_known(token: Word) -> bool:
     return bool(
         token.levels
         or token.separator
-        or token.raw in lists.filler
-        or token.raw in lists.generic
+        or token.raw in lists.without_meaning
         or token.raw in lists.sides
-        or token.raw in lists.soft_adjectives
-        or token.raw in lists.region_nouns
         or token.raw in lists.sequences
         or token.raw in lists.negation
         or token.raw in lists.vertebra_words

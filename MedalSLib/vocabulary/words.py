@@ -65,6 +65,7 @@ class Words:
         generic: Filler everywhere but in the names of presets ("regions").
         soft_adjectives: Adjectives of place that may be left out ("abdominal").
         region_nouns: Places that may be left out where they only say where the image was taken.
+        without_meaning: The four lists above together: words that name neither a structure nor a side.
         prepositions: Words after which a place only says where.
         sequences: Words about the imaging technique; "T1" and "T2" are among them beside a word for MRI.
         lookalikes: Proper words that are one typo away from a structure and are therefore never corrected.
@@ -85,6 +86,7 @@ class Words:
         self.filler, self.generic, self.soft_adjectives, self.region_nouns = (
             frozenset(lists[key].split()) for key in ("filler", "generic", "soft_adjectives", "region_nouns")
         )
+        self.without_meaning = self.filler | self.generic | self.soft_adjectives | self.region_nouns
         self.prepositions, self.sequences, self.lookalikes, self.vertebra_words, self.linking = (
             frozenset(lists[key].split())
             for key in ("prepositions", "sequence_words", "lookalikes", "vertebra_words", "linking")
@@ -206,28 +208,14 @@ def _levels_of(raw: str) -> tuple[str, ...]:
 
 
 def _leveled(tokens: list[Word]) -> list[Word]:
-    """Join "L 1" and ranges of levels ("T1-T4", "L1 to 5")."""
+    """Join a letter and a number to a level ("L 1", "L-1"), and two levels to a range ("T1-T4", "L1 to 5")."""
     joined: list[Word] = []
     for token in tokens:
-        word = token
-        if joined and token.raw.isdigit() and joined[-1].raw in ("c", "t", "th", "d", "l", "s"):
-            gap_free = token.start - joined[-1].end <= 1
-            levels = _levels_of(joined[-1].raw + token.raw)
-            if gap_free and levels:
-                previous = joined.pop()
-                word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
-        elif (
-            len(joined) > 1
-            and token.raw.isdigit()
-            and joined[-1].raw in _DASHES
-            and joined[-2].raw in ("c", "t", "th", "l", "s")
-        ):
-            levels = _levels_of(joined[-2].raw + token.raw)
-            if levels:
-                joined.pop()
-                previous = joined.pop()
-                word = Word(previous.raw + token.raw, levels[0], previous.start, token.end, levels, previous.upper)
-        joined.append(word)
+        joined.append(token)
+        for size in (2, 3):
+            if level := _level_of(joined[-size:]):
+                joined[-size:] = [level]
+                break
         if len(joined) < 3 or not joined[-3].levels:
             continue
         first, link, last = joined[-3:]
@@ -238,6 +226,19 @@ def _leveled(tokens: list[Word]) -> list[Word]:
             low, high = sorted((_LEVELS.index(first.levels[0]), _LEVELS.index(end[-1])))
             joined[-3:] = [Word("range", "range", first.start, last.end, _LEVELS[low : high + 1])]
     return joined
+
+
+def _level_of(run: list[Word]) -> Word | None:
+    """Return the level that a letter and a number are together; a dash, or nothing but a space, is between them."""
+    letter, number = run[0], run[-1]
+    between = [word.raw in _DASHES for word in run[1:-1]]
+    known = ("c", "t", "th", "l", "s") if between else ("c", "t", "th", "d", "l", "s")
+    if not number.raw.isdigit() or letter.raw not in known or not all(between):
+        return None
+    if not between and number.start - letter.end > 1:
+        return None
+    levels = _levels_of(letter.raw + number.raw)
+    return Word(letter.raw + number.raw, levels[0], letter.start, number.end, levels, letter.upper) if levels else None
 
 
 def _without_list_numbers(tokens: list[Word]) -> list[Word]:

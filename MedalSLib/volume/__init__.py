@@ -18,33 +18,27 @@ them.
 from MedalSLib.volume.boxes import bounding_box
 from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_challenge_result
 from MedalSLib.volume.files import check_output
-from MedalSLib.volume.geometry import Box, Grid, NetworkFrame, axial_grid, same_grid
-from MedalSLib.volume.image import Image, Source
-from MedalSLib.volume.modality_guess import ModalityGuess, guess_modality
+from MedalSLib.volume.geometry import Grid, NetworkFrame, axial_grid, same_grid
+from MedalSLib.volume.image import Image
+from MedalSLib.volume.modality_guess import guess_modality
 from MedalSLib.volume.preview import save_preview
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.resample import resample_mask
 from MedalSLib.volume.segment_info import SegmentInfo
-from MedalSLib.volume.segmentation import Segment, Segmentation
+from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
-from MedalSLib.volume.windows import AS_IS, PERCENTILE, WINDOWS, Window, apply_window, group_by_window, parse_window
-from MedalSLib.volume.writing import SEGMENTATION_SUFFIXES, check_segmentation_output, write_segmentation
+from MedalSLib.volume.windows import AS_IS, PERCENTILE, Window, apply_window, group_by_window, parse_window
+from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
 
 __all__ = [
     "AS_IS",
     "PERCENTILE",
-    "SEGMENTATION_SUFFIXES",
-    "WINDOWS",
-    "Box",
     "ChallengeCase",
     "Grid",
     "Image",
-    "ModalityGuess",
     "NetworkFrame",
-    "Segment",
     "SegmentInfo",
     "Segmentation",
-    "Source",
     "Window",
     "apply_window",
     "axial_grid",

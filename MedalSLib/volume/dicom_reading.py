@@ -52,13 +52,11 @@ def read_dicom(
         warnings.append(f"The series has {len(group)} multi-frame files; the first was read.")
     check_volume(array.shape, path)
     array = checked_intensities(array, path)
-    header = group[0]
-    details = {"Modality": str(header.get("Modality") or ""), "SeriesNumber": str(header.get("SeriesNumber") or "")}
     return Image(
         array_kji=array,
         grid=arranged.grid,
-        modality=guess_modality(array, details["Modality"]),
-        source=Source(path, "DICOM", tuple(dict.fromkeys(item.path for item in arranged.slices)), details),
+        modality=guess_modality(array, str(group[0].get("Modality") or "")),
+        source=Source(path, "DICOM", tuple(dict.fromkeys(item.path for item in arranged.slices))),
         warnings=(*warnings, *arranged.warnings, *grid_warnings(arranged.grid)),
     )
 

@@ -94,11 +94,6 @@ class Grid:
         return self.affine_ras[:3, :3] / np.asarray(self.spacing_ijk)
 
     @property
-    def is_left_handed(self) -> bool:
-        """Whether i, j, k form a left-handed system, as mirrored files do."""
-        return bool(np.linalg.det(self.affine_ras[:3, :3]) < 0)
-
-    @property
     def orientation(self) -> str:
         """Letters of the directions to which i, j, k grow, nearest axis ("LPS" for a usual axial CT)."""
         columns, signs = _nearest_axes(self.directions)

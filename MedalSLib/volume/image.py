@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +22,11 @@ class Source:
         path: What the user named.
         format: "NIfTI", "NRRD", "MetaImage", "DICOM" or "challenge npz".
         files: DICOM files in the order of the slices, which a DICOM SEG must refer to; else the one file.
-        details: Harmless facts such as the DICOM modality and series number.
     """
 
     path: Path
     format: str
     files: tuple[Path, ...] = ()
-    details: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,7 +173,8 @@ def _draw(panels: list[_Panel], volumes: dict[str, float], colors: list[Color], 
     heading = title or ("Medal S" if volumes else "")
     figure.text(0.5, 1 - 0.12 / height, heading, color=_TEXT, fontsize=12, ha="center", va="top", parse_math=False)
     figure.text(1 - _GAP / width, 1 - 0.12 / height, window, color=_FAINT, fontsize=9, ha="right", va="top")
-    _draw_legend(figure, volumes, colors, columns, (width, height))
+    if volumes:
+        _draw_legend(figure, volumes, colors, columns)
     return figure
 
 
@@ -230,46 +231,28 @@ def _draw_scale(axes: Any, panel: _Panel) -> None:
     axes.text(start, level + offset, label, color=_TEXT, fontsize=8, ha="left", va="bottom", zorder=4)
 
 
-def _draw_legend(
-    figure: Any, volumes: dict[str, float], colors: list[Color], columns: int, size: tuple[float, float]
-) -> None:
-    from matplotlib.patches import FancyBboxPatch
+def _draw_legend(figure: Any, volumes: dict[str, float], colors: list[Color], columns: int) -> None:
+    """Name each structure beside its colour, with its volume; an empty square for what was not found."""
+    from matplotlib.patches import Patch
 
-    width, height = size
-    entries = list(volumes.items())
-    rows = -(-min(len(entries), _MAX_LEGEND + 1) // columns)
-    column_width = (width - 2 * _GAP) / columns
-    top = height - _HEADER - _PANEL_HEIGHT - 0.25
-    for index, (name, volume) in enumerate(entries[:_MAX_LEGEND]):
-        left = _GAP + (index // rows) * column_width
-        level = top - (index % rows + 0.5) * _ROW
-        color = tuple(channel / 255 for channel in colors[index]) if volume else _BACKGROUND
-        patch = FancyBboxPatch(
-            ((left + 0.02) / width, (level - 0.06) / height),
-            0.16 / width,
-            0.12 / height,
-            boxstyle="square,pad=0",
-            transform=figure.transFigure,
-            facecolor=color,
-            edgecolor=color if volume else _FAINT,
-            linewidth=0.8,
-        )
-        figure.add_artist(patch)
+    entries = []
+    for (name, volume), color in zip(list(volumes.items())[:_MAX_LEGEND], colors, strict=False):
+        shade = f"#{bytes(color).hex()}"
         shown = name if len(name) <= 30 else name[:29] + "…"
-        common = {"fontsize": 10, "va": "center_baseline", "parse_math": False}
-        figure.text((left + 0.28) / width, level / height, shown, color=_TEXT if volume else _FAINT, **common)
-        figure.text(
-            (left + column_width - 0.3) / width, level / height, _volume(volume), color=_FAINT, ha="right", **common
+        entries.append(
+            Patch(
+                facecolor=shade if volume else _BACKGROUND,
+                edgecolor=shade if volume else _FAINT,
+                label=f"{shown}  ({_volume(volume)})",
+            )
         )
-    if len(entries) > _MAX_LEGEND:
-        figure.text(
-            (_GAP + ((_MAX_LEGEND) // rows) * column_width + 0.28) / width,
-            (top - (_MAX_LEGEND % rows + 0.5) * _ROW) / height,
-            f"and {len(entries) - _MAX_LEGEND} more",
-            color=_FAINT,
-            fontsize=10,
-            va="center_baseline",
-        )
+    if len(volumes) > _MAX_LEGEND:
+        entries.append(Patch(alpha=0, label=f"and {len(volumes) - _MAX_LEGEND} more"))
+    legend = figure.legend(
+        handles=entries, loc="lower left", ncols=columns, frameon=False, labelcolor=_TEXT, handlelength=1.2
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may contain a dollar sign
 
 
 def _volume(volume: float) -> str:

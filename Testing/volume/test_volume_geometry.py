@@ -153,7 +153,6 @@ def test_the_facts_of_a_sheared_grid() -> None:
     grid = Grid((4, 5, 6), affine)
     assert grid.voxel_volume_ml == pytest.approx(0.006)
     assert grid.spacing_ijk == pytest.approx((1, 2, np.sqrt(10)))
-    assert not grid.is_left_handed
     assert grid.orientation == "RAS"
 
 
