@@ -67,8 +67,8 @@ def onStartupCompleted():
     """Offer terminology and sample data; neither loads anything heavy nor touches the network."""
     if whyUnsupported():
         return
-    from MedalSLib.slicer.samples import registerSamples
-    from MedalSLib.slicer.terminology import loadTerminology
+    from MedalSLib.slicer.sample_data import registerSamples
+    from MedalSLib.slicer.segment_terminology import loadTerminology
 
     if hasattr(slicer.modules, "terminologies") and not loadTerminology(slicer.modules.terminologies.logic()):
         logging.warning("The terminology of Medal S could not be loaded.")
@@ -190,10 +190,10 @@ class MedalSLogic(ScriptedLoadableModuleLogic):
         Raises:
             MedalSError: Says what went wrong and what to do; every segment is as it was before.
         """
-        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer.request import NodeRequest
 
         phrases = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-        request = RunRequest(volumeNode, segmentationNode, phrases, modality)
+        request = NodeRequest(volumeNode, segmentationNode, phrases, modality)
         return self.runner.run(self.engine(model), request, cancel=cancel or threading.Event())
 
     def closeEngine(self):

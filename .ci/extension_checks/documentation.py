@@ -10,7 +10,7 @@ from extension_checks.extension import NAME, Check, Extension
 
 README = "README.md"
 TUTORIAL = "Documentation/tutorial.md"
-SAMPLES = "MedalSLib/slicer/samples.py"
+SAMPLES = "MedalSLib/slicer/sample_data.py"
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 

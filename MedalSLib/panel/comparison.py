@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 
-from MedalSLib.slicer.lattice import toOrientedImage
+from MedalSLib.slicer.oriented_image import toOrientedImage
 from MedalSLib.slicer.segments import LABELMAP
 from MedalSLib.slicer.writer import Before
 

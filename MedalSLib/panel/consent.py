@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
 from MedalSLib.service.describing import UploadDescription
 

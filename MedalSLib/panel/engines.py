@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from MedalSLib.engine.interface import Engine, EngineInfo
 from MedalSLib.errors import MedalSError, ServiceError
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
-from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
 from MedalSLib.service.addresses import parse_address
+
+if TYPE_CHECKING:
+    from MedalSLib.slicer.parameters import Parameters
 
 Kind = Literal["isolated", "in-process", "remote"]
 KINDS: tuple[Kind, ...] = ("isolated", "in-process", "remote")
@@ -50,12 +53,6 @@ class Badge:
 Factory = Callable[[EngineChoice, threading.Event], Engine]
 
 
-class EngineState(Protocol):
-    """What of the choice belongs to the scene."""
-
-    model: str
-
-
 class EnginePresenter:
     """Holds the choice of engine and the open engine.
 
@@ -74,10 +71,10 @@ class EnginePresenter:
 
     def __init__(
         self,
-        state: EngineState,
+        state: Parameters,
         settings: Settings,
         factories: Mapping[str, Factory],
-        jobs: Jobs,
+        jobs: BackgroundJobs,
         beforeClose: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = state
@@ -126,7 +123,7 @@ class EnginePresenter:
     @url.setter
     def url(self, url: str) -> None:
         if url.strip() != self.url:
-            self._settings.serverUrl = url
+            self._settings.serverUrl = url.strip()
             self._choiceChanged()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.workspace import VolumeFacts
+from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.vocabulary import MODALITIES
 
 WINDOWS = ("", "soft tissue", "lung", "bone", "brain", "percentile")

@@ -1,22 +1,14 @@
-"""Work that takes longer than a blink, done beside the interface: opening an engine, fetching a model."""
+"""Work that takes longer than a blink, done beside the interface: opening an engine, installing a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 
 Result = TypeVar("Result")
 Send = Callable[[Any], None]
-
-
-class Jobs(Protocol):
-    """Runs a piece of work and returns its result, while the application goes on."""
-
-    def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = ...) -> Result:
-        """Do the work; what it sends comes to `onEvent` on the main thread; what it raises is raised here."""
-        ...
 
 
 class BackgroundJobs:
@@ -33,17 +25,14 @@ class BackgroundJobs:
         self._worker = Worker()
 
     def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = lambda _event: None) -> Result:
-        """Do the work; see `Jobs.run`."""
+        """Do the work and return its result; what it raises is raised here.
+
+        Args:
+            work: Runs on the thread; gets a function that sends an event to the main thread.
+            onEvent: Gets each event on the main thread.
+        """
         return self._worker.submit(work).drive(self._pump, onEvent, poll=self._poll)
 
     def close(self) -> None:
         """End the thread."""
         self._worker.close()
-
-
-class DirectJobs:
-    """Does the work at once, on this thread: for tests and for scripts."""
-
-    def run(self, work: Callable[[Send], Result], onEvent: Callable[[Any], None] = lambda _event: None) -> Result:
-        """Do the work; see `Jobs.run`."""
-        return work(onEvent)

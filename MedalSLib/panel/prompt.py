@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from MedalSLib.panel import completion
 from MedalSLib.panel.chips import Chip, Model, readPrompt, suggestionParts
@@ -10,12 +10,8 @@ from MedalSLib.panel.completion import Completion
 from MedalSLib.panel.signal import Signal
 from MedalSLib.vocabulary import presets, resolve
 
-
-class PromptState(Protocol):
-    """What the prompt keeps in the scene."""
-
-    prompt: str
-    modality: str
+if TYPE_CHECKING:
+    from MedalSLib.slicer.parameters import Parameters
 
 
 class PromptPresenter:
@@ -28,7 +24,7 @@ class PromptPresenter:
         changed: Emitted when text, modality, model or chips changed.
     """
 
-    def __init__(self, state: PromptState) -> None:
+    def __init__(self, state: Parameters) -> None:
         self._state = state
         self._detected = ""
         self._model = Model()

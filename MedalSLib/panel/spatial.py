@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from MedalSLib.panel.chips import Model
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.signal import Signal
-from MedalSLib.panel.workspace import SegmentFacts, Workspace
 from MedalSLib.vocabulary import resolve
+
+if TYPE_CHECKING:
+    from MedalSLib.panel.workspace import Workspace
+    from MedalSLib.slicer.matching import SegmentMatch
 
 Use = Literal["", "prompt", "exclude"]
 
@@ -130,7 +133,7 @@ class SpatialPresenter:
     def _namesIn(self, text: str) -> list[str]:
         return [name for item in resolve(text, self._modality, self._model.classes) for name in item.classes]
 
-    def _row(self, item: SegmentFacts) -> SegmentRow:
+    def _row(self, item: SegmentMatch) -> SegmentRow:
         state = self._workspace.state
         structure, source = item.structure, item.how
         if source in ("", "name"):  # the workspace knows the published names only
@@ -140,10 +143,10 @@ class SpatialPresenter:
         use: Use = "prompt" if chosen or item.segmentID in self._unnamed else ""
         if item.segmentID in state.excluded:
             use = "exclude"
-        told = {
+        reason = {
             "result": _("written by Medal S"),
             "terminology": _("from its terminology"),
             "name": _("from its name"),
         }.get(source, "")
-        how = _("chosen by you") if chosen and chosen != structure else told
+        how = _("chosen by you") if chosen and chosen != structure else reason
         return SegmentRow(item.segmentID, item.name, use, chosen or structure, how, item.locked, item.empty)

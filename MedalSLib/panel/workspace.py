@@ -1,180 +1,267 @@
-"""What the presenters see of the application: nodes as plain facts, runs as plain requests."""
+"""The application behind the presenters: the chosen nodes, runs on them, and the review of the last result."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from MedalSLib.engine.interface import Engine, Estimate, Options, Progress, Report
+import slicer
+
+from MedalSLib.engine.interface import Engine, Estimate, Progress, ProgressCallback
+from MedalSLib.errors import InputError, MedalSError
+from MedalSLib.panel.comparison import Comparison
+from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume
+from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.service.describing import UploadDescription
+from MedalSLib.slicer import segments, volumes
+from MedalSLib.slicer.frames import FrameResults, runFrames
+from MedalSLib.slicer.matching import SegmentMatch, matchSegments
+from MedalSLib.slicer.parameters import Parameters
+from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
+from MedalSLib.slicer.segment_volumes import SegmentVolumes
+from MedalSLib.slicer.sequences import frameOf, sequenceOf
+from MedalSLib.slicer.targets import setLocked
+from MedalSLib.slicer.writer import SegmentWriter
+from MedalSLib.volume import guess_modality
 
 
-@dataclass(frozen=True)
-class VolumeFacts:
-    """The chosen volume.
+class Workspace:
+    """What the presenters see of 3D Slicer.
 
-    Attributes:
-        name: Its name.
-        problem: Why it cannot be segmented and what to do, empty if it can.
-        shape: Voxels along (i, j, k).
-        spacing: Millimetres along (i, j, k).
-        modality: Modality it seems to have.
-        reason: What told, as a sentence.
-        certain: Whether the user need not check the modality.
-        frames: Frames of the time series it belongs to, 1 for a single volume.
-    """
-
-    name: str
-    problem: str = ""
-    shape: tuple[int, int, int] = (0, 0, 0)
-    spacing: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    modality: str = ""
-    reason: str = ""
-    certain: bool = True
-    frames: int = 1
-
-
-class SegmentFacts(Protocol):
-    """A segment that may become a spatial prompt; `slicer.matching.SegmentMatch` is one."""
-
-    @property
-    def segmentID(self) -> str: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def structure(self) -> str: ...  # noqa: D102
-    @property
-    def how(self) -> str: ...  # noqa: D102
-    @property
-    def empty(self) -> bool: ...  # noqa: D102
-    @property
-    def locked(self) -> bool: ...  # noqa: D102
-
-
-class WrittenFacts(Protocol):
-    """What became of one structure; `slicer.writer.Written` is one."""
-
-    @property
-    def structure(self) -> str: ...  # noqa: D102
-    @property
-    def segmentID(self) -> str: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
-
-
-class Outcome(Protocol):
-    """What a run did; `slicer.request.RunOutcome` is one."""
-
-    @property
-    def report(self) -> Report: ...  # noqa: D102
-    @property
-    def written(self) -> Sequence[WrittenFacts]: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """One run as the panel asks for it; volume, segmentation and region are those chosen in the state.
+    Args:
+        logic: The module's logic: `parameters`, and `runner`, which may be another one after the scene was closed.
+        saveState: Saves a state in the history that the user's undo button works on.
 
     Attributes:
-        prompts: Names, as typed.
-        modality: Modality; None to let the engine guess.
-        spatialPrompts: Published name by ID of each segment that is a prompt.
-        excluded: IDs of segments that no result may enter.
-        overlap: "allow", "keep" or "overwrite".
-        allFrames: Whether every frame of the time series is segmented.
-        options: Choices of the engine.
+        state: What the scene keeps.
     """
 
-    prompts: tuple[str, ...] = ()
-    modality: str | None = None
-    spatialPrompts: Mapping[str, str] = field(default_factory=dict)
-    excluded: tuple[str, ...] = ()
-    overlap: str = "allow"
-    allFrames: bool = False
-    options: Options = field(default_factory=Options)
+    def __init__(self, logic: Any, saveState: Callable[[], object] = lambda: None) -> None:
+        self._logic = logic
+        self._saveState = saveState
+        self._guess: tuple[tuple[Any, ...], VolumeFacts] | None = None
+        self._review: SegmentWriter | None = None
+        self._frames: FrameResults | None = None
+        # Segmentation and frame of the last result; they stay known when its review ends, for the table's volumes.
+        self._reviewed: tuple[Any, int] = (None, 0)
+        self._ranOn: Any = None
+        self._comparison: Comparison | None = None
+        self._volumes = SegmentVolumes()
+        self.state: Parameters = logic.parameters
 
-
-OnProgress = Callable[[Progress], None]
-OnWritten = Callable[[WrittenFacts], None]
-
-
-class Workspace(Protocol):
-    """The application, as far as the presenters need it.
-
-    Attributes:
-        state: What the scene keeps: `slicer.parameters.Parameters`, with `overlap` as a text.
-    """
-
-    state: Any
+    def chooseDefaults(self) -> None:
+        """Choose volume and segmentation where none is chosen, or where the choice does not fit the volume."""
+        state, scene = self.state, slicer.mrmlScene
+        if state.volume is None:
+            state.volume = likelyVolume(scene)
+        chosen = state.segmentation
+        if chosen is None or not belongsTo(chosen, state.volume):
+            state.segmentation = likelySegmentation(scene, state.volume)
 
     def volume(self) -> VolumeFacts | None:
-        """Return the chosen volume, None if none is chosen."""
-        ...
+        """Return the chosen volume, None if none is chosen; its modality is guessed once for each image."""
+        node = self.state.volume
+        if node is None:
+            return None
+        problem = " ".join(part for part in volumes.whyUnusable(node) if part)
+        if problem:
+            return VolumeFacts(node.GetName(), problem)
+        key = volumes.signatureOf(node)
+        if self._guess is None or self._guess[0] != key:
+            self._guess = (key, _facts(node))
+        return self._guess[1]
 
-    def segments(self, modality: str) -> Sequence[SegmentFacts]:
+    def segments(self, modality: str) -> Sequence[SegmentMatch]:
         """Return the segments of the chosen segmentation, with the structures they stand for."""
-        ...
+        node = self.state.segmentation
+        return [] if node is None else matchSegments(node, modality)
 
     def lock(self, segmentID: str, locked: bool) -> None:
         """Lock or unlock a segment."""
-        ...
+        setLocked(self.state.segmentation, segmentID, locked)
 
-    def describeUpload(self, engine: Engine, wishes: Wishes) -> UploadDescription:
+    def describeUpload(self, engine: Engine, request: NodeRequest) -> UploadDescription:
         """Say what a run on a server would send; sends nothing."""
-        ...
+        array = volumes.readVolume(request.volumeNode, copy=False).array
+        describe = engine.describe_upload  # type: ignore[attr-defined]  # remote engines have it
+        found: UploadDescription = describe(array, request.prompts, sorted(set(request.spatialPrompts.values())))
+        return found
 
-    def estimate(self, engine: Engine, wishes: Wishes, send: bool) -> Estimate | None:
-        """Say what a run will cost; None if the image would have to be sent for that, and `send` is false."""
-        ...
+    def estimate(self, engine: Engine, request: NodeRequest, send: bool) -> Estimate | None:
+        """Say what a run will cost.
+
+        Args:
+            engine: The engine.
+            request: The run.
+            send: Whether the image may be sent for that; None is returned where it would have to be and may not.
+        """
+        found: Estimate | None = self._logic.runner.estimate(engine, request, send)
+        return found
 
     def run(
-        self, engine: Engine, wishes: Wishes, onProgress: OnProgress, onWritten: OnWritten, cancel: threading.Event
-    ) -> Sequence[Outcome]:
-        """Segment; one outcome for each frame."""
-        ...
+        self,
+        engine: Engine,
+        request: NodeRequest,
+        onProgress: ProgressCallback,
+        onWritten: WrittenCallback,
+        cancel: threading.Event,
+    ) -> Sequence[RunOutcome]:
+        """Segment the volume, or every frame of its time series; one outcome for each frame.
+
+        Args:
+            engine: The engine.
+            request: The run.
+            onProgress: Called on the main thread.
+            onWritten: Called after each structure.
+            cancel: Set it to stop.
+        """
+        self._endReview()
+        runner = self._logic.runner
+        self._reviewed, self._ranOn = (None, 0), request.volumeNode
+        series = sequenceOf(request.volumeNode) if request.allFrames else None
+        if series is None:
+            return (self._finished(runner.run(engine, request, onProgress, onWritten, cancel)),)
+
+        def progressed(_frame: int, event: Progress) -> None:
+            onProgress(event)
+
+        results = FrameResults(series)
+        try:
+            return runFrames(runner, engine, request, series, progressed, onWritten, cancel, results)
+        finally:  # frames that were finished before an error keep their results
+            if results.frames:
+                self.state.segmentation, self._frames = results.node, results
 
     def refine(
-        self, engine: Engine, wishes: Wishes, onProgress: OnProgress, onWritten: OnWritten, cancel: threading.Event
-    ) -> Sequence[Outcome]:
-        """Refine the last result around the user's strokes."""
-        ...
+        self,
+        engine: Engine,
+        request: NodeRequest,
+        onProgress: ProgressCallback,
+        onWritten: WrittenCallback,
+        cancel: threading.Event,
+    ) -> Sequence[RunOutcome]:
+        """Refine the last result around the user's strokes; the arguments are those of `run`.
+
+        Args:
+            engine: The engine.
+            request: The run.
+            onProgress: Called on the main thread.
+            onWritten: Called after each structure.
+            cancel: Set it to stop.
+        """
+        self._endReview()
+        return (self._finished(self._logic.runner.refine(engine, request, onProgress, onWritten, cancel)),)
 
     def volumes(self) -> Mapping[str, float] | None:
         """Return the volume in ml by ID of each segment beside the last result; None if that is not shown now."""
-        ...
+        return self._volumes.of(self._reviewed[0]) if self._showsResult else None
 
     @property
     def resultElsewhere(self) -> bool:
         """Whether the last run was on another volume, or left its result in another segmentation, than the chosen."""
-        ...
+        node = self._frames.node if self._frames is not None else self._reviewed[0]
+        otherNode = node is not None and node is not self.state.segmentation
+        return otherNode or (self._ranOn is not None and self._ranOn is not self.state.volume)
+
+    @property
+    def _showsResult(self) -> bool:
+        node, frame = self._reviewed
+        return bool(node is not None and node.GetScene() is not None and frameOf(node) == frame)
 
     @property
     def canRevert(self) -> bool:
-        """Whether there is a result that was not accepted or reverted yet."""
-        ...
+        """Whether a result on the frame that is shown, or on all frames, was neither accepted nor reverted yet."""
+        if self._frames is not None:
+            return bool(self._frames.frames) and self._frames.node.GetScene() is not None
+        return self._review is not None and self._showsResult
 
-    def revert(self, onProgress: OnProgress, cancel: threading.Event) -> None:
-        """Put the segments back to what they were before the last run; the editor's undo takes that back.
+    def revert(self, onProgress: ProgressCallback = lambda _event: None, cancel: threading.Event | None = None) -> None:
+        """Put the segments back to what they were before the last run, on all frames after a run on all frames.
+
+        The state is saved first, so that the editor's undo takes the revert back on the frame that is shown.
 
         Raises:
+            InputError: There is no result.
             CancelledError: `cancel` was set after some frames of a time series; the rest can be taken back later.
         """
-        ...
+        if not self.canRevert:
+            raise InputError("There is no result to take back.", "Run first.")
+        self.compare(False)
+        self._saveState()
+        if self._frames is not None:
+            self._frames.rollback(self._logic.runner, onProgress, cancel)
+        elif self._review is not None:
+            self._logic.runner.rollback([self._review])
+        self._endReview()
 
     def accept(self) -> None:
         """Keep the last result: it is no longer compared or reverted."""
-        ...
+        self._endReview()
 
     def compare(self, before: bool) -> None:
         """Show the segments as they were before the last run, or as they are."""
-        ...
+        if self._comparison is not None:
+            self._comparison.close()
+            self._comparison = None
+        if not before or not self.canRevert:
+            return
+        if self._frames is not None:
+            node = self._frames.node
+            self._comparison = Comparison(node, self._frames.before(frameOf(node)))
+        elif self._review is not None:
+            self._comparison = Comparison(self._reviewed[0], self._review.before)
 
     def show(self, segmentID: str) -> None:
-        """Bring a segment into view and select it in the editor."""
-        ...
+        """Centre the slice views on a segment."""
+        node = self.state.segmentation
+        if node is None or node.GetSegmentation().GetSegment(segmentID) is None:
+            return
+        if segments.hasVoxels(node, segmentID):
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *node.GetSegmentCenterRAS(segmentID))
 
     def forget(self) -> None:
-        """Close the image that is open in the engine: the engine is about to close."""
-        ...
+        """Close the image in the engine, which is about to close; results can still be compared and taken back."""
+        self._logic.runner.closeSession()
+
+    def sceneClosed(self) -> None:
+        """Forget everything about the scene that was closed."""
+        self._comparison, self._review, self._frames, self._guess = None, None, None, None
+        self._reviewed, self._ranOn = (None, 0), None
+        try:
+            self._logic.runner.forget()
+        except MedalSError:
+            return  # the session's server is gone; the next run opens another one
+
+    def _finished(self, outcome: RunOutcome) -> RunOutcome:
+        node = outcome.segmentationNode
+        self._review = None
+        if node is not None:
+            self.state.segmentation = node
+            self._review = self._logic.runner.last
+        if self._review is not None:
+            self._reviewed = (node, frameOf(node))
+        return outcome
+
+    def _endReview(self) -> None:
+        self.compare(False)
+        self._review = self._frames = None
+
+
+def _facts(node: Any) -> VolumeFacts:
+    guess = guess_modality(slicer.util.arrayFromVolume(node), _dicomModality(node))
+    i, j, k = node.GetImageData().GetDimensions()
+    x, y, z = node.GetSpacing()
+    series = sequenceOf(node)
+    frames = series.count if series is not None else 1
+    return VolumeFacts(node.GetName(), "", (i, j, k), (x, y, z), guess.modality, guess.reason, guess.certain, frames)
+
+
+def _dicomModality(node: Any) -> str:
+    """Return the DICOM modality of the series that a volume was loaded from, empty if it is not known."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    if hierarchy is None:
+        return ""
+    name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    item = hierarchy.GetItemByDataNode(node)
+    return str(hierarchy.GetItemAttribute(item, name) or "") if item else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedalSLib.engine.interface import Report, SegmentationResult
-from MedalSLib.slicer.lattice import Patch, boundingBox
+from MedalSLib.slicer.oriented_image import Patch, boundingBox
 from MedalSLib.volume.geometry import Box
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import slicer
 
-from MedalSLib.slicer.lattice import Patch, emptyPatch, patchOf, toOrientedImage, union
+from MedalSLib.slicer.oriented_image import Patch, emptyPatch, patchOf, toOrientedImage, union
 from MedalSLib.slicer.segments import SURFACE
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.ui_yield import UiYield
 
 UNDO_STATES = 10
 _NODE_TAG = "MedalS"
@@ -98,14 +98,14 @@ class SegmentEditing:
         mode = self._logic.ModificationModeRemove
         self._modify(segmentationNode, segmentID, _imageOf(patch.cropped()), mode, bypassMasking)
 
-    def become(
+    def replaceVoxels(
         self,
         segmentationNode: Any,
         segmentID: str,
         current: Patch,
         wanted: Patch,
         bypassMasking: bool = False,
-        turns: Turns | None = None,
+        ui: UiYield | None = None,
     ) -> None:
         """Make a segment that has the voxels `current` have those of `wanted`, on a layer of its own.
 
@@ -118,13 +118,13 @@ class SegmentEditing:
             current: Its voxels as they are, on the lattice of `wanted`.
             wanted: Its voxels as they should be.
             bypassMasking: Whether the editor's masks do not count.
-            turns: Divides the work; a segment that is gone after a turn is left alone.
+            ui: Divides the work; a segment that is gone after a turn is left alone.
         """
-        turns = turns or Turns()
+        ui = ui or UiYield()
         anew = bypassMasking or not self._isMasked()
-        change = turns.aside(lambda: _Change.between(current, wanted, anew), current.mask.size + wanted.mask.size)
+        change = ui.offload(lambda: _Change.between(current, wanted, anew), current.mask.size + wanted.mask.size)
         removed, added = _imageOf(change.removed), _imageOf(change.added)
-        turns.pause()
+        ui.processEvents()
         segmentation = segmentationNode.GetSegmentation()
         if segmentation.GetSegment(segmentID) is None:
             return

@@ -10,10 +10,10 @@ from typing import Any
 
 from MedalSLib.engine.interface import Engine, Progress, ProgressCallback
 from MedalSLib.errors import CancelledError, InputError
-from MedalSLib.slicer.request import RunOutcome, RunRequest
+from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
 from MedalSLib.slicer.runner import Runner
 from MedalSLib.slicer.sequences import VolumeSequence, addSegmentationSequence
-from MedalSLib.slicer.writer import Before, SegmentWriter, Written
+from MedalSLib.slicer.writer import Before, SegmentWriter
 
 FrameProgress = Callable[[int, Progress], None]
 
@@ -85,7 +85,7 @@ class FrameResults:
 def runFrames(
     runner: Runner,
     engine: Engine,
-    request: RunRequest,
+    request: NodeRequest,
     series: VolumeSequence,
     onProgress: FrameProgress | None = None,
     onWritten: Callable[[Written], None] | None = None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from MedalSLib.slicer import segments, targets
-from MedalSLib.slicer.terminology import structureOfTerminology
+from MedalSLib.slicer.segment_terminology import structureOfTerminology
 from MedalSLib.vocabulary import resolve
 
 How = Literal["result", "terminology", "name", ""]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Generic, TypeVar, cast, overload
 
-from MedalSLib.slicer.writer import Overlap
+from MedalSLib.slicer.request import Overlap
 
 Value = TypeVar("Value")
 

@@ -1,19 +1,29 @@
-"""What the user asked for, and what becomes of it."""
+"""A run in terms of MRML nodes, and what it did; imports no Slicer, so that the panel's presenters can use it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from MedalSLib.engine.interface import Options, Report
-from MedalSLib.slicer.strokes import Strokes
-from MedalSLib.slicer.writer import Overlap, Written
+
+if TYPE_CHECKING:
+    from MedalSLib.slicer.strokes import Strokes
+
+
+class Overlap(str, Enum):
+    """What happens where a result meets segments that are not part of the run; locked ones never change."""
+
+    ALLOW = "allow"
+    KEEP_OTHERS = "keep"
+    OVERWRITE = "overwrite"
 
 
 @dataclass(frozen=True, eq=False)
-class RunRequest:
-    """One run, in nodes.
+class NodeRequest:
+    """What to segment, where, and into which segmentation.
 
     Attributes:
         volumeNode: The image.
@@ -25,9 +35,10 @@ class RunRequest:
         updatePrompts: Whether the segment that was a prompt becomes the result (undo brings it back), or keeps its
             voxels and the result is a new one.
         excludedIDs: Segments of `segmentationNode` that no result may enter.
-        roiNode: Markups ROI: hard limits of the answer; None for the whole volume.
+        roiNode: Markups ROI: hard limits of the result; None for the whole volume.
         options: Choices of the engine.
         overlap: What happens where results meet segments that are not part of the run.
+        allFrames: Whether every frame of the volume's time series is segmented; `runner.run` looks at one frame.
     """
 
     volumeNode: Any
@@ -41,6 +52,28 @@ class RunRequest:
     roiNode: Any = None
     options: Options = field(default_factory=Options)
     overlap: Overlap = Overlap.ALLOW
+    allFrames: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one structure's mask.
+
+    Attributes:
+        structure: Published name.
+        segmentID: Segment that holds it; empty if nothing was written.
+        changed: Whether any voxel changed.
+        reason: Why nothing was written ("locked", "absent"), empty otherwise.
+    """
+
+    structure: str
+    segmentID: str = ""
+    changed: bool = False
+    reason: str = ""
+
+
+WrittenCallback = Callable[[Written], None]
+"""Called on the main thread after each structure was written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,5 +89,5 @@ class RunOutcome:
 
     report: Report
     written: tuple[Written, ...]
-    segmentationNode: Any
+    segmentationNode: Any = None
     strokes: Strokes | None = None

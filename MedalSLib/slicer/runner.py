@@ -21,20 +21,19 @@ from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceEr
 from MedalSLib.slicer.answers import Answer, Cut, answerOf
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.editing import SegmentEditing
-from MedalSLib.slicer.inputs import IsOpen, RunInputs, readImage, readInputs
-from MedalSLib.slicer.opened import OpenImage
-from MedalSLib.slicer.regions import Region
-from MedalSLib.slicer.request import RunOutcome, RunRequest
-from MedalSLib.slicer.results import ResultSink
+from MedalSLib.slicer.request import NodeRequest, Overlap, RunOutcome, WrittenCallback
+from MedalSLib.slicer.roi import Region
+from MedalSLib.slicer.run_guard import RunGuard
+from MedalSLib.slicer.run_inputs import IsOpen, RunInputs, readImage, readInputs
+from MedalSLib.slicer.run_output import RunOutput
 from MedalSLib.slicer.sequences import HeldFrame, frameOf
+from MedalSLib.slicer.session_holder import SessionHolder
 from MedalSLib.slicer.strokes import Baseline, Strokes
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import readVolume
-from MedalSLib.slicer.watch import SceneWatch
-from MedalSLib.slicer.writer import Overlap, SegmentWriter, Written
+from MedalSLib.slicer.writer import SegmentWriter
 
-WrittenCallback = Callable[[Written], None]
-Prepare = Callable[[Turns], tuple[RunInputs, Strokes | None]]
+Prepare = Callable[[UiYield], tuple[RunInputs, Strokes | None]]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Runner:
         self._poll = poll
         self._worker = Worker()
         self._helper = Worker()
-        self._opened = OpenImage()
+        self._sessions = SessionHolder()
         self._closeLater = False
         self._closed = False
         self._stop: threading.Event | None = None
@@ -86,7 +85,7 @@ class Runner:
     def run(
         self,
         engine: Engine,
-        request: RunRequest,
+        request: NodeRequest,
         onProgress: ProgressCallback | None = None,
         onWritten: WrittenCallback | None = None,
         cancel: threading.Event | None = None,
@@ -107,8 +106,8 @@ class Runner:
             ResourceError: Another run is going on, or memory ran out.
         """
 
-        def prepare(turns: Turns) -> tuple[RunInputs, None]:
-            inputs = readInputs(request, turns, self._isOpen(engine, request))
+        def prepare(ui: UiYield) -> tuple[RunInputs, None]:
+            inputs = readInputs(request, ui, self._isOpen(engine, request))
             inputs.requireSomething()
             return inputs, None
 
@@ -117,7 +116,7 @@ class Runner:
     def refine(
         self,
         engine: Engine,
-        request: RunRequest,
+        request: NodeRequest,
         onProgress: ProgressCallback | None = None,
         onWritten: WrittenCallback | None = None,
         cancel: threading.Event | None = None,
@@ -128,23 +127,23 @@ class Runner:
             InputError: There are no strokes since the last result.
         """
 
-        def prepare(turns: Turns) -> tuple[RunInputs, Strokes]:
+        def prepare(ui: UiYield) -> tuple[RunInputs, Strokes]:
             node, strokes = request.segmentationNode, None
             if node is not None:
-                strokes = self._baselineOf(node).strokes(node, request.volumeNode, turns)
+                strokes = self._baselineOf(node).strokes(node, request.volumeNode, ui)
             if strokes is None:
                 raise InputError(
                     "Nothing was painted or erased since the last result.",
                     "Correct a segment of the last run with the Segment Editor's tools, then refine.",
                 )
-            image = readImage(request.volumeNode, turns, self._isOpen(engine, request))
+            image = readImage(request.volumeNode, ui, self._isOpen(engine, request))
             region = Region(image.grid.grow_box(strokes.box, REFINE_MARGIN_MM))
             options = replace(request.options, mode="refine")
             return RunInputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
 
         return self._run(engine, request, prepare, onProgress, onWritten, cancel)
 
-    def estimate(self, engine: Engine, request: RunRequest, send: bool = True) -> Estimate | None:
+    def estimate(self, engine: Engine, request: NodeRequest, send: bool = True) -> Estimate | None:
         """Say what a run will cost; opens the image in the engine, which the run then finds open.
 
         Args:
@@ -158,7 +157,7 @@ class Runner:
         with self._exclusive():
             isOpen = self._isOpen(engine, request)
             # What may not be sent need not be copied.
-            inputs = readInputs(request, self._turns(), isOpen if send else lambda _image: True)
+            inputs = readInputs(request, self._uiYield(), isOpen if send else lambda _image: True)
             if not send and not isOpen(inputs.image):
                 return None
             call = self._worker.submit(
@@ -177,7 +176,7 @@ class Runner:
         """
         with self._exclusive():
             for writer in reversed(writers):
-                writer.rollback(self._turns(HeldFrame(writer.node).restore))
+                writer.rollback(self._uiYield(HeldFrame(writer.node).restore))
 
     def cancel(self) -> None:
         """Ask the run that goes on, if any, to stop."""
@@ -201,7 +200,7 @@ class Runner:
         if self._busy:
             self._closeLater = True
         else:
-            self._opened.close()
+            self._sessions.close()
 
     def close(self) -> None:
         """Free everything; a run that goes on is cancelled."""
@@ -215,7 +214,7 @@ class Runner:
     def _run(
         self,
         engine: Engine,
-        request: RunRequest,
+        request: NodeRequest,
         prepare: Prepare,
         onProgress: ProgressCallback | None,
         onWritten: WrittenCallback | None,
@@ -223,10 +222,10 @@ class Runner:
     ) -> RunOutcome:
         image = readVolume(request.volumeNode, copy=False)
         stop = cancel if cancel is not None else threading.Event()
-        with self._exclusive(), SceneWatch(request.volumeNode.GetScene(), stop) as watch:
+        with self._exclusive(), RunGuard(request.volumeNode.GetScene(), stop) as guard:
             self._stop = stop
-            watch.follow(request.volumeNode, "volume")
-            sink: ResultSink | None = None
+            guard.watch(request.volumeNode, "volume")
+            output: RunOutput | None = None
             held = HeldFrame(request.segmentationNode)
 
             def check() -> None:
@@ -235,31 +234,31 @@ class Runner:
                 held.restore()
 
             try:
-                turns = self._turns(check)
-                inputs, strokes = prepare(turns)
-                sink = ResultSink(
+                ui = self._uiYield(check)
+                inputs, strokes = prepare(ui)
+                output = RunOutput(
                     request,
                     image,
                     inputs.region,
                     strokes,
                     self._editing,
                     self._baselineOf,
-                    watch,
+                    guard,
                     onWritten,
-                    turns,
+                    ui,
                 )
-                sink.checkGround()  # masks and strokes were read for the place where the volume was at first
-                outcome = self._compute(engine, inputs, request.overlap, sink, onProgress, check)
+                output.checkNodes()  # masks and strokes were read for the place where the volume was at first
+                outcome = self._compute(engine, inputs, request.overlap, output, onProgress, check)
             except BaseException as error:
-                lost = watch.lost
-                if sink is not None:
+                lost = guard.reason
+                if output is not None:
                     held.restore()
-                    sink.rollback(self._turns(held.restore))
+                    output.rollback(self._uiYield(held.restore))
                 self._dropBroken(error)
                 if lost:
                     raise CancelledError(lost, "Nothing was written.") from error
                 raise
-            self._last = sink.writer
+            self._last = output.writer
             return outcome
 
     def _compute(
@@ -267,7 +266,7 @@ class Runner:
         engine: Engine,
         inputs: RunInputs,
         overlap: Overlap,
-        sink: ResultSink,
+        output: RunOutput,
         onProgress: ProgressCallback | None,
         check: Callable[[], None],
     ) -> RunOutcome:
@@ -295,14 +294,14 @@ class Runner:
                 if onProgress is not None:
                     onProgress(event)
             elif isinstance(event, _Opened):
-                sink.modality = event.modality
+                output.modality = event.modality
             else:
                 check()
-                sink.stream(*event)
+                output.stream(*event)
 
         answer = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
         check()
-        return sink.finish(answer)
+        return output.finish(answer)
 
     def _session(
         self,
@@ -311,13 +310,13 @@ class Runner:
         onProgress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> Session:
-        return self._opened.session(engine, inputs.image, inputs.modality, onProgress, cancel)
+        return self._sessions.session(engine, inputs.image, inputs.modality, onProgress, cancel)
 
-    def _turns(self, check: Callable[[], None] = lambda: None) -> Turns:
-        return Turns(self._pump, self._helper, check)
+    def _uiYield(self, check: Callable[[], None] = lambda: None) -> UiYield:
+        return UiYield(self._pump, self._helper, check)
 
-    def _isOpen(self, engine: Engine, request: RunRequest) -> IsOpen:
-        return lambda image: self._opened.isOf(engine, image, request.modality)
+    def _isOpen(self, engine: Engine, request: NodeRequest) -> IsOpen:
+        return lambda image: self._sessions.holds(engine, image, request.modality)
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
         """Return the baseline of a segmentation (of its frame); one of a former scene with its ID does not count."""
@@ -332,7 +331,7 @@ class Runner:
     def _dropBroken(self, error: BaseException) -> None:
         """Open the image anew after a fault: a session whose server or memory is gone would fail for ever."""
         if not isinstance(error, CancelledError | PromptError | InputError):
-            self._opened.close()
+            self._sessions.close()
 
     def _exclusive(self) -> _Busy:
         return _Busy(self)
@@ -341,7 +340,7 @@ class Runner:
         self._busy, self._stop = False, None
         if self._closeLater:
             self._closeLater = False
-            self._opened.close()
+            self._sessions.close()
         if self._closed:
             self._helper.close()
 

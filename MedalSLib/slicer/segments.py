@@ -9,7 +9,7 @@ import slicer
 
 from MedalSLib.errors import InputError
 from MedalSLib.slicer import transforms, volumes
-from MedalSLib.slicer.lattice import (
+from MedalSLib.slicer.oriented_image import (
     Patch,
     emptyPatch,
     fromOrientedImage,
@@ -18,7 +18,7 @@ from MedalSLib.slicer.lattice import (
     resampled,
     toVtkMatrix,
 )
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.geometry import Box
 
 LABELMAP = "Binary labelmap"
@@ -44,7 +44,7 @@ def segmentOf(segmentationNode: Any, segmentID: str) -> Any:
     return segment
 
 
-def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, turns: Turns | None = None) -> np.ndarray:
+def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYield | None = None) -> np.ndarray:
     """Return a segment as a boolean (K, J, I) array on the grid of a volume.
 
     The segment may lie on another grid and under another transform, non-linear ones included: its voxels are brought
@@ -54,20 +54,20 @@ def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, turns: T
         segmentationNode: The segmentation.
         segmentID: The segment.
         volumeNode: The volume.
-        turns: Divides the work.
+        ui: Divides the work.
 
     Raises:
         InputError: No such segment, or its shape cannot be made into voxels.
     """
-    turns = turns or Turns()
+    ui = ui or UiYield()
     i, j, k = volumeNode.GetImageData().GetDimensions()
-    patch = readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
-    return turns.aside(lambda: patch.on(((0, i), (0, j), (0, k))), i * j * k)
+    patch = readSegmentPatch(segmentationNode, segmentID, volumeNode, ui)
+    return ui.offload(lambda: patch.on(((0, i), (0, j), (0, k))), i * j * k)
 
 
-def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any, turns: Turns | None = None) -> Patch:
+def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYield | None = None) -> Patch:
     """Return a segment as the smallest patch on the lattice of a volume, within the volume; see `readSegment`."""
-    turns = turns or Turns()
+    ui = ui or UiYield()
     matrix = volumes.localMatrix(volumeNode)
     i, j, k = volumeNode.GetImageData().GetDimensions()
     whole: Box = ((0, i), (0, j), (0, k))
@@ -80,7 +80,7 @@ def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any, tur
         general = transforms.generalBetween(segmentationNode, volumeNode)
     else:
         patch = Patch(patch.mask, patch.start, relation @ patch.matrix)
-    return turns.aside(lambda: resampled(patch, matrix, whole, general).cropped(), patch.mask.size)
+    return ui.offload(lambda: resampled(patch, matrix, whole, general).cropped(), patch.mask.size)
 
 
 def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -> Patch:
@@ -111,7 +111,7 @@ def hasVoxels(segmentationNode: Any, segmentID: str) -> bool:
 
 
 def storedWithin(
-    segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any, turns: Turns | None = None
+    segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any, ui: UiYield | None = None
 ) -> Patch:
     """Return a segment's voxels in a box of a lattice of the segmentation's coordinates, as a patch within the box.
 
@@ -123,14 +123,14 @@ def storedWithin(
         matrix: The lattice.
         box: Bounds on it.
         volumeNode: Whose grid to use for a segment that is stored as a surface only.
-        turns: Divides the work.
+        ui: Divides the work.
     """
     segment = segmentOf(segmentationNode, segmentID)
     image = segment.GetRepresentation(LABELMAP)
     if image is not None and np.allclose(matrixOfImage(image), matrix, rtol=0, atol=1e-9):
         return fromOrientedImage(image, segment.GetLabelValue(), box)
     patch = storedPatch(segmentationNode, segmentID, volumeNode)
-    return (turns or Turns()).aside(lambda: resampled(patch, matrix, box), patch.mask.size)
+    return (ui or UiYield()).offload(lambda: resampled(patch, matrix, box), patch.mask.size)
 
 
 def segmentationMatrix(segmentationNode: Any) -> np.ndarray | None:

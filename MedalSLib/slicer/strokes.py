@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.slicer import segments
-from MedalSLib.slicer.lattice import Patch, boundingBox, emptyPatch, patchOf, union
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.oriented_image import Patch, boundingBox, emptyPatch, patchOf, union
+from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.geometry import Box
 
 _VERSIONS = 10
@@ -82,7 +82,7 @@ class Baseline:
         volumeNode: Any,
         written: Mapping[str, str],
         decided: Mapping[str, np.ndarray] | None = None,
-        turns: Turns | None = None,
+        ui: UiYield | None = None,
     ) -> None:
         """Remember the segments as a run left them, or as they are before their first run.
 
@@ -94,28 +94,28 @@ class Baseline:
             written: Segment IDs by published name.
             decided: The strokes that a refinement honoured (`Strokes.locked`): they stay locked in the next one.
                 None after a run from scratch, which starts anew.
-            turns: Divides the work.
+            ui: Divides the work.
         """
-        turns = turns or Turns()
+        ui = ui or UiYield()
         for structure, segmentID in written.items():
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
                 continue
-            patch = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
-            packed = turns.aside(partial(_Packed.of, patch), patch.mask.size)
+            patch = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, ui)
+            packed = ui.offload(partial(_Packed.of, patch), patch.mask.size)
             record = self._records.setdefault(segmentID, _Record(structure))
             record.structure = structure
             record.versions = [*record.versions[1 - _VERSIONS :], packed]
             mask = None if decided is None else decided.get(structure)
             record.decided = None
             if mask is not None:
-                strokes = turns.aside(Patch(mask, (0, 0, 0), patch.matrix).cropped, mask.size)
+                strokes = ui.offload(Patch(mask, (0, 0, 0), patch.matrix).cropped, mask.size)
                 record.decided = _Packed.of(strokes)
 
     def knows(self, segmentID: str) -> bool:
         """Whether a state of the segment is remembered."""
         return segmentID in self._records
 
-    def strokes(self, segmentationNode: Any, volumeNode: Any, turns: Turns | None = None) -> Strokes | None:
+    def strokes(self, segmentationNode: Any, volumeNode: Any, ui: UiYield | None = None) -> Strokes | None:
         """Return the edits since the last result, None if there are none.
 
         Segments that were deleted, and segments no run has written, do not count.
@@ -123,18 +123,18 @@ class Baseline:
         Args:
             segmentationNode: The segmentation.
             volumeNode: The volume of the runs.
-            turns: Divides the work.
+            ui: Divides the work.
         """
-        turns = turns or Turns()
+        ui = ui or UiYield()
         i, j, k = volumeNode.GetImageData().GetDimensions()
         whole: Box = ((0, i), (0, j), (0, k))
         found: dict[str, _Edit] = {}
         for segmentID, record in list(self._records.items()):
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
                 continue
-            current = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, turns)
+            current = segments.readSegmentPatch(segmentationNode, segmentID, volumeNode, ui)
             voxels = current.mask.size * (1 + len(record.versions))
-            edit = turns.aside(partial(_Edit.of, segmentID, record, current, whole), voxels)
+            edit = ui.offload(partial(_Edit.of, segmentID, record, current, whole), voxels)
             if edit is not None:
                 found[record.structure] = edit
         if not found:

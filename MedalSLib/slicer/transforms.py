@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from MedalSLib.slicer.lattice import fromVtkMatrix
+from MedalSLib.slicer.oriented_image import fromVtkMatrix
 
 
 def isLinearToWorld(node: Any) -> bool:

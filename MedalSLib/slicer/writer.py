@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy as np
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.answers import Cut
 from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
-from MedalSLib.slicer.lattice import Patch, emptyPatch, patchOf, reach, resampled, sameVoxels, union
-from MedalSLib.slicer.regions import Region
+from MedalSLib.slicer.oriented_image import Patch, emptyPatch, patchOf, reach, resampled, sameVoxels, union
+from MedalSLib.slicer.request import Overlap, Written
+from MedalSLib.slicer.roi import Region
+from MedalSLib.slicer.segment_terminology import describe
 from MedalSLib.slicer.targets import (
     STRUCTURE_TAG,
     addSegment,
@@ -24,34 +25,8 @@ from MedalSLib.slicer.targets import (
     isLocked,
     structureOf,
 )
-from MedalSLib.slicer.terminology import describe
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.geometry import Box
-
-
-class Overlap(str, Enum):
-    """What happens where a result meets segments that are not part of the run; locked ones never change."""
-
-    ALLOW = "allow"
-    KEEP_OTHERS = "keep"
-    OVERWRITE = "overwrite"
-
-
-@dataclass(frozen=True)
-class Written:
-    """What became of one structure's mask.
-
-    Attributes:
-        structure: Published name.
-        segmentID: Segment that holds it; empty if nothing was written.
-        changed: Whether any voxel changed.
-        reason: Why nothing was written ("locked", "absent"), empty otherwise.
-    """
-
-    structure: str
-    segmentID: str = ""
-    changed: bool = False
-    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +59,7 @@ class SegmentWriter:
         modality: Modality of the run, for codes and colours of new segments.
         keepAbsent: Whether a structure that was not found leaves an earlier segment as it is; a refinement clears it
             within its region instead.
-        turns: Divides the work, so that the interface answers while a large structure is written.
+        ui: Divides the work, so that the interface answers while a large structure is written.
 
     Raises:
         InputError: A non-linear transform lies between volume and segmentation.
@@ -101,7 +76,7 @@ class SegmentWriter:
         excludeIDs: Sequence[str] = (),
         modality: str = "CT",
         keepAbsent: bool = True,
-        turns: Turns | None = None,
+        ui: UiYield | None = None,
     ) -> None:
         self._node = segmentationNode
         self._volume = volumeNode
@@ -111,7 +86,7 @@ class SegmentWriter:
         self._excluded = frozenset(excludeIDs)
         self._modality = modality
         self._keepAbsent = keepAbsent
-        self._turns = turns or Turns()
+        self._ui = ui or UiYield()
         self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
         stored = segments.segmentationMatrix(segmentationNode)
         self._matrix = self._volumeMatrix if stored is None else stored
@@ -170,16 +145,16 @@ class SegmentWriter:
         changed = self._apply(segmentID, patch)
         return Written(structure, segmentID, changed)
 
-    def rollback(self, turns: Turns | None = None) -> None:
+    def rollback(self, ui: UiYield | None = None) -> None:
         """Put every segment that the run changed back to what it was; segments the run added are removed.
 
         Segments that the user edited meanwhile and the run did not touch keep his edits.  Nothing is done to a
         segmentation that has left its scene.
 
         Args:
-            turns: Divides the work.
+            ui: Divides the work.
         """
-        self._turns = turns or Turns()
+        self._ui = ui or UiYield()
         segmentation = self._node.GetSegmentation()
         for segmentID, before in self._before.items():
             if self._node.GetScene() is None:
@@ -192,7 +167,7 @@ class SegmentWriter:
             self._change(segmentID, self._stored(segmentID), before.patch, bypass=True)
             if before.adopted and self._exists(segmentID):
                 segmentation.GetSegment(segmentID).RemoveTag(STRUCTURE_TAG)
-            self._turns.pause()
+            self._ui.processEvents()
         self._before.clear()
         self._written.clear()
         self._saved = False
@@ -210,7 +185,7 @@ class SegmentWriter:
         current = self._stored(segmentID)
         if self._region is not None:
             within = wanted
-            wanted = self._turns.aside(lambda: self._withinRegion(within, current), within.mask.size)
+            wanted = self._ui.offload(lambda: self._withinRegion(within, current), within.mask.size)
         wanted = self._allowed(segmentID, wanted, current)
         overwritten = self._overlap is Overlap.OVERWRITE and self._overwriteOthers(segmentID, wanted)
         return self._change(segmentID, current, wanted) or overwritten
@@ -224,7 +199,7 @@ class SegmentWriter:
             taken = self._within(other, wanted.box)
             if taken.mask.size:
                 own = emptyPatch(self._matrix) if excluded else current  # what the segment already had stays its own
-                self._turns.aside(partial(_takeAway, wanted, taken, own), taken.mask.size)
+                self._ui.offload(partial(_takeAway, wanted, taken, own), taken.mask.size)
         return wanted
 
     def _isProtected(self, other: str) -> bool:
@@ -234,10 +209,10 @@ class SegmentWriter:
 
     def _change(self, segmentID: str, current: Patch, wanted: Patch, bypass: bool = False) -> bool:
         """Make a segment what is wanted; False if it is so already."""
-        if self._turns.aside(lambda: sameVoxels(current, wanted), current.mask.size + wanted.mask.size):
+        if self._ui.offload(lambda: sameVoxels(current, wanted), current.mask.size + wanted.mask.size):
             return False
         self._remember(segmentID, current)
-        self._editing.become(self._node, segmentID, current, wanted, bypass, self._turns)
+        self._editing.replaceVoxels(self._node, segmentID, current, wanted, bypass, self._ui)
         return True
 
     def _overwriteOthers(self, segmentID: str, wanted: Patch) -> bool:
@@ -246,7 +221,7 @@ class SegmentWriter:
             if isLocked(self._segment(other)) or other in self._excluded:
                 continue
             taken = self._within(other, wanted.box)
-            lost = self._turns.aside(partial(_common, taken, wanted), taken.mask.size)
+            lost = self._ui.offload(partial(_common, taken, wanted), taken.mask.size)
             if lost.mask.size and self._exists(other):
                 before = self._stored(other)
                 if self._exists(other):
@@ -286,10 +261,10 @@ class SegmentWriter:
         if not patch.mask.size:
             return emptyPatch(self._matrix)
         box = reach(patch, self._matrix)
-        return self._turns.aside(lambda: resampled(patch, self._matrix, box).cropped(), patch.mask.size)
+        return self._ui.offload(lambda: resampled(patch, self._matrix, box).cropped(), patch.mask.size)
 
     def _within(self, segmentID: str, box: Box) -> Patch:
-        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume, self._turns)
+        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume, self._ui)
 
     def _remember(self, segmentID: str, patch: Patch) -> None:
         """Keep what a segment is before its first change."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from panel_doubles import Engine, state
+from panel_doubles import DirectJobs, Engine, MemoryStore, state
 
 from MedalSLib.errors import ResourceError, ServiceError
 from MedalSLib.panel.engines import EnginePresenter, defaultFactories
-from MedalSLib.panel.jobs import BackgroundJobs, DirectJobs
-from MedalSLib.panel.settings import MemoryStore, Settings
+from MedalSLib.panel.jobs import BackgroundJobs
+from MedalSLib.panel.panel_settings import Settings
 
 
 class Shelf:
@@ -194,6 +194,24 @@ def test_the_real_ways_to_open_an_engine_get_the_choice(monkeypatch):
     for kind in ("isolated", "in-process", "remote"):
         factories[kind](EngineChoice(kind, "starter", "cpu", "https://a", "k"), threading.Event())
     assert calls == [("starter", "cpu"), ("starter", "cpu"), ("https://a", "k")]
+
+
+def test_settings_that_were_saved_in_2026_are_read_and_written_under_the_same_keys():
+    saved = {
+        "MedalS/engine/kind": "remote",
+        "MedalS/engine/device": "cuda",
+        "MedalS/engine/url": "https://seg.example",
+        "MedalS/engine/consent": '["seg.example"]',
+        "MedalS/install/pending": "local",
+    }
+    settings = Settings(MemoryStore(saved))
+    assert (settings.engineKind, settings.device, settings.serverUrl) == ("remote", "cuda", "https://seg.example")
+    assert (settings.consentedHosts, settings.pendingInstall) == (("seg.example",), "local")
+    store = MemoryStore()
+    other = Settings(store)
+    other.engineKind, other.device, other.serverUrl = settings.engineKind, settings.device, settings.serverUrl
+    other.consentedHosts, other.pendingInstall = settings.consentedHosts, settings.pendingInstall
+    assert store.values == saved
 
 
 def test_settings_survive_a_store_that_gives_nonsense_back():

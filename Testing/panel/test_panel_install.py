@@ -6,7 +6,7 @@ from dataclasses import replace
 from subprocess import CalledProcessError
 
 import pytest
-from panel_doubles import InstallHost
+from panel_doubles import DirectJobs, InstallHost, MemoryStore
 
 from MedalSLib.errors import MedalSError, OutputError, ResourceError
 from MedalSLib.panel.install import packages, system
@@ -16,8 +16,7 @@ from MedalSLib.panel.install.installer import Installer
 from MedalSLib.panel.install.preflight import canInstall, preflight
 from MedalSLib.panel.install.presenter import InstallPresenter
 from MedalSLib.panel.install.system import Gpu, SystemFacts
-from MedalSLib.panel.jobs import DirectJobs
-from MedalSLib.panel.settings import MemoryStore, Settings
+from MedalSLib.panel.panel_settings import Settings
 
 GIB = 2**30
 GOOD = SystemFacts(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from panel_doubles import Entry, Registry
+from panel_doubles import DirectJobs, Entry, Registry
 
 from MedalSLib.errors import ModelError, OutputError
-from MedalSLib.panel.jobs import DirectJobs
-from MedalSLib.panel.models import ModelsPresenter
+from MedalSLib.panel.model_chooser import ModelsPresenter
 
 
 class Shop:

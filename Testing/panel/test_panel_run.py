@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from panel_doubles import CT, Engine, Segment, Workspace, state
+from panel_doubles import CT, DirectJobs, Engine, MemoryStore, Segment, Workspace, state
 
 from MedalSLib.errors import InputError, ResourceError
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter
-from MedalSLib.panel.jobs import DirectJobs
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.run import RunPresenter
-from MedalSLib.panel.settings import MemoryStore, Settings
+from MedalSLib.panel.run_presenter import RunPresenter
 from MedalSLib.panel.spatial import SpatialPresenter
 
 
@@ -84,16 +83,16 @@ class TestRun:
         running = [fraction for state, fraction in desk.states if state == "running"]
         assert running == sorted(running) and running[-1] == 0.5
 
-    def test_the_scene_state_becomes_the_wishes(self, desk):
+    def test_the_scene_state_becomes_the_request(self, desk):
         desk.workspace.state.overlap = "keep"
         desk.workspace.state.firstStageOnly = True
         desk.workspace.state.separateInstances = True
         desk.workspace.state.windows = {"*": "lung"}
         desk.run.run()
-        _, wishes = desk.asked("run")[0]
-        assert (wishes.prompts, wishes.modality, wishes.overlap) == (("Liver", "Spleen"), "CT", "keep")
-        assert (wishes.options.stages, wishes.options.instances) == ("first", ("*",))
-        assert wishes.options.windows == {"Liver": "lung", "Spleen": "lung"}
+        _, request = desk.asked("run")[0]
+        assert (request.prompts, request.modality, request.overlap) == (("Liver", "Spleen"), "CT", "keep")
+        assert (request.options.stages, request.options.instances) == ("first", ("*",))
+        assert request.options.windows == {"Liver": "lung", "Spleen": "lung"}
 
     def test_segments_chosen_as_prompts_and_as_forbidden_go_with_the_run(self, desk):
         desk.workspace.shown = [Segment("s1", "my liver", "Liver", "name"), Segment("s2", "tumour")]
@@ -101,8 +100,8 @@ class TestRun:
         desk.spatial.use("s1", "prompt")
         desk.spatial.use("s2", "exclude")
         desk.run.run()
-        _, wishes = desk.asked("run")[0]
-        assert wishes.spatialPrompts == {"s1": "Liver"} and wishes.excluded == ("s2",)
+        _, request = desk.asked("run")[0]
+        assert request.spatialPrompts == {"s1": "Liver"} and request.excludedIDs == ("s2",)
 
     def test_names_that_were_not_understood_are_left_out_and_said(self, desk):
         desk.prompt.text = "liver, kidney stone"
@@ -122,9 +121,9 @@ class TestRun:
 
     def test_all_frames_are_asked_for_only_where_there_are_frames(self, desk):
         desk.workspace.state.allFrames = True
-        assert not desk.run.wishes().allFrames
+        assert not desk.run.request().allFrames
         desk.workspace.facts = replace(CT, frames=5)
-        assert desk.run.wishes().allFrames
+        assert desk.run.request().allFrames
 
     def test_nothing_found_is_said_with_the_comfort_that_segments_are_kept(self, desk):
         desk.workspace.found = {}

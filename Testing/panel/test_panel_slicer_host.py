@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from MedalSLib.panel.install.slicer_host import SlicerHost
+from MedalSLib.panel.install.host import SlicerHost
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_extension_is_installed_without_questions_and_without_a_restart(host
 
 
 def test_torch_comes_from_the_extension_and_a_broken_one_goes_first(host, monkeypatch):
-    import MedalSLib.panel.install.slicer_host as module
+    import MedalSLib.panel.install.host as module
 
     calls = []
     logic = SimpleNamespace(

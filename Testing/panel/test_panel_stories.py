@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -245,7 +247,7 @@ class TestReviewing:
 
 class TestCorrecting:
     def paint(self, bench, name, mask):
-        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.oriented_image import Patch
         from MedalSLib.slicer.volumes import localMatrix
 
         editing = bench.logic.runner._editing
@@ -427,6 +429,39 @@ class TestManners:
         assert not bench.view.refine.editor._shortcuts and not bench.view.refine.editor._observing
         bench.panel.enter()
         assert all(shortcut.enabled for shortcut in bench.view._shortcuts)
+
+    def test_no_tool_of_the_editor_stays_active_when_another_module_is_shown(self, bench):
+        """It would go on painting: the mouse in the views belongs to the other module now."""
+        editor = bench.view.refine.editor
+        editor.setActiveEffectByName("Paint")
+        assert editor.activeEffect() is not None
+        bench.panel.exit()
+        assert editor.activeEffect() is None
+
+    def test_no_tool_of_the_editor_stays_active_on_a_closed_scene(self, bench):
+        bench.view.refine.editor.setActiveEffectByName("Paint")
+        bench.slicer.mrmlScene.Clear(0)
+        assert bench.view.refine.editor.activeEffect() is None
+
+    def test_the_results_of_a_closed_scene_are_freed(self, result):
+        """What could be reverted holds the voxels of a patient's segments."""
+        before = weakref.ref(result.logic.runner.last)
+        assert result.model.run.canReview and before() is not None
+        result.slicer.mrmlScene.Clear(0)
+        result.settle()
+        gc.collect()
+        assert not result.model.run.canReview
+        assert before() is None
+
+    def test_the_engine_is_closed_with_the_panel_and_the_image_in_it_first(self, bench):
+        closed = []
+        bench.engine.close = lambda: closed.append(bench.engine.closed)
+        bench.type("liver")
+        bench.find("runButton").click()
+        assert (bench.engine.closed, closed) == (0, [])
+        bench.panel.cleanup()
+        assert closed == [1]  # sessions that were closed before the engine
+        assert not bench.model.engines.isOpen
 
     def test_every_control_has_a_name_for_screen_readers(self, result):
         import qt

@@ -112,7 +112,7 @@ class TestAnotherEngine:
         return bench
 
     def test_strokes_made_before_the_engine_was_changed_are_refined(self, result):
-        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.oriented_image import Patch
         from MedalSLib.slicer.volumes import localMatrix
 
         brush = np.zeros(SHAPE, bool)

@@ -5,7 +5,7 @@
 An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments
 of the user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
 structures moved by two voxels, the refinement after a stroke, and the way back.  Printed as JSON: `total_s` by the
-clock, `total_cpu_s` of all threads, `longest_gap_ms` between two turns of the interface (the wait for the engine
+clock, `total_cpu_s` of all threads, `longest_gap_ms` between two rounds of events (the wait for the engine
 included), and `longest_gap_cpu_ms`, the same in CPU time of the main thread: what counts where others use the machine.
 """
 
@@ -36,8 +36,8 @@ STEP = 2
 
 
 @dataclass
-class Turns:
-    """The interface's turns: how long it waited between them, by the clock and in CPU time of this thread."""
+class EventGaps:
+    """How long the interface waited between two rounds of events, by the clock and in CPU time of this thread."""
 
     gaps: list[tuple[float, float]] = field(default_factory=list)
     last: tuple[float, float] = (0.0, 0.0)
@@ -57,7 +57,7 @@ class Turns:
         return {
             "total_s": round(time.perf_counter() - self.first[0], 3),
             "total_cpu_s": round(time.process_time() - self.first[1], 3),
-            "turns": len(self.gaps),
+            "rounds": len(self.gaps),
             "longest_gap_ms": round(1000 * max(gap for gap, _ in self.gaps), 1),
             "longest_gap_cpu_ms": round(1000 * max(gap for _, gap in self.gaps), 1),
         }
@@ -114,10 +114,10 @@ def scene(shape: tuple[int, int, int], count: int, shift: int = 0) -> dict[str, 
 
 
 @contextmanager
-def measured(turns: Turns, report: dict[str, Any], name: str) -> Iterator[None]:
-    turns.begin()
+def measured(gaps: EventGaps, report: dict[str, Any], name: str) -> Iterator[None]:
+    gaps.begin()
     yield
-    report[name] = turns.figures()
+    report[name] = gaps.figures()
 
 
 def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, Any]:
@@ -127,18 +127,17 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     import slicer
 
     from MedalSLib.slicer.editing import SegmentEditing
-    from MedalSLib.slicer.lattice import Patch
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.oriented_image import Patch
+    from MedalSLib.slicer.request import NodeRequest, Overlap
     from MedalSLib.slicer.runner import Runner
     from MedalSLib.slicer.segmentations import addSegmentation
     from MedalSLib.slicer.targets import setLocked
     from MedalSLib.slicer.volumes import localMatrix
-    from MedalSLib.slicer.writer import Overlap
 
     volume = slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), name="CT")
     node = addSegmentation(volume)
-    editing, turns = SegmentEditing(started.scene), Turns()
-    runner = Runner(editing, turns)
+    editing, gaps = SegmentEditing(started.scene), EventGaps()
+    runner = Runner(editing, gaps)
     editing.edit(node, volume)
     for name, centre in (("mine", 0.4), ("locked", 0.6)):
         node.GetSegmentation().AddEmptySegment(name, name)
@@ -147,11 +146,11 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     setLocked(node, "locked", True)
     first, second = scene(shape, count), scene(shape, count, STEP)
     engines = [Finished(first), Finished(second), Finished(second)]
-    request = RunRequest(volume, node, tuple(first), "CT", overlap=Overlap(policy))
+    request = NodeRequest(volume, node, tuple(first), "CT", overlap=Overlap(policy))
     report: dict[str, Any] = {}
-    with measured(turns, report, "first run"):
+    with measured(gaps, report, "first run"):
         runner.run(engines[0], request)
-    with measured(turns, report, "second run"):
+    with measured(gaps, report, "second run"):
         runner.run(engines[1], request)
     name = next(iter(first))
     segmentID = next(one for one in node.GetSegmentation().GetSegmentIDs() if one not in ("mine", "locked"))
@@ -160,9 +159,9 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     stroke[k - 4 : k + 4, j - 8 : j + 8, i - 8 : i + 8] = True
     editing.saveState()
     editing.add(node, segmentID, Patch(stroke, (0, 0, 0), localMatrix(volume)))
-    with measured(turns, report, "refinement"):
+    with measured(gaps, report, "refinement"):
         runner.refine(engines[2], request)
-    with measured(turns, report, "way back"):
+    with measured(gaps, report, "way back"):
         back(runner)
     runner.close()
     return report

@@ -19,26 +19,28 @@ class TestRequirements:
     def test_pip_never_installs_torch_or_what_slicer_ships(self):
         from packaging.requirements import Requirement
 
-        from MedalSLib.slicer.packages import PROTECTED, TORCH_REQUIREMENT
+        from MedalSLib.panel.install.packages import OWN, TORCH, names, requirements
 
-        lines = (ROOT / "Resources" / "requirements" / "engine.txt").read_text(encoding="utf-8").splitlines()
-        names = {Requirement(line).name.lower() for line in lines if line and not line.startswith("#")}
-        assert not names & {name.lower() for name in PROTECTED}
+        assert requirements()
+        assert not {name.lower() for name in names(requirements())} & {name.lower() for name in OWN}
         constraints = (ROOT / "Resources" / "requirements" / "constraints.txt").read_text(encoding="utf-8")
         torch = next(Requirement(line) for line in constraints.splitlines() if line.startswith("torch"))
-        assert torch.specifier == Requirement("torch" + TORCH_REQUIREMENT).specifier
+        assert torch.specifier == Requirement("torch" + TORCH).specifier
 
-    def test_constraints_hold_the_installed_versions_and_each_package_once(self, tmp_path, slicer_session):
+    def test_constraints_hold_the_installed_versions_and_each_package_once(self):
         from importlib.metadata import version
 
         from packaging.requirements import Requirement
 
-        from MedalSLib.slicer.packages import writeConstraints
+        from MedalSLib.panel.install.packages import constraints, names, ownVersions
 
-        lines = writeConstraints(tmp_path / "c.txt").read_text(encoding="utf-8").split()
-        names = [Requirement(line).name.lower() for line in lines]
-        assert len(names) == len(set(names))
+        lines = constraints(ownVersions())
+        lowered = [name.lower() for name in names(lines)]
+        assert len(lowered) == len(set(lowered))
         assert f"numpy=={version('numpy')}" in lines
+        bounds = (ROOT / "Resources" / "requirements" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        bounded = {Requirement(line).name.lower() for line in bounds if line and not line.startswith("#")}
+        assert bounded <= set(lowered), "a bound for a package that is not installed is lost"
 
 
 class TestTheModule:
@@ -105,8 +107,8 @@ class TestTheModule:
     def test_terminology_and_samples_are_offered_when_slicer_has_started(self, loaded, slicer_host, monkeypatch):
         import slicer
 
-        from MedalSLib.slicer.samples import SAMPLES
-        from MedalSLib.slicer.terminology import OWN_CONTEXT
+        from MedalSLib.slicer.sample_data import SAMPLES
+        from MedalSLib.slicer.segment_terminology import OWN_CONTEXT
 
         registered = []
         logic = SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
@@ -135,6 +137,20 @@ class TestTheModule:
         logic.close()
         assert (slicerSays(outcome.segmentationNode, outcome.written[0].segmentID, volume) == liver).all()
         assert slicer_host.app.processed > 0
+
+    def test_the_engine_of_a_script_is_closed_at_clean_up_after_the_image_in_it(self, loaded, slicer_host, monkeypatch):
+        from slicer_host.phantoms import addVolume, box
+
+        import MedalSLib.engine
+
+        engine, closed = FakeEngine({"Liver": box((24, 40, 48), (4, 16), (5, 25), (6, 30))}), []
+        engine.close = lambda: closed.append(engine.closed)
+        monkeypatch.setattr(MedalSLib.engine, "open_engine", lambda model, device, **options: engine)
+        logic = loaded[0].MedalSLogic()
+        logic.segment(addVolume(slicer_host.scene), "Liver", modality="CT")
+        assert closed == []
+        logic.close()
+        assert closed == [1]  # sessions that were closed before the engine
 
     @pytest.mark.parametrize(
         "name",
@@ -175,8 +191,9 @@ class TestTheModule:
         parent = SimpleNamespace(layout=lambda: SimpleNamespace(addWidget=calls.append))
         widget = loaded[0].MedalSWidget(parent)
         assert calls == []
+        monkeypatch.setattr(loaded[0].MedalSLogic, "close", lambda self: calls.append("logic closed"))
         widget.setup()
         widget.enter()
         widget.exit()
         widget.cleanup()
-        assert calls == ["MedalSLogic", "the panel's widget", "enter", "exit", "cleanup"]
+        assert calls == ["MedalSLogic", "the panel's widget", "enter", "exit", "cleanup", "logic closed"]

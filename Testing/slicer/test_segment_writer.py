@@ -43,7 +43,7 @@ def state(segmentation, ct):
 class TestWhatIsWritten:
     def test_a_new_segment_has_the_mask_the_name_the_colour_and_the_codes(self, segmentation, ct, writer):
         from MedalSLib.slicer import targets
-        from MedalSLib.slicer.terminology import structureNamed
+        from MedalSLib.slicer.segment_terminology import structureNamed
 
         written = writer().write("Left kidney", LIVER)
         segment = segmentation.GetSegmentation().GetSegment(written.segmentID)
@@ -197,7 +197,7 @@ class TestOverlap:
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER)
 
     def test_keep_others_takes_only_free_voxels(self, segmentation, ct, writer):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         mine = draw(segmentation, ct, "mine", SPLEEN)
         result = writer(overlap=Overlap.KEEP_OTHERS).write("Liver", LIVER).segmentID
@@ -205,7 +205,7 @@ class TestOverlap:
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER & ~SPLEEN)
 
     def test_keep_others_leaves_an_overlap_that_was_there_before(self, segmentation, ct, writer):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         result = writer().write("Liver", LIVER).segmentID
         draw(segmentation, ct, "mine", SPLEEN)
@@ -213,7 +213,7 @@ class TestOverlap:
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER)
 
     def test_what_an_earlier_run_left_of_the_same_structures_is_no_obstacle(self, segmentation, ct, writer):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         first = writer()
         liver, spleen = first.write("Liver", LIVER).segmentID, first.write("Spleen", SPLEEN & ~LIVER).segmentID
@@ -225,7 +225,7 @@ class TestOverlap:
         assert np.array_equal(slicerSays(segmentation, spleen, ct), LIVER & ~SPLEEN)
 
     def test_overwrite_takes_the_voxels_from_the_others(self, segmentation, ct, writer):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         mine = draw(segmentation, ct, "mine", SPLEEN)
         far = draw(segmentation, ct, "far", box(SHAPE, (0, 2), (0, 3), (0, 3)))
@@ -235,8 +235,8 @@ class TestOverlap:
         assert slicerSays(segmentation, far, ct).sum() == 18
 
     def test_overwrite_stops_at_locked_segments(self, segmentation, ct, writer):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.targets import setLocked
-        from MedalSLib.slicer.writer import Overlap
 
         mine = draw(segmentation, ct, "mine", SPLEEN)
         setLocked(segmentation, mine, True)
@@ -257,7 +257,7 @@ class TestOverlap:
 
     @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
     def test_no_result_enters_an_excluded_segment(self, segmentation, ct, writer, policy):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         mine = draw(segmentation, ct, "not this", SPLEEN)
         result = writer(overlap=Overlap(policy), excludeIDs=(mine,)).write("Liver", LIVER).segmentID
@@ -312,7 +312,7 @@ class TestMasksOfTheEditor:
 
 class TestUndo:
     def test_one_step_takes_back_the_whole_run_exactly(self, segmentation, ct, writer, editing):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         draw(segmentation, ct, "mine", SPLEEN)
         writer().write("Liver", box(SHAPE, (1, 9), (1, 9), (1, 9)))
@@ -366,7 +366,7 @@ class TestUndo:
 
 class TestRollback:
     def test_everything_is_as_before(self, segmentation, ct, writer):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         draw(segmentation, ct, "mine", SPLEEN)
         empty = segmentation.GetSegmentation().AddEmptySegment("e", "Left kidney")
@@ -408,7 +408,7 @@ class TestRollback:
 
 class TestRegionOnly:
     def test_what_lies_outside_the_region_stays(self, segmentation, ct, writer):
-        from MedalSLib.slicer.regions import Region
+        from MedalSLib.slicer.roi import Region
 
         first = writer().write("Liver", LIVER).segmentID
         region = Region(((0, 18), (0, 40), (0, 24)))
@@ -417,7 +417,7 @@ class TestRegionOnly:
         assert np.array_equal(slicerSays(segmentation, first, ct), (SPLEEN & inside) | (LIVER & ~inside))
 
     def test_a_turned_region_is_followed_voxel_by_voxel(self, segmentation, ct, writer):
-        from MedalSLib.slicer.regions import Region
+        from MedalSLib.slicer.roi import Region
 
         chequer = np.indices((6, 6, 6)).sum(axis=0) % 2 == 0
         region = Region(((8, 14), (6, 12), (5, 11)), chequer)

@@ -34,7 +34,7 @@ def test_events_come_in_order_on_the_calling_thread_and_the_result_last(worker):
 
 
 def test_the_interface_gets_its_turn_between_events_that_take_long(worker):
-    turns = []
+    rounds = []
     order = []
 
     def slow(event):
@@ -45,9 +45,9 @@ def test_the_interface_gets_its_turn_between_events_that_take_long(worker):
         for number in range(4):
             send(number)
 
-    worker.submit(work).drive(lambda: turns.append(len(order)), slow, poll=0.001)
+    worker.submit(work).drive(lambda: rounds.append(len(order)), slow, poll=0.001)
     assert order == [0, 1, 2, 3]
-    assert {1, 2, 3} <= set(turns)
+    assert {1, 2, 3} <= set(rounds)
 
 
 def test_what_the_work_raises_is_raised_here(worker):

@@ -255,7 +255,7 @@ class TestUnusableVolumes:
 
 class TestRegion:
     def test_a_box_holds_exactly_the_voxels_whose_centres_lie_in_it(self, scene):
-        from MedalSLib.slicer.regions import regionOf
+        from MedalSLib.slicer.roi import regionOf
 
         volume = addVolume(scene, matrix=GRIDS["anisotropic"])
         roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
@@ -268,7 +268,7 @@ class TestRegion:
         assert list(region.box) == expected
 
     def test_a_turned_box_does_not_leak_into_its_corners(self, scene):
-        from MedalSLib.slicer.regions import regionOf
+        from MedalSLib.slicer.roi import regionOf
         from MedalSLib.slicer.volumes import gridOf
 
         volume = addVolume(scene, shape=(40, 40, 40), matrix=affine((1, 1, 1), None, (-20, -20, -20)))
@@ -286,7 +286,7 @@ class TestRegion:
         assert np.array_equal(found, truth)
 
     def test_a_region_beside_the_image_is_refused(self, scene):
-        from MedalSLib.slicer.regions import regionOf
+        from MedalSLib.slicer.roi import regionOf
 
         volume = addVolume(scene)
         roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "far")

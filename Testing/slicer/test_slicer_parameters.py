@@ -18,8 +18,8 @@ def parameters(scene):
 
 
 def fill(parameters, scene):
+    from MedalSLib.slicer.request import Overlap
     from MedalSLib.slicer.segmentations import addSegmentation
-    from MedalSLib.slicer.writer import Overlap
 
     parameters.volume = addVolume(scene, name="CT of today")
     parameters.segmentation = addSegmentation(parameters.volume)
@@ -36,7 +36,7 @@ def fill(parameters, scene):
 
 
 def test_values_have_defaults_and_their_types(parameters):
-    from MedalSLib.slicer.writer import Overlap
+    from MedalSLib.slicer.request import Overlap
 
     assert [getattr(parameters, name) for name in ALL] == ["", "", "starter", Overlap.ALLOW, False, False, False, 0]
     assert (parameters.volume, parameters.segmentation, parameters.region) == (None, None, None)
@@ -45,7 +45,7 @@ def test_values_have_defaults_and_their_types(parameters):
 
 @pytest.mark.parametrize("suffix", ["mrml", "mrb"])
 def test_everything_survives_saving_and_loading(parameters, scene, tmp_path, suffix):
-    from MedalSLib.slicer.writer import Overlap
+    from MedalSLib.slicer.request import Overlap
 
     fill(parameters, scene)
     path = tmp_path / f"scene.{suffix}"

@@ -25,9 +25,9 @@ def runner(slicer_host, editing):
 
 @pytest.fixture
 def request_(ct):
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.request import NodeRequest
 
-    return RunRequest(ct, prompts=("Liver", "Spleen"), modality="CT")
+    return NodeRequest(ct, prompts=("Liver", "Spleen"), modality="CT")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def segmentNames(node):
 
 def paint(editing, node, ct, segmentID, mask, erase=False):
     """A stroke with the editor's own logic, as the Paint and Erase effects make it."""
-    from MedalSLib.slicer.lattice import Patch
+    from MedalSLib.slicer.oriented_image import Patch
     from MedalSLib.slicer.volumes import localMatrix
 
     editing.edit(node, ct)
@@ -144,7 +144,7 @@ class TestARun:
         assert segmentNames(node) == []
 
     def test_without_overlap_structures_of_the_run_share_no_voxel(self, runner, engine, request_, ct):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         outcome = runner.run(engine, replace(request_, overlap=Overlap.OVERWRITE))
         liver, spleen = (slicerSays(outcome.segmentationNode, item.segmentID, ct) for item in outcome.written)
@@ -153,7 +153,7 @@ class TestARun:
         assert np.array_equal(spleen, SPLEEN)  # the labelmap gives the shared voxels to the spleen
 
     def test_a_rerun_that_keeps_others_may_swap_its_own_structures(self, runner, engine, request_, ct):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         request = replace(request_, overlap=Overlap.KEEP_OTHERS)
         node = runner.run(engine, request).segmentationNode
@@ -345,7 +345,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("overlap", ["allow", "overwrite"])
     def test_cancelled_after_the_first_structure(self, runner, request_, mine, ct, slicer_host, overlap):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         cancel = threading.Event()
         engine = FakeEngine({"Liver": LIVER, "Spleen": LIVER}, pause=5)
@@ -415,7 +415,7 @@ class TestFaults:
             assert segmentNames(mine) == ["mine"]
 
     def test_nothing_more_is_written_once_the_segmentation_is_gone(self, runner, request_, mine, scene):
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         engine = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}, pause=0.02)
         seen = []

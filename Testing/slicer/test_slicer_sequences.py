@@ -82,10 +82,10 @@ def test_frames_are_shown_one_after_the_other_and_the_first_again_at_the_end(ser
 
 def test_all_frames_get_their_own_segments(series, runner):
     from MedalSLib.slicer.frames import runFrames
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.request import NodeRequest
 
     progress = []
-    request = RunRequest(series.volume, prompts=("Liver",))
+    request = NodeRequest(series.volume, prompts=("Liver",))
     outcomes = runFrames(runner, FrameEngine(), request, series, lambda *event: progress.append(event))
     node = outcomes[0].segmentationNode
     assert [frame for frame, _event in progress] == sorted(frame for frame, _event in progress)
@@ -99,11 +99,11 @@ def test_all_frames_get_their_own_segments(series, runner):
 
 def test_a_fault_in_one_frame_keeps_the_frames_before_it(series, runner, scene):
     from MedalSLib.slicer.frames import runFrames
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.request import NodeRequest
 
     engine = FrameEngine({"fail": 2})
     with pytest.raises(ResourceError):
-        runFrames(runner, engine, RunRequest(series.volume, prompts=("Liver",)), series)
+        runFrames(runner, engine, NodeRequest(series.volume, prompts=("Liver",)), series)
     node = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
     counts = [node.GetSegmentation().GetNumberOfSegments() for _frame in series.frames()]
     assert counts == [1, 1, 0]
@@ -129,10 +129,10 @@ def results(series):
 @pytest.fixture
 def run(series, runner, results):
     from MedalSLib.slicer.frames import runFrames
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.request import NodeRequest
 
     def do(engine=None, node=None, noted=results):
-        request = RunRequest(series.volume, node, prompts=("Liver",))
+        request = NodeRequest(series.volume, node, prompts=("Liver",))
         return runFrames(runner, engine or FrameEngine(), request, series, results=noted)[0].segmentationNode
 
     return do
@@ -184,11 +184,11 @@ class TestTheWayBack:
 class TestTheFrameOfARun:
     @pytest.mark.parametrize("turn", [1, 2, 3, 5, 9])
     def test_results_land_in_it_though_the_user_looks_at_another(self, series, runner, slicer_host, monkeypatch, turn):
-        from MedalSLib.slicer import turns
-        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer import ui_yield
+        from MedalSLib.slicer.request import NodeRequest
         from MedalSLib.slicer.sequences import addSegmentationSequence
 
-        monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+        monkeypatch.setattr(ui_yield, "EVENT_INTERVAL_SECONDS", 0.0)
         node, left = addSegmentationSequence(series), [turn]
         series.show(1)
 
@@ -198,13 +198,13 @@ class TestTheFrameOfARun:
                 series.show(2)
 
         slicer_host.app.onProcessEvents = look
-        runner.run(FrameEngine(), RunRequest(series.volume, node, prompts=("Liver",)))
+        runner.run(FrameEngine(), NodeRequest(series.volume, node, prompts=("Liver",)))
         slicer_host.app.onProcessEvents = None
         assert left[0] <= 0
         assert livers(node, series) == [-1, 2, -1]
 
     def test_a_failed_run_is_taken_back_from_it(self, series, runner, slicer_host):
-        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer.request import NodeRequest
         from MedalSLib.slicer.sequences import addSegmentationSequence
 
         node = addSegmentationSequence(series)
@@ -212,15 +212,15 @@ class TestTheFrameOfARun:
         with pytest.raises(ResourceError):
             runner.run(
                 engine,
-                RunRequest(series.volume, node, prompts=("Liver",)),
+                NodeRequest(series.volume, node, prompts=("Liver",)),
                 onWritten=lambda _written: series.show(2),
             )
         assert livers(node, series) == [-1, -1, -1]
 
     def test_the_way_back_stays_in_it(self, run, series, runner, results, slicer_host, monkeypatch):
-        from MedalSLib.slicer import turns
+        from MedalSLib.slicer import ui_yield
 
-        monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
+        monkeypatch.setattr(ui_yield, "EVENT_INTERVAL_SECONDS", 0.0)
         node = run(noted=None)
         run(OtherEngine(), node)
         slicer_host.app.onProcessEvents = lambda: series.show(2)

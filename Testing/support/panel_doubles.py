@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 from MedalSLib.engine.interface import EngineInfo, Estimate, Progress, Report, StructureReport
 from MedalSLib.errors import CancelledError
-from MedalSLib.panel.workspace import VolumeFacts
+from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.service.describing import UploadDescription
+from MedalSLib.slicer.request import Overlap, RunOutcome, Written
 
 CT = VolumeFacts("CT abdomen", "", (512, 512, 100), (0.8, 0.8, 2.0), "CT", "Hounsfield units.", True, 1)
 CLASSES = ("CT_Liver", "CT_Spleen", "CT_Right kidney", "CT_Left kidney", "MRI_Liver")
@@ -25,25 +26,15 @@ class Segment:
     locked: bool = False
 
 
-@dataclass(frozen=True)
-class Written:
-    structure: str
-    segmentID: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    report: Report
-    written: tuple = ()
-
-
 def state(**values):
     defaults = {
         "prompt": "",
         "modality": "",
         "model": "starter",
-        "overlap": "allow",
+        "volume": "the volume node",
+        "segmentation": None,
+        "region": None,
+        "overlap": Overlap.ALLOW,
         "allFrames": False,
         "firstStageOnly": False,
         "separateInstances": False,
@@ -82,27 +73,27 @@ class Workspace:
     def lock(self, segmentID, locked):
         self.shown = [replace(one, locked=locked) if one.segmentID == segmentID else one for one in self.shown]
 
-    def describeUpload(self, engine, wishes):
-        self.calls.append(("describe", wishes))
+    def describeUpload(self, engine, request):
+        self.calls.append(("describe", request))
         return UploadDescription("seg.example", True, False, 1000, ("the image",), ("names",), "Nothing is kept.")
 
-    def estimate(self, engine, wishes, send):
-        self.calls.append(("estimate", wishes))
+    def estimate(self, engine, request, send):
+        self.calls.append(("estimate", request))
         if self.during is not None:
             self.during()
         return Estimate(42.0, 3000.0, 12, True) if send or self.isOpen else None
 
-    def run(self, engine, wishes, onProgress, onWritten, cancel):
-        return self._do("run", wishes, onProgress, onWritten, cancel)
+    def run(self, engine, request, onProgress, onWritten, cancel):
+        return self._do("run", request, onProgress, onWritten, cancel)
 
-    def refine(self, engine, wishes, onProgress, onWritten, cancel):
-        return self._do("refine", wishes, onProgress, onWritten, cancel)
+    def refine(self, engine, request, onProgress, onWritten, cancel):
+        return self._do("refine", request, onProgress, onWritten, cancel)
 
-    def _do(self, what, wishes, onProgress, onWritten, cancel):
-        self.calls.append((what, wishes))
+    def _do(self, what, request, onProgress, onWritten, cancel):
+        self.calls.append((what, request))
         written = []
-        for number, name in enumerate(wishes.prompts):
-            onProgress(Progress("stage 2", number / len(wishes.prompts), number, 4, 20.0))
+        for number, name in enumerate(request.prompts):
+            onProgress(Progress("stage 2", number / len(request.prompts), number, 4, 20.0))
             written.append(Written(name, name) if name in self.found else Written(name, reason="absent"))
             onWritten(written[-1])
             if self.during is not None:
@@ -114,10 +105,10 @@ class Workspace:
         self.canRevert = True
         structures = {
             name: StructureReport(name, name in self.found, self.found.get(name, 0.0), window="soft tissue")
-            for name in wishes.prompts
+            for name in request.prompts
         }
         report = Report("fake", "cpu", "CT", {"total": 1.5}, warnings=self.warnings, structures=structures)
-        return (Outcome(report, tuple(written)),) * self.frames
+        return (RunOutcome(report, tuple(written)),) * self.frames
 
     def volumes(self):
         return self.measured
@@ -213,6 +204,26 @@ class Registry:
 
     def home(self):
         return Path("models-home")
+
+
+class DirectJobs:
+    """Does the work at once, on this thread."""
+
+    def run(self, work, onEvent=lambda _event: None):
+        return work(onEvent)
+
+
+class MemoryStore:
+    """Keeps values as QSettings gives them back after a restart: as texts."""
+
+    def __init__(self, values=None):
+        self.values = dict(values or {})
+
+    def value(self, key, default=None):
+        return self.values.get(key, default)
+
+    def setValue(self, key, value):
+        self.values[key] = value if isinstance(value, str) else str(value)
 
 
 class InstallHost:

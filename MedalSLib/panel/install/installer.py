@@ -6,51 +6,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from MedalSLib.errors import MedalSError, ResourceError
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install import packages
 from MedalSLib.panel.install.failures import explain
+from MedalSLib.panel.install.host import SlicerHost
 
 EXTENSION = "PyTorch"
 Need = Literal["", "restart"]
-
-
-class Host(Protocol):
-    """What the installer asks of 3D Slicer; `install.slicer_host.SlicerHost` does it."""
-
-    def extensionInstalled(self, name: str) -> bool:
-        """Whether an extension is installed (it is usable after a restart)."""
-        ...
-
-    def installExtension(self, name: str) -> bool:
-        """Install an extension from the server; whether that worked."""
-        ...
-
-    def extensionUsable(self) -> bool:
-        """Whether the PyTorch extension can be imported now."""
-        ...
-
-    def installTorch(self, requirement: str) -> None:
-        """Install torch through the PyTorch extension; raises if that fails."""
-        ...
-
-    def installPackages(self, requirements: Sequence[str], constraints: Path, log: Callable[[str], None]) -> None:
-        """Install packages under constraints, wheels only; raises if that fails."""
-        ...
-
-    def version(self, name: str) -> str:
-        """Return the version of an installed package, empty if it is not installed."""
-        ...
-
-    def torchVersion(self) -> str:
-        """Return torch's version, "?" for a broken one, empty if it is not installed."""
-        ...
-
-    def loaded(self, name: str) -> bool:
-        """Whether a package is imported already, so that another version of it needs a restart."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,7 +40,7 @@ class Installer:
         onLog: Gets the installers' output.
     """
 
-    def __init__(self, host: Host, onStep: Callable[[Step], None], onLog: Callable[[str], None]) -> None:
+    def __init__(self, host: SlicerHost, onStep: Callable[[Step], None], onLog: Callable[[str], None]) -> None:
         self._host = host
         self._onStep = onStep
         self._onLog = onLog

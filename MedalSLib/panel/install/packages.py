@@ -9,14 +9,17 @@ from MedalSLib.panel.install.system import installedVersion
 from MedalSLib.resources import resource
 
 TORCH = ">=2.6,!=2.9.*"
+"""For the PyTorch extension's `installTorch(torchVersionRequirement=...)`; 2.9 computes 3-D convolutions far slower."""
 OWN = (
     "numpy",
     "scipy",
     "SimpleITK",
+    "simpleitk-slicer",
     "vtk",
     "requests",
     "urllib3",
     "certifi",
+    "charset-normalizer",
     "idna",
     "pydicom",
     "highdicom",
@@ -25,6 +28,8 @@ OWN = (
     "packaging",
     "pip",
     "setuptools",
+    "wheel",
+    "six",
     "pynrrd",
     "torch",
     "torchvision",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install.system import SystemFacts
-from MedalSLib.panel.progress import bytesText
+from MedalSLib.panel.wording import bytesText
 
 CheckState = Literal["ok", "warning", "failed"]
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from MedalSLib.errors import MedalSError
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install import packages
 from MedalSLib.panel.install.diagnostics import diagnostics
-from MedalSLib.panel.install.installer import Host, Installer, Step
+from MedalSLib.panel.install.host import SlicerHost
+from MedalSLib.panel.install.installer import Installer, Step
 from MedalSLib.panel.install.preflight import Check, canInstall, preflight
 from MedalSLib.panel.install.system import SystemFacts
-from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
-from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
-
-
-class InstallHost(Host, Protocol):
-    """3D Slicer, with the button for a restart."""
-
-    def restart(self) -> None:
-        """Restart the application; the user is asked about unsaved data by it."""
-        ...
 
 
 class InstallPresenter:
@@ -49,10 +41,10 @@ class InstallPresenter:
 
     def __init__(
         self,
-        host: InstallHost,
+        host: SlicerHost,
         settings: Settings,
         gatherFacts: Callable[[], SystemFacts],
-        jobs: Jobs,
+        jobs: BackgroundJobs,
         pump: Callable[[], None] = lambda: None,
         engineWords: Callable[[], str] = lambda: "",
     ) -> None:

@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.engines import DEVICES, KINDS
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.models_view import ModelsView
 from MedalSLib.panel.widgets.tools import button, choices, clicked, named, onChoice, say, sideBySide, stacked, textLabel
 
@@ -19,7 +19,7 @@ class EnginePage:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._model = model
         engines = model.engines
         self.kind = named(qt.QComboBox(), "engineKind", _("Where runs are computed"))

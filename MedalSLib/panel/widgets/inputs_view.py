@@ -9,9 +9,9 @@ import slicer
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import modalityChoices, modalityMessage, volumeMessage
-from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.presenters import Presenters
+from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice, say, textLabel
-from MedalSLib.panel.workspace import VolumeFacts
 
 
 class InputsView:
@@ -22,7 +22,7 @@ class InputsView:
         onNodes: Called when the user chose another node.
     """
 
-    def __init__(self, model: PanelModel, onNodes: Callable[[], None]) -> None:
+    def __init__(self, model: Presenters, onNodes: Callable[[], None]) -> None:
         self._model = model
         self._onNodes = onNodes
         self._showing = False

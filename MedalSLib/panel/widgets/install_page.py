@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install.preflight import Check
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.tools import SIGNS, button, named, say, sideBySide, stacked, textLabel
 
 _STEPS = 1000
@@ -21,7 +21,7 @@ class InstallPage:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._install = model.install
         self._shown: tuple[Check, ...] | None = None
         self._status = textLabel("installStatus")

@@ -9,8 +9,8 @@ import qt
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.model import PanelModel
-from MedalSLib.panel.models import ModelRow
+from MedalSLib.panel.model_chooser import ModelRow
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.tools import button, choices, named, onChoice, say, sideBySide, stacked, textLabel
 
 _STEPS = 1000
@@ -23,7 +23,7 @@ class ModelsView:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._models = model.models
         self._selected = ""
         self.combo = named(qt.QComboBox(), "modelCombo", _("Model"))

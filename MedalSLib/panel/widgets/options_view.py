@@ -6,8 +6,9 @@ import qt
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import windowChoices
-from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.tools import choices, chosen, named, onChoice
+from MedalSLib.slicer.request import Overlap
 
 
 class OptionsView:
@@ -17,7 +18,7 @@ class OptionsView:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._state = model.workspace.state
         self.widget = qt.QWidget()
         form = qt.QFormLayout(self.widget)
@@ -52,7 +53,7 @@ class OptionsView:
             ("keep", _("the other segment keeps them")),
             ("overwrite", _("the result takes them")),
         )
-        choices(self.overlap, overlaps, self._state.overlap)
+        choices(self.overlap, overlaps, self._state.overlap.value)
         choices(self.window, windowChoices(), self._state.windows.get("*", ""))
         for box, value in ((self.quick, self._state.firstStageOnly), (self.instances, self._state.separateInstances)):
             blocked = box.blockSignals(True)
@@ -60,7 +61,7 @@ class OptionsView:
             box.blockSignals(blocked)
 
     def _chooseOverlap(self, value: str) -> None:
-        self._state.overlap = value
+        self._state.overlap = Overlap(value)
 
     def _chooseWindow(self, value: str) -> None:
         self._state.windows = {"*": value} if value else {}

@@ -13,12 +13,11 @@ import slicer
 from MedalSLib.panel.engines import Factory, defaultFactories
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install import packages
-from MedalSLib.panel.install.slicer_host import SlicerHost
+from MedalSLib.panel.install.host import SlicerHost
 from MedalSLib.panel.install.system import SystemFacts, gather, tryIndex
 from MedalSLib.panel.jobs import BackgroundJobs
-from MedalSLib.panel.model import PanelModel
-from MedalSLib.panel.settings import Settings
-from MedalSLib.panel.slicer_workspace import SlicerWorkspace
+from MedalSLib.panel.panel_settings import Settings
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.engine_page import EnginePage
 from MedalSLib.panel.widgets.inputs_view import InputsView
 from MedalSLib.panel.widgets.install_page import InstallPage
@@ -29,6 +28,7 @@ from MedalSLib.panel.widgets.results_view import ResultsView
 from MedalSLib.panel.widgets.run_view import RunView
 from MedalSLib.panel.widgets.scene_observer import SceneObserver
 from MedalSLib.panel.widgets.tools import clicked, named, sideBySide, stacked
+from MedalSLib.panel.workspace import Workspace
 
 EDITOR_TAG = "MedalSEditor"
 ESTIMATE_DELAY_MS = 700
@@ -50,7 +50,7 @@ class PanelView:
         self._logic = logic
         self._active = False
         self._wasBusy = False
-        self._workspace = SlicerWorkspace(logic, self._saveState)
+        self._workspace = Workspace(logic, self._saveState)
         settings = Settings(qt.QSettings())
         pump = slicer.app.processEvents
         self._jobs = BackgroundJobs(pump)
@@ -58,7 +58,7 @@ class PanelView:
         def facts() -> SystemFacts:
             return gather(version, packages.names(packages.requirements()), tryIndex)
 
-        self.model = PanelModel(
+        self.model = Presenters(
             self._workspace,
             settings,
             self._jobs,

@@ -9,7 +9,7 @@ import slicer
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.model import PanelModel
+from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.spatial import SegmentRow
 from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, stacked, textLabel
 from MedalSLib.vocabulary import suggest
@@ -40,7 +40,7 @@ class RefineView:
         editor: qMRMLSegmentEditorWidget.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._model = model
         self._filling = False
         self._shown: tuple[SegmentRow, ...] | None = None

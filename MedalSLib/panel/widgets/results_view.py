@@ -5,8 +5,8 @@ from __future__ import annotations
 import qt
 
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.model import PanelModel
-from MedalSLib.panel.results import ResultRow
+from MedalSLib.panel.presenters import Presenters
+from MedalSLib.panel.result_rows import ResultRow
 from MedalSLib.panel.widgets.tools import button, chosen, guarded, named, sideBySide, stacked
 
 SIGNS = {"waiting": "…", "found": "✓", "absent": "-", "kept": "="}
@@ -20,7 +20,7 @@ class ResultsView:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._model = model
         self._shown: tuple[ResultRow, ...] | None = None
         self.table = named(qt.QTableWidget(), "resultsTable", _("Results"), _("Click a row to go there"))

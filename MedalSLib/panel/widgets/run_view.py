@@ -8,10 +8,10 @@ import qt
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
-from MedalSLib.panel.model import PanelModel
-from MedalSLib.panel.progress import durationText
+from MedalSLib.panel.presenters import Presenters
+from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.panel.widgets.tools import button, clicked, named, say, sideBySide, stacked, textLabel
-from MedalSLib.panel.workspace import VolumeFacts
+from MedalSLib.panel.wording import durationText
 
 _STEPS = 1000
 _LISTEN_MS = 1000
@@ -25,7 +25,7 @@ class RunView:
         model: The presenters.
     """
 
-    def __init__(self, model: PanelModel) -> None:
+    def __init__(self, model: Presenters) -> None:
         self._model = model
         run = model.run
         self._estimate = textLabel("estimateLabel")

@@ -131,6 +131,13 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.setCurrentNode(self._current if self._current in self._nodes else None)
 
 
+class Effect:
+    """A tool of the Segment Editor, as far as its name."""
+
+    def __init__(self, name):
+        self.name = name
+
+
 @strict
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     segmentationNodeSelectorVisible = plain("segmentationNodeSelectorVisible", True)
@@ -146,6 +153,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._states = 10
         self._logic.SetMaximumNumberOfUndoStates(self._states)
         self._node = None
+        self._effect = None
         self._shortcuts = False
         self._observing = False
         self._draw()
@@ -199,15 +207,17 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             raise TypeError("effect names are texts")
 
     def activeEffect(self):
-        return None
+        return self._effect
 
     def setActiveEffect(self, effect):
-        if effect is not None:
-            raise TypeError("no effect is loaded here")
+        if effect is not None and not isinstance(effect, Effect):
+            raise TypeError("that is no effect")
+        self._effect = effect
 
     def setActiveEffectByName(self, name):
         if not isinstance(name, str):
             raise TypeError("an effect's name is a text")
+        self.setActiveEffect(Effect(name) if name else None)
 
     def installKeyboardShortcuts(self, parent=None):
         self._shortcuts = True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.slicer import segments, transforms
-from MedalSLib.slicer.lattice import fromOrientedImage
+from MedalSLib.slicer.oriented_image import fromOrientedImage
 
 
 class SegmentVolumes:

@@ -27,14 +27,14 @@ from MedalSLib.errors import CancelledError
 
 @pytest.fixture
 def often(monkeypatch, slicer_host):
-    """A turn whenever one is allowed, and every array on the helper thread; gives the function that makes turns."""
-    from MedalSLib.slicer import turns
+    """A turn whenever one is allowed, and every array on the helper thread; gives the function that makes ui."""
+    from MedalSLib.slicer import ui_yield
     from MedalSLib.slicer.background import Worker
 
-    monkeypatch.setattr(turns, "TURN_SECONDS", 0.0)
-    monkeypatch.setattr(turns, "AT_ONCE_VOXELS", 0)
+    monkeypatch.setattr(ui_yield, "EVENT_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(ui_yield, "INLINE_VOXELS", 0)
     worker = Worker()
-    yield lambda pump=lambda: None, check=lambda: None: turns.Turns(pump, worker, check)
+    yield lambda pump=lambda: None, check=lambda: None: ui_yield.UiYield(pump, worker, check)
     worker.close()
 
 
@@ -49,9 +49,9 @@ def runner(often, slicer_host, editing):
 
 @pytest.fixture
 def request_(ct):
-    from MedalSLib.slicer.request import RunRequest
+    from MedalSLib.slicer.request import NodeRequest
 
-    return RunRequest(ct, prompts=("Liver", "Spleen"), modality="CT")
+    return NodeRequest(ct, prompts=("Liver", "Spleen"), modality="CT")
 
 
 def voxels(node, ct):
@@ -62,17 +62,17 @@ def same(a, b):
     return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
 
 
-class TestTurns:
+class TestUiYield:
     def test_without_a_pump_the_work_is_done_at_once_on_this_thread(self, slicer_host):
-        from MedalSLib.slicer.turns import Turns
+        from MedalSLib.slicer.ui_yield import UiYield
 
-        turns = Turns()
-        assert turns.aside(threading.current_thread, 10**9) is threading.main_thread()
-        turns.pause()
+        ui = UiYield()
+        assert ui.offload(threading.current_thread, 10**9) is threading.main_thread()
+        ui.processEvents()
 
     def test_large_arrays_are_handled_on_the_helper_thread_while_the_interface_has_its_turns(self, slicer_host):
         from MedalSLib.slicer.background import Worker
-        from MedalSLib.slicer.turns import Turns
+        from MedalSLib.slicer.ui_yield import UiYield
 
         worker, seen, go = Worker(), [], threading.Event()
 
@@ -82,20 +82,20 @@ class TestTurns:
                 go.set()
 
         def work():
-            assert go.wait(10)  # three turns come while it goes on
+            assert go.wait(10)  # three rounds of events come while it goes on
             return threading.current_thread()
 
-        assert Turns(pump, worker).aside(work, 10**9) is not threading.main_thread()
+        assert UiYield(pump, worker).offload(work, 10**9) is not threading.main_thread()
         assert set(seen) == {threading.main_thread()} and len(seen) >= 3
         worker.close()
 
     def test_turns_are_not_more_frequent_than_drawing_can_follow(self, slicer_host):
-        from MedalSLib.slicer.turns import Turns
+        from MedalSLib.slicer.ui_yield import UiYield
 
         seen = []
-        turns = Turns(lambda: seen.append(1))
+        ui = UiYield(lambda: seen.append(1))
         for _number in range(1000):
-            turns.pause()
+            ui.processEvents()
         assert len(seen) < 100
 
     def test_what_ends_the_work_is_raised_after_the_work_in_hand(self, often):
@@ -105,7 +105,7 @@ class TestTurns:
             raise CancelledError
 
         with pytest.raises(CancelledError):
-            often(check=check).aside(lambda: ended.append(1), 10**9)
+            often(check=check).offload(lambda: ended.append(1), 10**9)
         assert ended == [1]
 
 
@@ -116,10 +116,11 @@ class TestTheSameResult:
     def written(self, scene, ct, editing):
         """Write a first and a second run into a segmentation with the user's own segments; return what is there."""
 
-        def do(policy, turns=None, region=None, grid=None, mask=None):
+        def do(policy, ui=None, region=None, grid=None, mask=None):
+            from MedalSLib.slicer.request import Overlap
             from MedalSLib.slicer.segmentations import addSegmentation
             from MedalSLib.slicer.targets import setLocked
-            from MedalSLib.slicer.writer import Overlap, SegmentWriter
+            from MedalSLib.slicer.writer import SegmentWriter
 
             if grid is None:
                 node = addSegmentation(ct)
@@ -134,7 +135,7 @@ class TestTheSameResult:
             setLocked(node, "locked", True)
             options = {"overlap": Overlap(policy), "excludeIDs": ("not here",), "region": region}
             for masks in ({"Liver": LIVER, "Spleen": SPLEEN}, {"Liver": SPLEEN, "Spleen": LIVER}):
-                run = SegmentWriter(node, ct, editing, turns=turns, **options)
+                run = SegmentWriter(node, ct, editing, ui=ui, **options)
                 run.expect(masks)
                 for name, mask in masks.items():
                     run.write(name, mask)
@@ -153,18 +154,18 @@ class TestTheSameResult:
 
     @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
     def test_within_a_region(self, written, often, policy):
-        from MedalSLib.slicer.regions import Region
+        from MedalSLib.slicer.roi import Region
 
         region = Region(((8, 30), (3, 33), (5, 18)))
         assert same(written(policy, region=region)[2], written(policy, often(), region)[2])
 
     @pytest.mark.parametrize("policy", ["keep", "overwrite"])
     def test_on_another_grid_which_is_interpolated_slab_by_slab(self, written, often, scene, policy, monkeypatch):
-        from MedalSLib.slicer import lattice
+        from MedalSLib.slicer import oriented_image
 
         coarse = addVolume(scene, (14, 26, 31), affine((3.1, 3.3, 3.7), None, (-3, -2, -1)), "coarse")
         whole = written(policy, grid=coarse)[2]
-        monkeypatch.setattr(lattice, "SLAB_VOXELS", 500)
+        monkeypatch.setattr(oriented_image, "SLAB_VOXELS", 500)
         assert same(whole, written(policy, often(), grid=coarse)[2])
 
     @pytest.mark.parametrize("warped", [False, True])
@@ -172,27 +173,28 @@ class TestTheSameResult:
     def test_slabs_are_interpolated_as_the_whole(self, scene, grid, warped, monkeypatch):
         from slicer_host.phantoms import addWarp
 
-        from MedalSLib.slicer import lattice
+        from MedalSLib.slicer import oriented_image
         from MedalSLib.slicer.volumes import localMatrix
 
         volume = addVolume(scene, (20, 24, 28), GRIDS[grid])
-        patch = lattice.Patch(ballRas(volume, centreRas(volume), 9.0), (0, 0, 0), localMatrix(volume))
+        patch = oriented_image.Patch(ballRas(volume, centreRas(volume), 9.0), (0, 0, 0), localMatrix(volume))
         transform = addWarp(scene).GetTransformToParent() if warped else None
         target = ((-40, 60), (-40, 60), (-40, 60))
-        whole = lattice.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
-        monkeypatch.setattr(lattice, "SLAB_VOXELS", 900)
-        slabs = lattice.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
+        whole = oriented_image.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
+        monkeypatch.setattr(oriented_image, "SLAB_VOXELS", 900)
+        slabs = oriented_image.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
         assert whole.mask.any()
-        assert lattice.sameVoxels(whole, slabs)
+        assert oriented_image.sameVoxels(whole, slabs)
 
     def test_undo_takes_all_pieces_back_in_one_step_and_redo_brings_them_again(self, written, often, editing, ct):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+        from MedalSLib.slicer.writer import SegmentWriter
 
         node = addSegmentation(ct)
         draw(node, ct, "mine", SPLEEN)
         before = voxels(node, ct)
-        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, turns=often())
+        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, ui=often())
         for name, mask in {"Liver": LIVER, "Spleen": SPLEEN, "Left kidney": LIVER & ~SPLEEN}.items():
             run.write(name, mask)
         after = voxels(node, ct)
@@ -202,8 +204,9 @@ class TestTheSameResult:
         assert same(voxels(node, ct), after)
 
     def test_the_way_back_in_pieces_restores_exactly(self, written, often, ct, editing):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+        from MedalSLib.slicer.writer import SegmentWriter
 
         node = addSegmentation(ct)
         draw(node, ct, "mine", SPLEEN)
@@ -225,14 +228,15 @@ def shapeOf(volume):
 
 class TestWhatHappensInATurn:
     def test_one_write_has_many(self, often, ct, editing):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+        from MedalSLib.slicer.writer import SegmentWriter
 
         node = addSegmentation(ct)
         for number in range(5):
             draw(node, ct, f"mine {number}", SPLEEN)
         seen = []
-        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, turns=often(lambda: seen.append(1)))
+        run = SegmentWriter(node, ct, editing, Overlap.OVERWRITE, ui=often(lambda: seen.append(1)))
         run.write("Liver", LIVER)
         assert len(seen) >= 15
 
@@ -247,13 +251,14 @@ class TestWhatHappensInATurn:
         def look():
             seen.add(slicerSays(node, "Liver", ct).tobytes())
 
-        SegmentWriter(node, ct, editing, turns=often(look)).write("Liver", SPLEEN)
+        SegmentWriter(node, ct, editing, ui=often(look)).write("Liver", SPLEEN)
         look()
         assert seen == {LIVER.tobytes(), SPLEEN.tobytes()}
 
     def test_a_segment_that_the_user_deletes_does_not_stop_the_run(self, often, ct, editing):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap, SegmentWriter
+        from MedalSLib.slicer.writer import SegmentWriter
 
         for policy in Overlap:
             for turn in range(12):
@@ -267,15 +272,15 @@ class TestWhatHappensInATurn:
                     if left[0] == 0:
                         node.GetSegmentation().RemoveSegment("b")
 
-                run = SegmentWriter(node, ct, editing, policy, turns=often(delete))
+                run = SegmentWriter(node, ct, editing, policy, ui=often(delete))
                 result = run.write("Liver", LIVER).segmentID
                 free = LIVER & ~SPLEEN if policy is Overlap.KEEP_OTHERS else LIVER
                 assert np.array_equal(slicerSays(node, result, ct), free)
 
     @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
     def test_a_cancel_in_any_turn_leaves_the_segments_as_they_were(self, runner, request_, ct, slicer_host, policy):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap
 
         node = addSegmentation(ct)
         draw(node, ct, "mine", SPLEEN)
@@ -307,7 +312,7 @@ class TestWhatHappensInATurn:
         assert not same(voxels(node, ct), before)
 
     def test_the_scene_is_closed_in_the_middle_of_a_write(self, runner, request_, scene, slicer_host):
-        from MedalSLib.slicer.request import RunRequest
+        from MedalSLib.slicer.request import NodeRequest
 
         for turn in (2, 4, 7, 11, 16):
             ct = addVolume(scene, SHAPE, affine((2, 2, 2)))
@@ -320,7 +325,7 @@ class TestWhatHappensInATurn:
 
             slicer_host.app.onProcessEvents = close
             with pytest.raises(CancelledError, match="scene was closed"):
-                runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}), RunRequest(ct, prompts=("Liver", "Spleen")))
+                runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}), NodeRequest(ct, prompts=("Liver", "Spleen")))
             slicer_host.app.onProcessEvents = None
             assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
             runner.forget()
@@ -343,8 +348,8 @@ class TestWhatHappensInATurn:
         assert refused
 
     def test_a_cancel_while_the_last_structures_are_written_is_a_cancel(self, runner, request_, ct):
+        from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
-        from MedalSLib.slicer.writer import Overlap
 
         node = addSegmentation(ct)
         draw(node, ct, "mine", SPLEEN)
@@ -368,7 +373,7 @@ class TestWhatHappensInATurn:
     def test_a_volume_that_is_moved_while_strokes_are_looked_for_ends_the_run(
         self, runner, request_, ct, slicer_host, editing, turn
     ):
-        from MedalSLib.slicer.lattice import Patch
+        from MedalSLib.slicer.oriented_image import Patch
         from MedalSLib.slicer.volumes import localMatrix
 
         engine = FakeEngine({"Liver": LIVER})
@@ -394,7 +399,7 @@ class TestWhatHappensInATurn:
 
         from MedalSLib.slicer import runner as module
 
-        former = module.Turns.aside
+        former = module.UiYield.aside
 
         def torn(self, work, count):
             if getattr(work, "__name__", "") != "copy":
@@ -405,7 +410,7 @@ class TestWhatHappensInATurn:
             first[SHAPE[0] // 2 :] = work()[SHAPE[0] // 2 :]
             return first
 
-        monkeypatch.setattr(module.Turns, "aside", torn)
+        monkeypatch.setattr(module.UiYield, "aside", torn)
         engine = FakeEngine({"Liver": LIVER})
         runner.run(engine, request_)
         array = engine.opened[0][0]
@@ -417,7 +422,7 @@ class TestWhereTheWorkIsDone:
     def test_the_whole_images_masks_stay_off_the_main_thread(self, runner, request_, ct, monkeypatch):
         """Cutting, keeping apart and counting instances look at every voxel of the image for every structure."""
         from MedalSLib.slicer import answers
-        from MedalSLib.slicer.writer import Overlap
+        from MedalSLib.slicer.request import Overlap
 
         threads = []
         for name in ("boundingBox", "disjoint", "_instances"):
@@ -442,14 +447,14 @@ class TestWhereTheWorkIsDone:
         runner.run(engine, request_)
         assert not np.shares_memory(engine.opened[0][0], slicer.util.arrayFromVolume(ct))
         copies = []
-        former = module.Turns.aside
+        former = module.UiYield.aside
 
         def noted(self, work, count):
             if getattr(work, "__name__", "") == "copy":
                 copies.append(count)
             return former(self, work, count)
 
-        monkeypatch.setattr(module.Turns, "aside", noted)
+        monkeypatch.setattr(module.UiYield, "aside", noted)
         runner.run(engine, request_)
         assert copies == []
         runner.closeSession()

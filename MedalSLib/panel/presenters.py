@@ -1,33 +1,39 @@
-"""All presenters of the panel, put together."""
+"""Creates the presenters of the panel and connects their signals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from MedalSLib.panel.chips import Model
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter, Factory
-from MedalSLib.panel.install.presenter import InstallHost, InstallPresenter
+from MedalSLib.panel.install.host import SlicerHost
+from MedalSLib.panel.install.presenter import InstallPresenter
 from MedalSLib.panel.install.system import SystemFacts
-from MedalSLib.panel.jobs import Jobs
-from MedalSLib.panel.models import ModelsPresenter, Registry
+from MedalSLib.panel.jobs import BackgroundJobs
+from MedalSLib.panel.model_chooser import ModelsPresenter
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.run import RunPresenter
-from MedalSLib.panel.settings import Settings
+from MedalSLib.panel.run_presenter import RunPresenter
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
-from MedalSLib.panel.workspace import VolumeFacts, Workspace
+from MedalSLib.panel.volume_facts import VolumeFacts
+
+if TYPE_CHECKING:
+    from MedalSLib.panel.workspace import Workspace
 
 
-class PanelModel:
-    """Builds the presenters and lets them hear of each other.
+class Presenters:
+    """The presenters of the panel.
 
     Args:
         workspace: The application.
         settings: What belongs to this computer.
         jobs: Work beside the interface.
         pump: Lets the application process its events.
-        registry: The registry of models.
+        registry: Returns `MedalSLib.network.registry`.
         factories: How engines are opened.
         installHost: Where packages are installed.
         gatherFacts: Gathers facts about this computer.
@@ -40,11 +46,11 @@ class PanelModel:
         self,
         workspace: Workspace,
         settings: Settings,
-        jobs: Jobs,
+        jobs: BackgroundJobs,
         pump: Callable[[], None],
-        registry: Callable[[], Registry],
+        registry: Callable[[], ModuleType],
         factories: Mapping[str, Factory],
-        installHost: InstallHost,
+        installHost: SlicerHost,
         gatherFacts: Callable[[], SystemFacts],
     ) -> None:
         self.workspace = workspace

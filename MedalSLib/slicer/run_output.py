@@ -11,17 +11,17 @@ from MedalSLib.errors import CancelledError
 from MedalSLib.slicer import volumes
 from MedalSLib.slicer.answers import Answer, Cut
 from MedalSLib.slicer.editing import SegmentEditing
-from MedalSLib.slicer.regions import Region
-from MedalSLib.slicer.request import RunOutcome, RunRequest
+from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
+from MedalSLib.slicer.roi import Region
+from MedalSLib.slicer.run_guard import RunGuard
+from MedalSLib.slicer.segment_terminology import structureNamed
 from MedalSLib.slicer.segmentations import addSegmentation, placeBesideVolume, prepareSegmentation
 from MedalSLib.slicer.strokes import Baseline, Strokes
-from MedalSLib.slicer.terminology import structureNamed
-from MedalSLib.slicer.turns import Turns
-from MedalSLib.slicer.watch import SceneWatch
-from MedalSLib.slicer.writer import SegmentWriter, Written, removeStaleInstances
+from MedalSLib.slicer.ui_yield import UiYield
+from MedalSLib.slicer.writer import SegmentWriter, removeStaleInstances
 
 
-class ResultSink:
+class RunOutput:
     """Where the structures of one run go.
 
     Args:
@@ -31,9 +31,9 @@ class ResultSink:
         strokes: The edits of a refinement; None for a run from scratch.
         editing: The segment editor to write through.
         baselineOf: Returns the baseline of a segmentation.
-        watch: Watches the nodes of the run.
+        guard: Watches the nodes of the run.
         onWritten: Called after each structure.
-        turns: Divides the work.
+        ui: Divides the work.
 
     Attributes:
         modality: What the image is taken for: decides codes and colours of new segments.
@@ -41,15 +41,15 @@ class ResultSink:
 
     def __init__(
         self,
-        request: RunRequest,
+        request: NodeRequest,
         image: volumes.VolumeImage,
         region: Region | None,
         strokes: Strokes | None,
         editing: SegmentEditing,
         baselineOf: Callable[[Any], Baseline],
-        watch: SceneWatch,
+        guard: RunGuard,
         onWritten: Callable[[Written], None] | None,
-        turns: Turns,
+        ui: UiYield,
     ) -> None:
         self._request = request
         self._image = image
@@ -57,9 +57,9 @@ class ResultSink:
         self._strokes = strokes
         self._editing = editing
         self._baselineOf = baselineOf
-        self._watch = watch
+        self._guard = guard
         self._onWritten = onWritten
-        self._turns = turns
+        self._ui = ui
         self._node = request.segmentationNode
         self._added = False
         self._writer: SegmentWriter | None = None
@@ -67,7 +67,7 @@ class ResultSink:
         self.modality = request.modality or "CT"
         if self._node is not None:
             prepareSegmentation(self._node, request.volumeNode)
-            watch.follow(self._node, "segmentation")
+            guard.watch(self._node, "segmentation")
 
     @property
     def writer(self) -> SegmentWriter | None:
@@ -96,36 +96,36 @@ class ResultSink:
             self._writer.expect(self._expected)
         written = []
         for name, cut in answer.masks.items():
-            self.checkGround()
+            self.checkNodes()
             if name in answer.instances:
                 written += self._writeInstances(name, answer.instances[name])
             else:
                 written.append(self._write(name, cut))
-            self._turns.pause()
-        self.checkGround()
+            self._ui.processEvents()
+        self.checkNodes()
         if self._writer is not None:
             placeBesideVolume(self._node, self._request.volumeNode)
             decided = self._strokes.locked if self._strokes is not None else None
             self._remember(self._writer.written, decided)
         return RunOutcome(answer.report, tuple(written), self._node, self._strokes)
 
-    def rollback(self, turns: Turns) -> None:
+    def rollback(self, ui: UiYield) -> None:
         """Put everything back; a segmentation that the run added is removed."""
         if self._node is None or self._node.GetScene() is None:
             return
         if self._writer is not None:
-            self._writer.rollback(turns)
+            self._writer.rollback(ui)
         if self._added and self._node.GetScene() is not None:
             self._node.GetScene().RemoveNode(self._node)
 
-    def checkGround(self) -> None:
+    def checkNodes(self) -> None:
         """See whether what the run stands on is still there.
 
         Raises:
             CancelledError: A node of the run was removed, or the volume was moved or replaced.
         """
-        if self._watch.lost:
-            raise CancelledError(self._watch.lost, "Nothing was written.")
+        if self._guard.reason:
+            raise CancelledError(self._guard.reason, "Nothing was written.")
         node = self._request.volumeNode
         if node.GetImageData() is None or volumes.gridOf(node) != self._image.grid:
             raise CancelledError(f"{self._image.name} was moved or replaced during the run.", "Run it again.")
@@ -136,7 +136,7 @@ class ResultSink:
                 return Written(name, reason="absent")
             self._node = addSegmentation(self._request.volumeNode)
             self._added = True
-            self._watch.follow(self._node, "segmentation")
+            self._guard.watch(self._node, "segmentation")
         if self._writer is None:
             self._writer = self._makeWriter()
             self._writer.expect(self._expected)
@@ -150,7 +150,7 @@ class ResultSink:
 
     def _remember(self, segmentIDs: Mapping[str, str], decided: Mapping[str, np.ndarray] | None = None) -> None:
         baseline = self._baselineOf(self._node)
-        baseline.record(self._node, self._request.volumeNode, segmentIDs, decided, self._turns)
+        baseline.record(self._node, self._request.volumeNode, segmentIDs, decided, self._ui)
 
     def _writeInstances(self, name: str, cuts: Sequence[Cut]) -> list[Written]:
         written = [self._write(name, cut, number) for number, cut in enumerate(cuts, 1)]
@@ -175,7 +175,7 @@ class ResultSink:
             request.excludedIDs,
             self.modality,
             keepAbsent=self._strokes is None,
-            turns=self._turns,
+            ui=self._ui,
         )
 
     def _isInstance(self, name: str) -> bool:

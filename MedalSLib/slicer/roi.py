@@ -11,7 +11,7 @@ import vtk
 
 from MedalSLib.errors import InputError
 from MedalSLib.slicer import volumes
-from MedalSLib.slicer.lattice import fromVtkMatrix
+from MedalSLib.slicer.oriented_image import fromVtkMatrix
 from MedalSLib.volume.geometry import Box
 
 

@@ -6,41 +6,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from MedalSLib.panel.chips import Model
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.jobs import Jobs
+from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
-from MedalSLib.panel.progress import bytesText
 from MedalSLib.panel.signal import Signal
+from MedalSLib.panel.wording import bytesText
 
-
-class ModelEntry(Protocol):
-    """A model of the registry; `network.registry.ModelEntry` is one."""
-
-    name: str
-    title: str
-    version: str
-    state: str
-    licence: str
-    licence_url: str
-    size_bytes: int
-    folder: str
-    classes: tuple[str, ...]
-    card: str
-
-
-class Registry(Protocol):
-    """The functions of `MedalSLib.network.registry`."""
-
-    def list_models(self) -> list[Any]: ...  # noqa: D102
-    def licence_notice(self, name: str, source: str | Path | None = None) -> str: ...  # noqa: D102
-    def install(self, name: Any, source: Any = None, **options: Any) -> Any: ...  # noqa: D102
-    def verify(self, name: str) -> Any: ...  # noqa: D102
-    def remove(self, name: str) -> None: ...  # noqa: D102
-    def home(self) -> Path: ...  # noqa: D102
+if TYPE_CHECKING:
+    from MedalSLib.network.registry import ModelEntry
 
 
 @dataclass(frozen=True)
@@ -53,13 +30,11 @@ class ModelRow:
         status: Where it is, in words.
         knows: How many structures it knows, by modality.
         licence: Licence of the weights.
-        licenceUrl: Where it can be read.
         size: Size of its files.
         usable: Whether it can run now.
         installable: Whether it can be fetched.
         removable: Whether its files can be deleted.
         chosen: Whether the next run uses it.
-        card: The model card, Markdown.
     """
 
     name: str
@@ -67,13 +42,11 @@ class ModelRow:
     status: str
     knows: str
     licence: str
-    licenceUrl: str
     size: str
     usable: bool
     installable: bool
     removable: bool
     chosen: bool
-    card: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +66,7 @@ class ModelsPresenter:
     """Lists the models and changes what is installed.
 
     Args:
-        registry: The registry of models; called for when first needed, as its module may lack a package.
+        registry: Returns `MedalSLib.network.registry`; called when first needed, as its packages may be missing.
         chosen: Returns the name of the model that the next run uses.
         choose: Chooses another.
         jobs: Installs beside the interface.
@@ -106,7 +79,11 @@ class ModelsPresenter:
     """
 
     def __init__(
-        self, registry: Callable[[], Registry], chosen: Callable[[], str], choose: Callable[[str], None], jobs: Jobs
+        self,
+        registry: Callable[[], ModuleType],
+        chosen: Callable[[], str],
+        choose: Callable[[str], None],
+        jobs: BackgroundJobs,
     ) -> None:
         self._registry = registry
         self._chosen = chosen
@@ -206,7 +183,7 @@ class ModelsPresenter:
 
     def remove(self, name: str) -> None:
         """Delete an installed model's files; the bundled model takes its place if it was the chosen one."""
-        if self._do(lambda _report, _cancel: self._registry().remove(name) or True):  # type: ignore[func-returns-value]
+        if self._do(lambda _report, _cancel: self._registry().remove(name) or True):
             self.message = Message(_("The files of {name} were deleted.").format(name=name), "success")
             self.refresh()
             usable = [row.name for row in self.rows if row.usable]
@@ -263,13 +240,11 @@ def _row(entry: ModelEntry, chosen: str) -> ModelRow:
         status=status,
         knows=_knows(entry.classes),
         licence=entry.licence,
-        licenceUrl=entry.licence_url,
         size=size,
         usable=usable,
         installable=entry.state == "available",
         removable=entry.state in ("installed", "damaged"),
         chosen=entry.name == chosen,
-        card=entry.card,
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from MedalSLib.engine.interface import Options
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.slicer import segments
-from MedalSLib.slicer.regions import Region, regionOf
-from MedalSLib.slicer.request import RunRequest
-from MedalSLib.slicer.turns import Turns
+from MedalSLib.slicer.request import NodeRequest
+from MedalSLib.slicer.roi import Region, regionOf
+from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import VolumeImage, readVolume
 
 IsOpen = Callable[[VolumeImage], bool]
@@ -51,30 +51,30 @@ class RunInputs:
             raise PromptError("There is nothing to segment.", "Type the name of a structure, or choose a segment.")
 
 
-def readInputs(request: RunRequest, turns: Turns, isOpen: IsOpen) -> RunInputs:
+def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen) -> RunInputs:
     """Read what a request names.
 
     Args:
         request: The request.
-        turns: Divides the work.
+        ui: Divides the work.
         isOpen: Whether an image is open in the engine.
 
     Raises:
         InputError: The volume, a segment or the region cannot be used.
     """
-    image = readImage(request.volumeNode, turns, isOpen)
-    masks = _readMasks(request, image, turns)
+    image = readImage(request.volumeNode, ui, isOpen)
+    masks = _readMasks(request, image, ui)
     region = None if request.roiNode is None else regionOf(request.roiNode, request.volumeNode)
     prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
     return RunInputs(image, prompts, request.modality, masks, {}, region, request.options)
 
 
-def readImage(volumeNode: Any, turns: Turns, isOpen: IsOpen) -> VolumeImage:
+def readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
     """Read a volume; without copying its voxels, which takes long, if they are open in the engine.
 
     Args:
         volumeNode: The volume.
-        turns: Divides the work.
+        ui: Divides the work.
         isOpen: Whether an image is open in the engine.
 
     Raises:
@@ -83,20 +83,20 @@ def readImage(volumeNode: Any, turns: Turns, isOpen: IsOpen) -> VolumeImage:
     image = readVolume(volumeNode, copy=False)
     if isOpen(image):
         return image
-    array = turns.aside(image.array.copy, image.array.size)
+    array = ui.offload(image.array.copy, image.array.size)
     if readVolume(volumeNode, copy=False).signature != image.signature:
         return readVolume(volumeNode)  # changed while it was copied: in one go then
     return replace(image, array=array)
 
 
-def _readMasks(request: RunRequest, image: VolumeImage, turns: Turns) -> dict[str, np.ndarray]:
+def _readMasks(request: NodeRequest, image: VolumeImage, ui: UiYield) -> dict[str, np.ndarray]:
     """Return the spatial prompts; several segments of one structure are one prompt."""
     source = request.promptsFrom or request.segmentationNode
     masks: dict[str, np.ndarray] = {}
     for segmentID, structure in request.spatialPrompts.items():
         if source is None:
             raise InputError("The segments to use as prompts have no segmentation.", "Choose a segmentation.")
-        mask = segments.readSegment(source, segmentID, request.volumeNode, turns)
+        mask = segments.readSegment(source, segmentID, request.volumeNode, ui)
         if not mask.any():
             name = segments.segmentOf(source, segmentID).GetName()
             raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from MedalSLib.engine.interface import Engine, Options, Progress
 from MedalSLib.errors import CancelledError, MedalSError, PromptError, ServiceError
@@ -12,15 +12,26 @@ from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message, messageOf
-from MedalSLib.panel.progress import estimateText, progressText
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.results import ResultRow, finishedRows, measuredRows, remarks, summary, waitingRows, withWritten
+from MedalSLib.panel.result_rows import (
+    ResultRow,
+    finishedRows,
+    measuredRows,
+    remarks,
+    summary,
+    waitingRows,
+    withWritten,
+)
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
-from MedalSLib.panel.workspace import Outcome, Wishes, Workspace, WrittenFacts
+from MedalSLib.panel.wording import estimateText, progressText
+from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
+
+if TYPE_CHECKING:
+    from MedalSLib.panel.workspace import Workspace
 
 RunState = Literal["idle", "estimating", "opening", "running", "reverting", "cancelling"]
-Work = Callable[[Engine, Wishes], Sequence[Outcome]]
+Work = Callable[[Engine, NodeRequest], Sequence[RunOutcome]]
 
 
 class RunPresenter:
@@ -110,7 +121,7 @@ class RunPresenter:
         """Whether rows and message are those of another volume or segmentation than the chosen one."""
         return not self.busy and bool(self.rows) and self._workspace.resultElsewhere
 
-    def wishes(self) -> Wishes:
+    def request(self) -> NodeRequest:
         """Return the run that the panel describes now; names that were not understood are left out."""
         state = self._workspace.state
         names = self._prompt.structures
@@ -123,14 +134,17 @@ class RunPresenter:
             instances=("*",) if state.separateInstances else (),
             windows=every,
         )
-        return Wishes(
+        return NodeRequest(
+            volumeNode=state.volume,
+            segmentationNode=state.segmentation,
             prompts=names,
             modality=self._prompt.modality or None,
             spatialPrompts=self._spatial.prompts,
-            excluded=self._spatial.excluded,
+            excludedIDs=self._spatial.excluded,
+            roiNode=state.region,
+            options=options,
             overlap=state.overlap,
             allFrames=state.allFrames and volume is not None and volume.frames > 1,
-            options=options,
         )
 
     def run(self) -> None:
@@ -170,15 +184,15 @@ class RunPresenter:
         if self.blocker or not self._engines.isOpen:
             self._showEstimate("")
             return
-        wishes, info = self.wishes(), self._engines.info
+        request, info = self.request(), self._engines.info
         assert info is not None
         text = ""
         try:
             engine = self._engines.open()
-            if self._mayUse(engine, wishes):
+            if self._mayUse(engine, request):
                 self.state = "estimating"
                 # A server gets an image when a run is asked for, which shows how far it is and can be cancelled.
-                found = self._workspace.estimate(engine, wishes, send=not self._engines.isRemote)
+                found = self._workspace.estimate(engine, request, send=not self._engines.isRemote)
                 text = "" if found is None else estimateText(found, info.device)
         except MedalSError:
             text = ""  # what is wrong is said when the run is asked for
@@ -258,20 +272,20 @@ class RunPresenter:
         self._set("opening", _("Loading the model …"))
         try:
             engine = self._engines.open(self._cancel)
-            wishes = self.wishes()  # only now is it certain what the model knows
+            request = self.request()  # only now is it certain what the model knows
             refining = work == self._refine
-            if not refining and not wishes.prompts and not wishes.spatialPrompts:
+            if not refining and not request.prompts and not request.spatialPrompts:
                 raise PromptError(self._blockerOfPrompt())
-            if not self._mayUse(engine, wishes):
+            if not self._mayUse(engine, request):
                 self._waiting = lambda: self._go(work)
-                self._consent.ask(self._workspace.describeUpload(engine, wishes))
+                self._consent.ask(self._workspace.describeUpload(engine, request))
                 return
             if self._cancel.is_set():
                 raise CancelledError
-            self.rows = () if refining else waitingRows(wishes.prompts)
+            self.rows = () if refining else waitingRows(request.prompts)
             self._unread = () if refining else self._leftOut()
             self._set("running", _("Preparing …"))
-            self._finished(work(engine, wishes))
+            self._finished(work(engine, request))
         except Exception as error:
             self.rows = ()
             self.message = self._fault(error)
@@ -298,18 +312,18 @@ class RunPresenter:
         phrases = ", ".join(chip.phrase for chip in self._prompt.problems)
         return (_("Not segmented: {names}. The marks above say why.").format(names=phrases),) if phrases else ()
 
-    def _segment(self, engine: Engine, wishes: Wishes) -> Sequence[Outcome]:
-        return self._workspace.run(engine, wishes, self._progressed, self._written, self._cancel)
+    def _segment(self, engine: Engine, request: NodeRequest) -> Sequence[RunOutcome]:
+        return self._workspace.run(engine, request, self._progressed, self._written, self._cancel)
 
-    def _refine(self, engine: Engine, wishes: Wishes) -> Sequence[Outcome]:
-        return self._workspace.refine(engine, wishes, self._progressed, self._written, self._cancel)
+    def _refine(self, engine: Engine, request: NodeRequest) -> Sequence[RunOutcome]:
+        return self._workspace.refine(engine, request, self._progressed, self._written, self._cancel)
 
-    def _mayUse(self, engine: Engine, wishes: Wishes) -> bool:
+    def _mayUse(self, engine: Engine, request: NodeRequest) -> bool:
         if not self._engines.isRemote:
             return True
-        return self._consent.given(self._workspace.describeUpload(engine, wishes))
+        return self._consent.given(self._workspace.describeUpload(engine, request))
 
-    def _finished(self, outcomes: Sequence[Outcome]) -> None:
+    def _finished(self, outcomes: Sequence[RunOutcome]) -> None:
         last = outcomes[-1]
         self.rows = finishedRows(last)
         said = [text for outcome in outcomes for text in remarks(outcome.report)]
@@ -323,7 +337,7 @@ class RunPresenter:
             self.progress = progressText(event)
         self.changed.emit()
 
-    def _written(self, written: WrittenFacts) -> None:
+    def _written(self, written: Written) -> None:
         self.rows = withWritten(self.rows, written)
         self.changed.emit()
 

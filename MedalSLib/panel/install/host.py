@@ -18,7 +18,7 @@ POLL_SECONDS = 0.03
 
 
 class SlicerHost:
-    """3D Slicer 5.10 and newer; see `install.installer.Host` for the methods.
+    """3D Slicer 5.10 and newer; Slicer itself is imported when a method needs it.
 
     Args:
         pump: Lets the application process its events.
@@ -28,7 +28,7 @@ class SlicerHost:
         self._pump = pump
 
     def extensionInstalled(self, name: str) -> bool:
-        """Whether an extension is installed."""
+        """Whether an extension is installed; it is usable after a restart."""
         return bool(self._extensions().isExtensionInstalled(name))
 
     def installExtension(self, name: str) -> bool:
@@ -52,7 +52,16 @@ class SlicerHost:
         importlib.invalidate_caches()
 
     def installPackages(self, requirements: Sequence[str], constraints: Path, log: Callable[[str], None]) -> None:
-        """Install packages with `slicer.packaging`, or with `slicer.util.pip_install` where that is not there yet."""
+        """Install packages with `slicer.packaging`, or with `slicer.util.pip_install` where that is not there yet.
+
+        Args:
+            requirements: Requirements as pip takes them; built packages only.
+            constraints: File of pip constraints.
+            log: Gets pip's output, line by line.
+
+        Raises:
+            CalledProcessError: pip failed.
+        """
         with _wheelsOnly():
             try:
                 from slicer.packaging import pip_install
@@ -69,15 +78,15 @@ class SlicerHost:
         return installedVersion(name)
 
     def torchVersion(self) -> str:
-        """Return torch's version, "?" for a broken one."""
+        """Return torch's version, "?" for a broken one, empty if it is not installed."""
         return torchVersion()
 
     def loaded(self, name: str) -> bool:
-        """Whether a package is imported already."""
+        """Whether a package is imported already, so that another version of it needs a restart."""
         return name.replace("-", "_").casefold() in (module.casefold() for module in list(sys.modules))
 
     def restart(self) -> None:
-        """Restart the application."""
+        """Restart the application; it asks the user about unsaved data."""
         import slicer.util
 
         slicer.util.restart()

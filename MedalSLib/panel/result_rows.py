@@ -8,8 +8,8 @@ from typing import Literal
 
 from MedalSLib.engine.interface import Report, StructureReport
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.progress import volumeText
-from MedalSLib.panel.workspace import Outcome, WrittenFacts
+from MedalSLib.panel.wording import volumeText
+from MedalSLib.slicer.request import RunOutcome, Written
 
 RowState = Literal["waiting", "found", "absent", "kept"]
 
@@ -42,7 +42,7 @@ def waitingRows(structures: Iterable[str]) -> tuple[ResultRow, ...]:
     return tuple(ResultRow(name, "waiting", _("working …")) for name in structures)
 
 
-def withWritten(rows: Sequence[ResultRow], written: WrittenFacts) -> tuple[ResultRow, ...]:
+def withWritten(rows: Sequence[ResultRow], written: Written) -> tuple[ResultRow, ...]:
     """Return the rows after one structure was written."""
     row = _written(written)
     if any(known.structure == row.structure for known in rows):
@@ -50,7 +50,7 @@ def withWritten(rows: Sequence[ResultRow], written: WrittenFacts) -> tuple[Resul
     return (*rows, row)
 
 
-def finishedRows(outcome: Outcome) -> tuple[ResultRow, ...]:
+def finishedRows(outcome: RunOutcome) -> tuple[ResultRow, ...]:
     """Return the rows of a finished run: those found first, in the order of the report."""
     rows = [
         _finished(report, [item for item in outcome.written if item.structure == name])
@@ -72,7 +72,7 @@ def measuredRows(rows: Sequence[ResultRow], volumes: Mapping[str, float]) -> tup
     return tuple(_measured(row, volumes) if row.segments else row for row in rows)
 
 
-def summary(outcome: Outcome, frames: int = 1) -> str:
+def summary(outcome: RunOutcome, frames: int = 1) -> str:
     """Return a finished run in one sentence."""
     report = outcome.report
     found = sum(1 for item in report.structures.values() if item.found)
@@ -93,7 +93,7 @@ def remarks(report: Report) -> tuple[str, ...]:
     return (*report.warnings, *steps)
 
 
-def _written(written: WrittenFacts) -> ResultRow:
+def _written(written: Written) -> ResultRow:
     if written.reason == "absent":
         return ResultRow(written.structure, "absent", _("not found"))
     if written.reason == "locked":
@@ -106,7 +106,7 @@ def _measured(row: ResultRow, volumes: Mapping[str, float]) -> ResultRow:
     return replace(row, volume=volumeText(sum(there)) if there else "", gone=not there)
 
 
-def _finished(report: StructureReport, written: Sequence[WrittenFacts]) -> ResultRow:
+def _finished(report: StructureReport, written: Sequence[Written]) -> ResultRow:
     if not report.found:
         return ResultRow(report.name, "absent", _("not found"), note=report.window)
     notes = [report.window] if report.window else []

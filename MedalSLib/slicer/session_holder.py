@@ -1,4 +1,4 @@
-"""The image that is open in an engine: one at a time, kept while it is the same image."""
+"""Keeps one engine session open while the image stays the same, so that the engine's caches of it are used again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from MedalSLib.errors import MedalSError
 from MedalSLib.slicer.volumes import VolumeImage
 
 
-class OpenImage:
-    """An engine's session of a volume; the engine keeps what it computed of the image as long as it is open."""
+class SessionHolder:
+    """Holds the session of the image that was used last."""
 
     def __init__(self) -> None:
         self._session: Session | None = None
         self._engine: Engine | None = None
         self._key: tuple[Any, ...] = ()
 
-    def isOf(self, engine: Engine, image: VolumeImage, modality: str | None) -> bool:
-        """Whether this very image is open in this engine."""
+    def holds(self, engine: Engine, image: VolumeImage, modality: str | None) -> bool:
+        """Whether the open session is of this very image.
+
+        Args:
+            engine: The engine.
+            image: The image; its signature is compared, not its voxels.
+            modality: Modality that the user chose; None to let the engine guess.
+        """
         return self._session is not None and self._engine is engine and self._key == (image.signature, modality)
 
     def session(
@@ -39,18 +45,18 @@ class OpenImage:
             engine: The engine.
             image: The image; its voxels are not looked at if it is open.
             modality: Modality that the user chose; None to let the engine guess.
-            onProgress: Told how much of the image is sent, if it has to be.
+            onProgress: Told how much of the image is sent, for an engine that sends images.
             cancel: Ends the sending, and the waiting for a server that is gone.
 
         Raises:
             MedalSError: The engine cannot open it.
         """
-        if self._session is None or not self.isOf(engine, image, modality):
+        if self._session is None or not self.holds(engine, image, modality):
             self.close()
-            sending: dict[str, Any] = {}
+            options: dict[str, Any] = {}
             if getattr(engine, "sends_images", False):
-                sending = {"on_progress": _sendingOf(onProgress), "cancel": cancel}
-            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), modality, **sending)
+                options = {"on_progress": _uploadProgress(onProgress), "cancel": cancel}
+            self._session = engine.open_session(image.array, np.array(image.grid.affine_ras), modality, **options)
             self._key, self._engine = (image.signature, modality), engine
         return self._session
 
@@ -65,8 +71,8 @@ class OpenImage:
             logging.info("The engine's session could not be closed: %s", error)
 
 
-def _sendingOf(onProgress: ProgressCallback | None) -> ProgressCallback | None:
-    """Return a callback that says the share that is sent in words: the bar belongs to the computation."""
+def _uploadProgress(onProgress: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback that says the uploaded share in words: the progress bar belongs to the computation."""
     if onProgress is None:
         return None
     return lambda event: onProgress(Progress(f"{event.stage}, {event.fraction:.0%}", 0.0))
