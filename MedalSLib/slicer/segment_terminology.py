@@ -6,10 +6,8 @@ modifier of its first use.  So the tag's text is written anew for each segment, 
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import slicer
@@ -17,16 +15,15 @@ import slicer
 from MedalSLib import vocabulary
 from MedalSLib.errors import ModelError
 from MedalSLib.resources import resource
-from MedalSLib.vocabulary import Code, Structure, Terminology, parse_terminology
+from MedalSLib.vocabulary import Structure, Terminology, parse_terminology
 from MedalSLib.vocabulary.tables import table
 from MedalSLib.vocabulary.terminology import GENERAL_ANATOMY
 
 OWN_CONTEXT = "Segmentation category and type - Medal S"
 FILE_NAME = "SegmentationCategoryTypeModifier-MedalS.term.json"
+"""The list that ships with Medal S, in `Resources`; `tools/write_terminology.py` writes it."""
 Codes = tuple[str, str, str, str]
 """Code values of type, type modifier, region and region modifier; empty for none."""
-
-_SCHEMA = "https://raw.githubusercontent.com/qiicr/dcmqi/master/doc/segment-context-schema.json#"
 
 
 def describe(segment: Any, structure: str, modality: str) -> None:
@@ -82,60 +79,6 @@ def loadTerminology(logic: Any) -> bool:
     return bool(logic.LoadTerminologyFromFile(str(path)) == OWN_CONTEXT)
 
 
-def terminologyDocument() -> dict[str, Any]:
-    """Return the terminology of the whole vocabulary in the form that Slicer reads from .term.json files."""
-    categories: dict[str, dict[str, Any]] = {}
-    for item in table().structures.values():
-        codes = item.terminology
-        category = categories.setdefault(
-            codes.category.value, {**_json(codes.category), "showAnatomy": "true", "_types": {}}
-        )
-        types = category["_types"]
-        entry = types.setdefault(codes.type.value, {**_json(codes.type), "_modifiers": {}})
-        if codes.type_modifier is None:
-            entry.setdefault("3dSlicerLabel", item.name)
-            entry.setdefault("recommendedDisplayRGBValue", list(item.color))
-        else:
-            entry["_modifiers"].setdefault(
-                codes.type_modifier.value,
-                {
-                    **_json(codes.type_modifier),
-                    "3dSlicerLabel": item.name,
-                    "recommendedDisplayRGBValue": list(item.color),
-                },
-            )
-    return {
-        "SegmentationCategoryTypeContextName": OWN_CONTEXT,
-        "@schema": _SCHEMA,
-        "SegmentationCodes": {"Category": [_category(categories[key]) for key in sorted(categories)]},
-    }
-
-
-def writeTerminology(path: Path) -> None:
-    """Write `terminologyDocument` to a file; run it after the vocabulary's codes changed."""
-    path.write_text(
-        json.dumps(terminologyDocument(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-    )
-
-
-def _category(category: dict[str, Any]) -> dict[str, Any]:
-    types = category.pop("_types")
-    category["Type"] = [_type(types[key]) for key in sorted(types)]
-    return category
-
-
-def _type(entry: dict[str, Any]) -> dict[str, Any]:
-    modifiers = entry.pop("_modifiers")
-    if modifiers:
-        entry["Modifier"] = [modifiers[key] for key in sorted(modifiers)]
-        entry.setdefault("recommendedDisplayRGBValue", entry["Modifier"][0]["recommendedDisplayRGBValue"])
-    return entry
-
-
-def _json(code: Code) -> dict[str, Any]:
-    return {"CodeMeaning": code.meaning, "CodingSchemeDesignator": code.scheme, "CodeValue": code.value}
-
-
 def _codesOf(terminology: Terminology) -> Codes:
     modifiers = (terminology.type_modifier, terminology.region, terminology.region_modifier)
     side, region, regionSide = (code.value if code else "" for code in modifiers)
@@ -171,7 +114,3 @@ def _isGeneral(structure: Structure) -> bool:
         [GENERAL_ANATOMY],
     )
     return GENERAL_ANATOMY in tuple(found)
-
-
-if __name__ == "__main__":
-    writeTerminology(Path(__file__).resolve().parents[2] / "Resources" / FILE_NAME)

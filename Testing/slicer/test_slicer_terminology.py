@@ -20,10 +20,12 @@ def segmentation(scene):
 
 
 def test_the_shipped_list_is_the_vocabularys(slicer_host):
-    """After a change of the vocabulary's codes: python -m MedalSLib.slicer.segment_terminology"""
-    from MedalSLib.slicer.segment_terminology import FILE_NAME, terminologyDocument
+    """After a change of the vocabulary's codes: python tools/write_terminology.py"""
+    from MedalSLib.slicer.segment_terminology import FILE_NAME, OWN_CONTEXT
+    from tools.write_terminology import CONTEXT, PATH, document
 
-    assert json.loads(resource(FILE_NAME).read_text(encoding="utf-8")) == terminologyDocument()
+    assert json.loads(resource(FILE_NAME).read_text(encoding="utf-8")) == document()
+    assert (CONTEXT, PATH.name) == (OWN_CONTEXT, FILE_NAME)
 
 
 def test_slicer_loads_the_shipped_list_and_finds_structures_in_it(slicer_host):
@@ -66,7 +68,8 @@ def test_slicer_reads_every_entry_back_as_it_was_meant(slicer_host):
 
 
 def code_values(item):
-    codes = (item.type, item.type_modifier, item.region, item.region_modifier)
+    terminology = item.terminology
+    codes = (terminology.type, terminology.type_modifier, terminology.region, terminology.region_modifier)
     return tuple(code.value if code else "" for code in codes)
 
 
