@@ -95,10 +95,10 @@ class MedalSWidget(ScriptedLoadableModuleWidget):
             label.wordWrap = True
             self.layout.addWidget(label)
             return
-        from MedalSLib.panel.main import MainPanel
+        from MedalSLib.panel.widgets.panel_view import PanelView
 
         self.logic = MedalSLogic()
-        self.panel = MainPanel(self.logic)
+        self.panel = PanelView(self.logic)
         self.layout.addWidget(self.panel.widget)
 
     def enter(self):

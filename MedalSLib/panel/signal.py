@@ -16,11 +16,6 @@ class Signal:
         """Add a listener."""
         self._listeners.append(listener)
 
-    def disconnect(self, listener: Callable[..., None]) -> None:
-        """Take a listener away; one that is not connected is no error."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-
     def emit(self, *values: Any) -> None:
         """Call the listeners with these values."""
         for listener in list(self._listeners):

@@ -57,11 +57,11 @@ class Bench:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         self.logic = module.MedalSLogic()
-        from MedalSLib.panel.main import MainPanel
+        from MedalSLib.panel.widgets.panel_view import PanelView
 
         self.opened = []
-        self.panel = MainPanel(self.logic, dict.fromkeys(("isolated", "in-process", "remote"), self._open))
-        self.view, self.model = self.panel._view, self.panel.model
+        self.panel = self.view = PanelView(self.logic, dict.fromkeys(("isolated", "in-process", "remote"), self._open))
+        self.model = self.view.model
         self.panel.widget.resize(480, 1000)
         self.panel.widget.show()
         self.panel.enter()

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / "MedalSLib" / "panel"
-GLUE = {"workspace", "comparison", "defaults", "host", "main"}
+GLUE = {"workspace", "comparison", "defaults", "host"}
 PRESENTERS = sorted(
     path for path in PANEL.rglob("*.py") if "widgets" not in path.parts and path.stem not in {*GLUE, "__init__"}
 )

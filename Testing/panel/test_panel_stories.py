@@ -32,16 +32,6 @@ class TestOpening:
         assert bench.find("volumeNote").text == "48 x 40 x 30 voxels of 2 x 2 x 2 mm"
         assert bench.find("modalityCombo").currentText == "CT (detected)"
 
-    def test_a_slicer_that_is_too_old_is_refused_in_words(self, strict, slicer_host, monkeypatch):
-        from MedalSLib.panel.main import MainPanel
-
-        monkeypatch.setattr(slicer_host.app, "minorVersion", 8)
-        panel = MainPanel(None)
-        assert "needs 3D Slicer 5.10 or newer; this is 5.8" in panel.widget.text
-        panel.enter()
-        panel.exit()
-        panel.cleanup()
-
     def test_it_opens_in_an_empty_scene(self, bench):
         bench.slicer.mrmlScene.RemoveNode(bench.ct)
         bench.settle()

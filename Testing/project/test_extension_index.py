@@ -75,7 +75,7 @@ def test_the_extension_passes(title: str) -> None:
 
 
 README, TUTORIAL, MODULE, CMAKE = "README.md", "Documentation/tutorial.md", "MedalS/MedalS.py", "CMakeLists.txt"
-ICON, PANEL = "Resources/Icons/MedalS.png", "MedalSLib/panel/main.py"
+ICON, PANEL = "Resources/Icons/MedalS.png", "MedalSLib/panel/widgets/panel_view.py"
 JSON_FORM = "The catalog entry is JSON with LF line ends"
 JSON_KEYS = "The catalog entry has the keys of its schema and no others"
 NAMES = "The extension's name is the project's and the files'"
@@ -135,7 +135,7 @@ BREAKS: list[tuple[str, str, Callable[[Copy], None]]] = [
     (PORTABLE, "a colon", lambda c: c.write("Documentation/a:b.md", "")),
     (PORTABLE, "two cases", lambda c: c.write("readme.md", "")),
     (LISTS, "a new file", lambda c: c.write("MedalSLib/panel/extra.py", "")),
-    (LISTS, "a file that is gone", lambda c: c.remove("MedalSLib/panel/main.py")),
+    (LISTS, "a file that is gone", lambda c: c.remove(PANEL)),
     (LISTS, "a resource twice", lambda c: c.replace(CMAKE, f"  {ICON}\n", f"  {ICON}\n  {ICON}\n")),
     ("The module's folder has one Python file", "a helper", lambda c: c.write("MedalS/helper.py", "")),
     (TEMPLATE, "no packaging", lambda c: c.replace(CMAKE, "include(${Slicer_EXTENSION_CPACK})", "")),

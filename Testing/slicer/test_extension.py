@@ -70,7 +70,7 @@ class TestTheModule:
         monkeypatch.setattr(slicer.app, "applicationVersion", "5.8.1")
         shown = []
         monkeypatch.setitem(sys.modules, "qt", SimpleNamespace(QLabel=lambda text: SimpleNamespace(text=text)))
-        monkeypatch.setitem(sys.modules, "MedalSLib.panel.main", None)
+        monkeypatch.setitem(sys.modules, "MedalSLib.panel.widgets.panel_view", None)
         parent = SimpleNamespace(layout=lambda: SimpleNamespace(addWidget=shown.append))
         widget = loaded[0].MedalSWidget(parent)
         widget.setup()
@@ -185,9 +185,9 @@ class TestTheModule:
             def cleanup(self):
                 calls.append("cleanup")
 
-        main = ModuleType("MedalSLib.panel.main")
-        main.MainPanel = Panel
-        monkeypatch.setitem(sys.modules, "MedalSLib.panel.main", main)
+        main = ModuleType("MedalSLib.panel.widgets.panel_view")
+        main.PanelView = Panel
+        monkeypatch.setitem(sys.modules, "MedalSLib.panel.widgets.panel_view", main)
         parent = SimpleNamespace(layout=lambda: SimpleNamespace(addWidget=calls.append))
         widget = loaded[0].MedalSWidget(parent)
         assert calls == []

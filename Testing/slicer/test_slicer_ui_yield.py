@@ -1,4 +1,4 @@
-"""Write-back in pieces: the interface has its turn in the middle of each, and the result is that of one piece."""
+"""Write-back in pieces: events are processed in the middle, and the result is that of one piece."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from MedalSLib.errors import CancelledError
 
 @pytest.fixture
 def often(monkeypatch, slicer_host):
-    """A turn whenever one is allowed, and every array on the helper thread; gives the function that makes ui."""
+    """Events whenever they are allowed, and every array on the helper thread; gives the function that makes a UiYield."""
     from MedalSLib.slicer import ui_yield
     from MedalSLib.slicer.background import Worker
 
@@ -226,7 +226,7 @@ def shapeOf(volume):
     return k, j, i
 
 
-class TestWhatHappensInATurn:
+class TestWhatHappensMeanwhile:
     def test_one_write_has_many(self, often, ct, editing):
         from MedalSLib.slicer.request import Overlap
         from MedalSLib.slicer.segmentations import addSegmentation
@@ -399,7 +399,7 @@ class TestWhatHappensInATurn:
 
         from MedalSLib.slicer import runner as module
 
-        former = module.UiYield.aside
+        former = module.UiYield.offload
 
         def torn(self, work, count):
             if getattr(work, "__name__", "") != "copy":
@@ -410,7 +410,7 @@ class TestWhatHappensInATurn:
             first[SHAPE[0] // 2 :] = work()[SHAPE[0] // 2 :]
             return first
 
-        monkeypatch.setattr(module.UiYield, "aside", torn)
+        monkeypatch.setattr(module.UiYield, "offload", torn)
         engine = FakeEngine({"Liver": LIVER})
         runner.run(engine, request_)
         array = engine.opened[0][0]
@@ -447,14 +447,14 @@ class TestWhereTheWorkIsDone:
         runner.run(engine, request_)
         assert not np.shares_memory(engine.opened[0][0], slicer.util.arrayFromVolume(ct))
         copies = []
-        former = module.UiYield.aside
+        former = module.UiYield.offload
 
         def noted(self, work, count):
             if getattr(work, "__name__", "") == "copy":
                 copies.append(count)
             return former(self, work, count)
 
-        monkeypatch.setattr(module.UiYield, "aside", noted)
+        monkeypatch.setattr(module.UiYield, "offload", noted)
         runner.run(engine, request_)
         assert copies == []
         runner.closeSession()

@@ -9,7 +9,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.models_view import ModelsView
-from MedalSLib.panel.widgets.tools import button, choices, clicked, named, onChoice, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, sideBySide, stacked, textLabel
 
 
 class EnginePage:
@@ -34,13 +34,13 @@ class EnginePage:
         onChoice(self.device, self._chooseDevice)
         self.url = named(qt.QLineEdit(), "serverUrl", _("Address of the server"))
         self.url.placeholderText = "https://server.example:8000"
-        self.url.connect("editingFinished()", clicked(self._takeUrl))
+        self.url.connect("editingFinished()", guarded(self._takeUrl))
         self.key = named(
             qt.QLineEdit(), "serverKey", _("API key"), _("Kept until 3D Slicer is closed, never written to a file")
         )
         self.key.setEchoMode(qt.QLineEdit.Password)
         self.key.placeholderText = _("from the server's administrator, if it wants one")
-        self.key.connect("editingFinished()", clicked(self._takeKey))
+        self.key.connect("editingFinished()", guarded(self._takeKey))
         self.test = button(_("Test connection"), _("Opens the engine and says what it is"), self._test, "testButton")
         self._stop = button(_("Stop"), _("Do not wait any longer"), engines.stopOpening, "testStop")
         self._message = textLabel("engineMessage")

@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import windowChoices
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import choices, chosen, named, onChoice
+from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice
 from MedalSLib.slicer.request import Overlap
 
 
@@ -72,5 +72,5 @@ class OptionsView:
         def toggled(on: bool) -> None:
             setattr(self._state, field, bool(on))
 
-        box.connect("toggled(bool)", chosen(toggled))
+        box.connect("toggled(bool)", guarded(toggled))
         return box

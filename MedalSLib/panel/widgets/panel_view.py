@@ -27,7 +27,7 @@ from MedalSLib.panel.widgets.refine_view import RefineView
 from MedalSLib.panel.widgets.results_view import ResultsView
 from MedalSLib.panel.widgets.run_view import RunView
 from MedalSLib.panel.widgets.scene_observer import SceneObserver
-from MedalSLib.panel.widgets.tools import clicked, named, sideBySide, stacked
+from MedalSLib.panel.widgets.tools import guarded, named, sideBySide, stacked
 from MedalSLib.panel.workspace import Workspace
 
 EDITOR_TAG = "MedalSEditor"
@@ -38,15 +38,18 @@ LIGHTS = {"ready": "●", "idle": "○", "problem": "⚠"}
 
 
 class PanelView:
-    """Builds presenters and widgets.
+    """Builds presenters and widgets; installs, loads and asks nothing.
 
     Args:
-        logic: The module's logic.
-        version: Version of 3D Slicer as (major, minor).
-        factories: How engines are opened; None for the real ones.
+        logic: The module's logic: `parameters`, `runner`, `useEditor(editorNode, saveStateForUndo)`.
+        factories: How engines are opened, by kind; None for the real ones.
+
+    Attributes:
+        widget: The QWidget to be put into the module's layout.
+        model: The presenters.
     """
 
-    def __init__(self, logic: Any, version: tuple[int, int], factories: Mapping[str, Factory] | None = None) -> None:
+    def __init__(self, logic: Any, factories: Mapping[str, Factory] | None = None) -> None:
         self._logic = logic
         self._active = False
         self._wasBusy = False
@@ -56,6 +59,7 @@ class PanelView:
         self._jobs = BackgroundJobs(pump)
 
         def facts() -> SystemFacts:
+            version = (int(slicer.app.majorVersion), int(slicer.app.minorVersion))
             return gather(version, packages.names(packages.requirements()), tryIndex)
 
         self.model = Presenters(
@@ -156,7 +160,7 @@ class PanelView:
         self._hint = qt.QToolButton()
         self._hint.text = _("Set up …")
         named(self._hint, "setupButton", _("Set up"), _("Opens the page on which the engine is installed or chosen"))
-        self._hint.connect("clicked()", clicked(self._openSetup))
+        self._hint.connect("clicked()", guarded(self._openSetup))
         self.widget = named(stacked(self._head(), self.tabs), "MedalSPanel", _("Medal S"))
         self._shortcuts = [self._shortcut(keys) for keys in ("Ctrl+Return", "Ctrl+Enter")]
         self._estimateTimer = self._timer(ESTIMATE_DELAY_MS, model.run.updateEstimate)
@@ -181,7 +185,7 @@ class PanelView:
     def _shortcut(self, keys: str) -> qt.QShortcut:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), self.widget)
         shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-        shortcut.connect("activated()", clicked(self.model.run.run))
+        shortcut.connect("activated()", guarded(self.model.run.run))
         shortcut.setEnabled(False)
         return shortcut
 
@@ -189,7 +193,7 @@ class PanelView:
         timer = qt.QTimer(self.widget)
         timer.setSingleShot(True)
         timer.setInterval(milliseconds)
-        timer.connect("timeout()", clicked(function))
+        timer.connect("timeout()", guarded(function))
         return timer
 
     def _useScene(self) -> None:

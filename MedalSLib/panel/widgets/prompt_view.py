@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import qt
 
@@ -11,7 +12,7 @@ from MedalSLib.panel.completion import Completion, insert
 from MedalSLib.panel.flow import lines
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.widgets.tools import EventFilter, button, clicked, guarded, named, sideBySide
+from MedalSLib.panel.widgets.tools import EventFilter, button, guarded, named, sideBySide
 
 SIGNS = {"understood": "✓", "guessed": "≈", "unknown": "?", "unsupported": "✕"}
 COLORS = {
@@ -65,7 +66,7 @@ class PromptView:
         self._presets.setPopupMode(qt.QToolButton.InstantPopup)
         named(self._presets, "presetsButton", _("Presets"), _("Add a group of structures"))
         self._menu = qt.QMenu(self._presets)
-        self._menu.connect("aboutToShow()", clicked(self._fillPresets))
+        self._menu.connect("aboutToShow()", guarded(self._fillPresets))
         self._presets.setMenu(self._menu)
         self._clear = button(_("Clear"), _("Empty the field"), presenter.clear, "clearButton")
         layout.addWidget(sideBySide(self._presets, self._clear))
@@ -79,7 +80,7 @@ class PromptView:
         self.edit.installEventFilter(self._filter)
         self._resized = EventFilter(self._resize)
         self.widget.installEventFilter(self._resized)
-        self.edit.connect("textChanged()", clicked(self._typed))
+        self.edit.connect("textChanged()", guarded(self._typed))
         presenter.changed.connect(self.update)
         self.update()
 
@@ -205,26 +206,19 @@ class PromptView:
         made.setPopupMode(qt.QToolButton.InstantPopup)
         menu = qt.QMenu(made)
         for suggestion in chip.suggestions:
-            self._action(menu, _("Use “{name}”").format(name=suggestion), self._accepter(index, suggestion))
-        self._action(menu, _("Remove"), self._remover(index))
+            self._action(
+                menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
+            )
+        self._action(menu, _("Remove"), partial(self._presenter.remove, index))
         made.setMenu(menu)
         return made
 
     @staticmethod
     def _action(menu: qt.QMenu, text: str, function: Callable[[], None]) -> None:
-        menu.addAction(text).connect("triggered()", clicked(function))
-
-    def _accepter(self, index: int, suggestion: str) -> Callable[[], None]:
-        return lambda: self._presenter.accept(index, suggestion)
-
-    def _remover(self, index: int) -> Callable[[], None]:
-        return lambda: self._presenter.remove(index)
+        menu.addAction(text).connect("triggered()", guarded(function))
 
     def _fillPresets(self) -> None:
         self._menu.clear()
         for name, members in self._presenter.presets.items():
             text = _("{name} ({count})").format(name=name[:1].upper() + name[1:], count=len(members))
-            self._action(self._menu, text, self._presetAdder(name))
-
-    def _presetAdder(self, name: str) -> Callable[[], None]:
-        return lambda: self._presenter.addPreset(name)
+            self._action(self._menu, text, partial(self._presenter.addPreset, name))

@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.result_rows import ResultRow
-from MedalSLib.panel.widgets.tools import button, chosen, guarded, named, sideBySide, stacked
+from MedalSLib.panel.widgets.tools import button, guarded, named, sideBySide, stacked
 
 SIGNS = {"waiting": "…", "found": "✓", "absent": "-", "kept": "="}
 _MOST_ROWS = 9
@@ -38,7 +38,7 @@ class ResultsView:
         hint = _("Show the segments as they were before")
         self.compare = named(qt.QPushButton(_("Before / after")), "compareButton", _("Before / after"), hint)
         self.compare.checkable = True
-        self.compare.connect("toggled(bool)", chosen(model.run.compare))
+        self.compare.connect("toggled(bool)", guarded(model.run.compare))
         self.revert = button(
             _("Revert"),
             _("Take the result back; the editor's Undo brings it back again"),

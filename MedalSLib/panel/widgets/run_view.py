@@ -10,7 +10,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.volume_facts import VolumeFacts
-from MedalSLib.panel.widgets.tools import button, clicked, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.widgets.tools import button, guarded, named, say, sideBySide, stacked, textLabel
 from MedalSLib.panel.wording import durationText
 
 _STEPS = 1000
@@ -67,7 +67,7 @@ class RunView:
         self._heard = 0.0
         self._listening = qt.QTimer(self.widget)
         self._listening.setInterval(_LISTEN_MS)
-        self._listening.connect("timeout()", clicked(self._showProgress))
+        self._listening.connect("timeout()", guarded(self._showProgress))
         run.changed.connect(self._runChanged)
         model.consent.changed.connect(self.update)
         model.prompt.changed.connect(self.update)

@@ -15,7 +15,7 @@ SIGNS: dict[Level, str] = {"info": "", "success": "✓ ", "warning": "⚠ ", "er
 
 
 def guarded(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a slot that logs what goes wrong: Qt would swallow it."""
+    """Return a slot that logs what goes wrong: Qt would swallow it.  It gets as many arguments as the signal has."""
 
     def slot(*arguments: Any) -> None:
         try:
@@ -23,26 +23,6 @@ def guarded(function: Callable[..., None]) -> Callable[..., None]:
         except Exception:
             logging.exception("The Medal S panel failed in %s", getattr(function, "__qualname__", function))
             raise
-
-    return slot
-
-
-def clicked(function: Callable[[], None]) -> Callable[[], None]:
-    """Return a slot for a button: no arguments, and nothing swallowed unseen."""
-    inner = guarded(function)
-
-    def slot() -> None:
-        inner()
-
-    return slot
-
-
-def chosen(function: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return a slot with one argument."""
-    inner = guarded(function)
-
-    def slot(value: Any) -> None:
-        inner(value)
 
     return slot
 
@@ -60,7 +40,7 @@ def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.Q
     made.toolTip = hint
     made.objectName = name
     made.setAccessibleDescription(hint)
-    made.connect("clicked()", clicked(onClick))
+    made.connect("clicked()", guarded(onClick))
     return made
 
 
@@ -107,7 +87,7 @@ def onChoice(combo: qt.QComboBox, function: Callable[[str], None]) -> None:
     def picked(index: int) -> None:
         function(str(combo.itemData(index)))
 
-    combo.connect("activated(int)", chosen(picked))
+    combo.connect("activated(int)", guarded(picked))
 
 
 def stacked(*widgets: qt.QWidget) -> qt.QWidget:
