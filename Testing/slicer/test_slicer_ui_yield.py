@@ -27,7 +27,7 @@ from MedalSLib.errors import CancelledError
 
 @pytest.fixture
 def often(monkeypatch, slicer_host):
-    """Events whenever they are allowed, and every array on the helper thread; gives the function that makes a UiYield."""
+    """Events whenever they are allowed, and every array on the helper thread; gives a function that makes a UiYield."""
     from MedalSLib.slicer import ui_yield
     from MedalSLib.slicer.background import Worker
 
