@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from MedalSLib.engine.interface import Progress
 from MedalSLib.errors import MedalSError, ResourceError
 
 _LOG_SECONDS = 30.0
+Options = TypeVar("Options")
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
@@ -41,6 +43,11 @@ def need_room(room: str) -> None:
             f"This installation of Medal S is without {room}, as the Slicer extension is.",
             "Install Medal S with pip: pip install 'medals[train]'.",
         )
+
+
+def options_from(kind: type[Options], arguments: argparse.Namespace) -> Options:
+    """Return the options dataclass of a command from arguments of the same names."""
+    return kind(**{entry.name: getattr(arguments, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
 
 
 def note(text: str, quiet: bool = False) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, options_from, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -41,7 +42,7 @@ def _add_train(commands: Commands) -> None:
         "... Ctrl-C stops after the step in progress, with a checkpoint; --resume goes on exactly.",
     )
     parser.add_argument("prepared", type=Path, metavar="PREPARED", help="folder that 'medals prepare' made")
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of this run")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of this run")
     parser.add_argument("--recipe", default="small_stage1", help="name or JSON file (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--text-encoder", type=Path, help="folder of the published text encoder")
@@ -63,7 +64,7 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder of the result")
     parser.add_argument("--model", default="starter", help="name or folder to start from (default: %(default)s)")
     parser.add_argument("--name", default="", help="name of the result")
-    parser.add_argument("--stages", default="", help="1, 2 or 1,2 (default: all of the model)")
+    parser.add_argument("--stages", type=_stages, default=(), help="1, 2 or 1,2 (default: all of the model)")
     parser.add_argument("--steps", type=int, default=1000, help="most steps a stage (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-4, help="highest (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
@@ -82,6 +83,10 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.set_defaults(run=run_fine_tune)
 
 
+def _stages(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", default="", help="of a plain folder (default: found out)")
     parser.add_argument("--names", type=Path, help="JSON of names by label, for labelmaps without names")
@@ -92,21 +97,14 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a folder and say which cases were rejected, and why."""
     need_room("training")
-    from MedalSLib.training.commands import prepare
+    from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+    from MedalSLib.training.recipe import load_recipe
+    from MedalSLib.training.sources import find_sources
 
+    sources = find_sources(arguments.source, arguments.modality, arguments.names, arguments.prompts)
+    options = PrepareOptions(load_recipe(arguments.recipe).stage_spec(), arguments.window, arguments.workers)
     with StepBar() as bar, cancel_on_interrupt() as cancel:
-        report = prepare(
-            arguments.source,
-            arguments.output,
-            arguments.recipe,
-            modality=arguments.modality,
-            names=arguments.names,
-            prompts=arguments.prompts,
-            window=arguments.window,
-            workers=arguments.workers,
-            on_progress=bar,
-            cancel=cancel,
-        )
+        report = prepare_cases(sources, arguments.output, options, partial(bar, "preparing"), cancel).report()
     _tell_rejected(report)
     return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
 
@@ -114,21 +112,15 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or measure what training would take."""
     need_room("training")
-    from MedalSLib.training.commands import train
+    from MedalSLib.training.dry_run import dry_run
+    from MedalSLib.training.recipe import load_recipe
+    from MedalSLib.training.train import TrainOptions, train
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
-        report = train(
-            arguments.prepared,
-            arguments.run_folder,
-            arguments.recipe,
-            device=arguments.device,
-            resume=arguments.resume,
-            steps=arguments.steps,
-            text_encoder=arguments.text_encoder,
-            measure_only=arguments.dry_run,
-            on_progress=bar,
-            cancel=cancel,
-        )
+        if arguments.dry_run:
+            report = dry_run(load_recipe(arguments.recipe), arguments.device, bar, cancel)
+        else:
+            report = train(options_from(TrainOptions, arguments), bar, cancel)
     if arguments.dry_run:
         note(report["summary"])
         print_json(report)
@@ -139,32 +131,10 @@ def run_train(arguments: argparse.Namespace) -> int:
 def run_fine_tune(arguments: argparse.Namespace) -> int:
     """Fine-tune and say how good the result is on the held-out cases."""
     need_room("training")
-    from MedalSLib.training.commands import fine_tune
+    from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
-        report = fine_tune(
-            arguments.source,
-            arguments.output,
-            arguments.model,
-            name=arguments.name,
-            stages=tuple(part.strip() for part in arguments.stages.split(",") if part.strip()),
-            steps=arguments.steps,
-            learning_rate=arguments.learning_rate,
-            batch_size=arguments.batch_size,
-            held_out=arguments.held_out,
-            patience=arguments.patience,
-            check_every=arguments.check_every,
-            freeze=arguments.freeze,
-            modality=arguments.modality,
-            names=arguments.names,
-            window=arguments.window,
-            workers=arguments.workers,
-            device=arguments.device,
-            resume=arguments.resume,
-            seed=arguments.seed,
-            on_progress=bar,
-            cancel=cancel,
-        )
+        report = fine_tune(options_from(FineTuneOptions, arguments), bar, cancel)
     if report:  # of several processes, the leading one reports
         _tell_rejected(report)
         _tell_scores(report)

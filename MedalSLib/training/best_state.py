@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -19,26 +18,42 @@ from MedalSLib.training.validation import held_out_dice
 
 
 class BestState:
-    """Scores the model on held-out cases and remembers its best state, also over an interruption."""
+    """Scores the model on held-out cases and keeps its best state in the run's folder.
+
+    Args:
+        folder: The run's folder.
+        prepared: The prepared cases.
+        held_out: Those to score.
+        here: This process among those of the run.
+        patience: Checks without a better mean Dice after which training stops.
+        cancel: Set it to stop a check.
+
+    Attributes:
+        before: Dice by structure before training.
+        scores: Dice by structure of the best state.
+        step: Step of the best state.
+    """
 
     def __init__(
         self,
-        path: Path,
+        folder: RunFolder,
         prepared: PreparedFolder,
         held_out: Sequence[CaseRecord],
         here: World,
         patience: int,
-        files: RunFolder,
         cancel: threading.Event | None,
     ) -> None:
-        self._path, self._prepared, self._held_out = path, prepared, held_out
-        self._here, self._patience, self._files, self._cancel = here, patience, files, cancel
+        self._path, self._prepared, self._held_out = folder.root / "best.pt", prepared, held_out
+        self._here, self._patience, self._folder, self._cancel = here, patience, folder, cancel
         self.before: dict[str, float] = {}
         self.scores: dict[str, float] = {}
         self.step = 0
         self._waited = 0
-        if path.is_file():
-            stored = load_checkpoint(path)
+
+    def load(self) -> None:
+        """Go on with the best state of an interrupted run, if there is one."""
+        if self._path.is_file():
+            stored = load_checkpoint(self._path)
             self.before, self.scores = dict(stored["before"]), dict(stored["scores"])
             self.step, self._waited = int(stored["step"]), int(stored["waited"])
 
@@ -56,7 +71,7 @@ class BestState:
             weights = model.network.state_dict() if better else load_checkpoint(self._path)["network"]
             facts = {"before": self.before, "scores": self.scores, "step": self.step, "waited": self._waited}
             save_checkpoint(facts | {"network": weights}, self._path)
-            self._files.log(
+            self._folder.log(
                 {"step": step, "held_out_dice": mean_dice(scores)} | {f"dice/{k}": v for k, v in scores.items()}
             )
         return self._waited >= self._patience

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError, OutputError, ResourceError
+from MedalSLib.training.records import from_json, read_json, to_json
 
 RECORD = "case.json"
 _IMAGE, _LABELS, _LOCATIONS = "image.b2nd", "labels.b2nd", "locations.npz"
@@ -61,26 +62,6 @@ class CaseRecord:
     source: str
     fingerprint: str
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values that `from_dict` reads back."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CaseRecord:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            InputError: Entries are missing or unknown.
-        """
-        try:
-            read = dict(values)
-            for key in ("shape_hwd", "spacing_hwd", "region_hwd", "annotated", "notes"):
-                read[key] = tuple(read[key])
-            read["voxels"] = {int(label): int(count) for label, count in read["voxels"].items()}
-            return cls(**read)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"The record of a prepared case is damaged ({error}).", "Run prepare again.") from error
 
 
 def chunk_and_block(shape: Sequence[int], patch: Sequence[int], item_bytes: int) -> tuple[Hwd, Hwd]:
@@ -160,7 +141,7 @@ def save_case(
                 mode="w",
             )
         np.savez(unfinished / _LOCATIONS, allow_pickle=False, **{str(key): value for key, value in locations.items()})
-        (unfinished / RECORD).write_text(json.dumps(record.to_dict(), indent=1), encoding="utf-8")
+        (unfinished / RECORD).write_text(json.dumps(to_json(record), indent=1), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         unfinished.rename(target)
@@ -176,8 +157,8 @@ def save_case(
 def read_record(folder: Path) -> CaseRecord | None:
     """Return the record of a case folder, None if it holds no finished case."""
     try:
-        return CaseRecord.from_dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, InputError):
+        return from_json(CaseRecord, read_json(folder / RECORD, "record"), "the record")
+    except InputError:
         return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import prod
@@ -19,12 +18,12 @@ from MedalSLib.training.distributed import choose_device
 from MedalSLib.training.losses import segmentation_loss
 from MedalSLib.training.precision import autocast, autocast_type
 from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.trainer import OnProgress
 
 _CPU_VOXELS = 64 * 64 * 32
 _STEPS = 2
 _LONG_SECONDS = 20.0
 _MEBIBYTE = 1 << 20
-OnProgress = Callable[[str, int, int, str], None]
 
 
 class _SavedForBackward:

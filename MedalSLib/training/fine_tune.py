@@ -3,39 +3,66 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from MedalSLib.atomic_files import write_json
 from MedalSLib.errors import InputError
 from MedalSLib.network.bundle import Model, open_model
 from MedalSLib.network.manifest import StageManifest
 from MedalSLib.training.best_state import BestState, mean_dice
-from MedalSLib.training.building import FREEZE_CHOICES, freeze, model_from
+from MedalSLib.training.building import FREEZE_CHOICES, Freeze, freeze, model_from
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World, world
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned, fine_tune_report
 from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import LogSettings, OptimizerSettings, Recipe, TextSettings
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
-from MedalSLib.training.sources import Sources
-from MedalSLib.training.trainer import Hooks, StepReport, Trainer
-from MedalSLib.training.whole_files import write_json
-
-OnProgress = Callable[[str, int, int, str], None]
+from MedalSLib.training.sources import Sources, find_sources
+from MedalSLib.training.trainer import Hooks, OnProgress, StepReport, open_trainer
 
 
 @dataclass(frozen=True)
 class FineTuneOptions:
-    """Choices of a fine-tuning; `commands.fine_tune` explains them."""
+    """Arguments of `medals fine-tune`.
 
+    Attributes:
+        source: Images with labels, as for `find_sources`; at least two cases.
+        output: Folder of the result, whose `model/` is what `--model` takes; the work lies beside it.
+        model: The model to start from: its name or folder.
+        name: Name of the result; "" for one made from the folder's.
+        stages: Stages to train, "1" and "2"; () for all that the model has.
+        steps: Most steps for each stage.
+        learning_rate: Highest learning rate.
+        batch_size: Samples in a batch.
+        held_out: Share of the cases that is not trained on but decides when to stop; at least one.
+        patience: Checks without a better held-out Dice after which a stage stops.
+        check_every: Steps between two checks.
+        freeze: "nothing", "image_encoder" or "backbone": what keeps its weights.
+        modality: Modality of the folder; "" to find out.
+        names: Names by label, or a JSON file with them; None for the folder's own.
+        window: Intensity window; "" for the one of the structures.
+        workers: Processes that prepare cases.
+        device: "auto", "cpu", "cuda" or "mps".
+        resume: Go on with what is in `output`.
+        seed: Seed of the split and of all draws.
+
+    Raises:
+        InputError: `held_out` is no share, or `freeze` no choice.
+    """
+
+    source: Path
+    output: Path
     model: str = "starter"
     name: str = ""
     stages: tuple[str, ...] = ()
@@ -45,47 +72,50 @@ class FineTuneOptions:
     held_out: float = 0.2
     patience: int = 5
     check_every: int = 100
-    freeze: str = "nothing"
+    freeze: Freeze = "nothing"
     modality: str = ""
+    names: Mapping[int, str] | Path | None = None
     window: str = ""
     workers: int = 1
     device: str = "auto"
     resume: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise InputError(f"held_out is {self.held_out}.", "Give a share between 0 and 1, such as 0.2.")
+        if self.freeze not in FREEZE_CHOICES:
+            raise InputError(f'"{self.freeze}" cannot be frozen.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
 
-def fine_tune_model(
-    sources: Sources,
-    output: Path,
-    options: FineTuneOptions,
-    on_progress: OnProgress | None = None,
-    cancel: threading.Event | None = None,
+
+def fine_tune(
+    options: FineTuneOptions, on_progress: OnProgress | None = None, cancel: threading.Event | None = None
 ) -> dict[str, Any]:
-    """Fine-tune every chosen stage and write the model.
+    """Teach a model the structures of a folder of labelled cases, stage by stage, and write the model.
 
     Args:
-        sources: The user's cases.
-        output: Folder of the result.
-        options: Choices.
+        options: What to do.
         on_progress: Progress.
-        cancel: Set it to stop.
+        cancel: Set it to stop; `resume` goes on.
+
+    Returns:
+        The model's folder, held-out Dice by structure and stage, and the cases that were held out, as JSON-ready
+        values; {} in all but the leading of several processes.
 
     Raises:
         InputError: Fewer than two cases, or an option that is not valid.
         ModelError: The model to start from cannot be opened.
         CancelledError: `cancel` was set.
     """
-    if options.freeze not in FREEZE_CHOICES:
-        raise InputError(f'"{options.freeze}" cannot be frozen.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
+    sources = find_sources(options.source, options.modality, options.names)
+    output = options.output
     with world(options.device) as here:
         base = open_model(options.model, "cpu")
         known = [stage.stage for stage in base.manifest.stages]
         chosen = list(options.stages) or known
         if missing := [stage for stage in chosen if stage not in known]:
             raise InputError(f"The model has no stage {missing[0]}.", f"It has: {', '.join(known)}.")
-        results = [
-            _fine_tune_stage(base, stage, sources, output, options, here, on_progress, cancel) for stage in chosen
-        ]
+        results = [_fine_tune_stage(base, stage, sources, options, here, on_progress, cancel) for stage in chosen]
         report: dict[str, Any] = {}
         if here.leads:
             model = export_fine_tuned(base, results, output / "model", options.name or output.name)
@@ -141,52 +171,45 @@ def _fine_tune_stage(
     base: Model,
     stage: str,
     sources: Sources,
-    output: Path,
     options: FineTuneOptions,
     here: World,
     on_progress: OnProgress | None,
     cancel: threading.Event | None,
 ) -> StageResult:
-    described = base.stage(stage)
     network = base.network(stage)
-    described = replace(described, config=network.config.to_dict())
+    described = replace(base.stage(stage), config=network.config.to_dict())
     recipe = recipe_for(described, options, f"fine-tune-stage{stage}")
-    prepared_root = output / f"prepared-stage{stage}"
-
-    def on_case(done: int, total: int, name: str) -> None:
-        if on_progress and here.leads:
-            on_progress(f"preparing stage {stage}", done, total, name)
-
-    prepare_options = PrepareOptions(recipe.stage_spec(), options.window, options.workers)
-    if here.leads:
-        prepare_cases(sources, prepared_root, prepare_options, on_case, cancel)
-    here.wait()
-    # The other processes find every case prepared; the index is then the same in all of them.
-    prepared = prepare_cases(sources, prepared_root, replace(prepare_options, workers=0), None, cancel)
+    tell = on_progress if here.leads else None
+    prepared = _prepared(sources, options.output / f"prepared-stage{stage}", recipe, options, here, tell, cancel)
     training, held_out = split_cases(prepared.cases, options.held_out, options.seed)
-
     model = model_from(network, base_encoder(base), described.patch_hwd)
-    freeze(model, options.freeze)  # type: ignore[arg-type]  # checked at the start
-    files = RunFolder(output / f"run-stage{stage}")
-    if here.leads:
-        facts = {"options": asdict(options), "data_digest": data_digest(prepared)}
-        files.start(recipe, facts | {"held_out": [case.identifier for case in held_out]}, options.resume)
-    here.wait()
-    best = BestState(files.root / "best.pt", prepared, held_out, here, options.patience, files, cancel)
+    freeze(model, options.freeze)
+
+    folder = RunFolder(options.output / f"run-stage{stage}")
+    best = BestState(folder, prepared, held_out, here, options.patience, cancel)
 
     def on_step(report: StepReport) -> None:
         if on_progress:
             details = f"loss {report.loss:.4f}, best held-out Dice {mean_dice(best.scores):.3f} at step {best.step}"
             on_progress(f"training stage {stage}", report.step, report.total_steps, details)
 
+    facts = {
+        "options": {
+            key: value if isinstance(value, int | float) else str(value) for key, value in vars(options).items()
+        },
+        "data_digest": data_digest(prepared),
+        "held_out": [case.identifier for case in held_out],
+    }
     hooks = Hooks(on_step, lambda step: best.check(trainer.trained, step), options.check_every, cancel)
-    trainer = Trainer(model, SampleStream(prepared, recipe, training), recipe, here, files, hooks)
-    resumed = options.resume and trainer.resume()
-    if not resumed:
+    source = SampleStream(prepared, recipe, training)
+    trainer = open_trainer(model, source, recipe, here, folder, facts=facts, resume=options.resume, hooks=hooks)
+    if trainer.step:
+        best.load()
+    else:  # the model to start from is the state that training must beat
         best.check(trainer.trained, 0)
         trainer.model.train()
     result = trainer.run()
-    files.close()
+    folder.close()
     here.wait()
     trained = trainer.trained.network
     best.load_into(trained)
@@ -203,6 +226,24 @@ def _fine_tune_stage(
         cases=len(prepared.cases),
         rejected=prepared.rejected,
     )
+
+
+def _prepared(
+    sources: Sources,
+    root: Path,
+    recipe: Recipe,
+    options: FineTuneOptions,
+    here: World,
+    on_progress: OnProgress | None,
+    cancel: threading.Event | None,
+) -> PreparedFolder:
+    """Prepare the cases in the leading process; the others then find every case prepared, and the same index."""
+    what = f"preparing stage {recipe.stage}"
+    chosen = PrepareOptions(recipe.stage_spec(), options.window, options.workers)
+    if here.leads:
+        prepare_cases(sources, root, chosen, partial(on_progress, what) if on_progress else None, cancel)
+    here.wait()
+    return prepare_cases(sources, root, replace(chosen, workers=0), None, cancel)
 
 
 def base_encoder(base: Model) -> Callable[[Sequence[str], Sequence[str]], torch.Tensor]:

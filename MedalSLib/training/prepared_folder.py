@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from MedalSLib import __version__
+from MedalSLib.atomic_files import write_json, write_text
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.training.case_store import CaseRecord
+from MedalSLib.training.records import from_json, read_json, to_json
 from MedalSLib.training.sources import DatasetInfo
 from MedalSLib.training.texts import canonical_key
-from MedalSLib.training.whole_files import write_json, write_text
 
 FORMAT = "medals-prepared/1"
 
@@ -48,6 +49,19 @@ class PreparedFolder:
             keys |= dict.fromkeys(canonical_key(info.texts[label], info.modality) for label in sorted(here))
         return tuple(keys)
 
+    def report(self) -> dict[str, Any]:
+        """Return what was prepared as JSON-ready values."""
+        return {
+            "folder": str(self.root),
+            "cases": len(self.cases),
+            "datasets": {name: sum(case.dataset == name for case in self.cases) for name in sorted(self.datasets)},
+            "structures": list(self.classes()),
+            "spacing_hwd": list(self.spec.spacing_hwd),
+            "patch_hwd": list(self.spec.patch_hwd),
+            "rejected": [{"case": case, "reason": reason} for case, reason in self.rejected],
+            "notes": {case.identifier: list(case.notes) for case in self.cases if case.notes},
+        }
+
 
 def open_prepared(root: Path) -> PreparedFolder:
     """Open a prepared folder.
@@ -55,31 +69,26 @@ def open_prepared(root: Path) -> PreparedFolder:
     Raises:
         InputError: It is none, or it is damaged, or its preparation was not finished.
     """
-    remedy = "Run `medals prepare` first."
     try:
-        grid = json.loads((root / "prepared.json").read_text(encoding="utf-8"))
-        datasets = json.loads((root / "datasets.json").read_text(encoding="utf-8"))
-        lines = (root / "index.jsonl").read_text(encoding="utf-8").splitlines()
-        rejected = json.loads((root / "rejected.json").read_text(encoding="utf-8"))
+        grid = read_json(root / "prepared.json", "file")
         spec = StageSpec(
             int(grid["stage"]),
             tuple(grid["spacing_hwd"]),
             tuple(grid["patch_hwd"]),
             grid.get("resampling", "published"),
         )
-        infos = {
-            name: DatasetInfo(
-                name,
-                entry["modality"],
-                {int(label): tuple(texts) for label, texts in entry["texts"].items()},
-                entry["instances"],
-            )
-            for name, entry in datasets.items()
+        datasets = {
+            name: from_json(DatasetInfo, {"name": name} | entry, f"datasets.json, {name}")
+            for name, entry in read_json(root / "datasets.json", "file").items()
         }
-        records = tuple(CaseRecord.from_dict(json.loads(line)) for line in lines if line.strip())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{root} is not a folder of prepared cases ({error}).", remedy) from error
-    return PreparedFolder(root, spec, infos, records, tuple((entry["case"], entry["reason"]) for entry in rejected))
+        lines = (root / "index.jsonl").read_text(encoding="utf-8").splitlines()
+        records = tuple(from_json(CaseRecord, json.loads(line), "index.jsonl") for line in lines if line.strip())
+        rejected = [(entry["case"], entry["reason"]) for entry in read_json(root / "rejected.json", "file")]
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{root} is not a folder of prepared cases ({error}).", "Run `medals prepare` first."
+        ) from error
+    return PreparedFolder(root, spec, datasets, records, tuple(rejected))
 
 
 def claim(output: Path, spec: StageSpec) -> None:
@@ -98,10 +107,7 @@ def claim(output: Path, spec: StageSpec) -> None:
     }
     path = output / "prepared.json"
     if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}).", "Choose another output folder.") from error
+        found = read_json(path, "description of the prepared folder")
         if {key: found.get(key, "published" if key == "resampling" else None) for key in wanted} != wanted:
             raise InputError(
                 f"{output} was prepared for another grid ({found.get('spacing_hwd')} mm, {found.get('patch_hwd')}).",
@@ -119,17 +125,10 @@ def claim(output: Path, spec: StageSpec) -> None:
 
 def write_index(folder: PreparedFolder) -> None:
     """Write what a folder holds: its data sets, the cases left out, and its cases."""
-    write_json(
-        folder.root / "datasets.json",
-        {
-            name: {
-                "modality": info.modality,
-                "instances": info.instances,
-                "texts": {str(label): list(texts) for label, texts in info.texts.items()},
-            }
-            for name, info in folder.datasets.items()
-        },
-    )
+    datasets = {name: to_json(info) for name, info in folder.datasets.items()}
+    for entry in datasets.values():
+        del entry["name"]  # it is the key
+    write_json(folder.root / "datasets.json", datasets)
     write_json(folder.root / "rejected.json", [{"case": case, "reason": reason} for case, reason in folder.rejected])
-    lines = "".join(json.dumps(record.to_dict(), ensure_ascii=False) + "\n" for record in folder.cases)
+    lines = "".join(json.dumps(to_json(record), ensure_ascii=False) + "\n" for record in folder.cases)
     write_text(folder.root / "index.jsonl", lines)

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from MedalSLib import __version__
+from MedalSLib.atomic_files import replacing, write_json, write_text
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.whole_files import write_json
 
 _PACKAGES = ("torch", "numpy", "batchgeneratorsv2", "blosc2", "monai", "transformers")
 
@@ -112,10 +112,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop log lines after a step: a resumed run writes them again."""
         kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
-        path = self.root / "log.jsonl"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(self.root / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
@@ -139,16 +136,13 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(dict(state), temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+        with replacing(path) as temporary:
+            torch.save(dict(state), temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # renamed only once it is on the disk: a power cut leaves the older one
+    except RuntimeError as error:  # what torch raises for a full disk
         raise OutputError(f"The checkpoint {path} cannot be written ({error}).", "Free some space.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

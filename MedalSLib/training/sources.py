@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.training.texts import read_prompt_table
+from MedalSLib.training.records import read_json
+from MedalSLib.training.texts import prompt_table
 
 _IMAGE_FOLDERS = ("images", "imagesTr")
 _LABEL_FOLDERS = ("labels", "labelsTr", "segmentations", "masks")
@@ -105,8 +105,8 @@ def _challenge(folder: Path, prompts: Path | None) -> Sources:
             f"There are {len(tables)} JSON files in {folder}; one must hold the prompts of each data set.",
             "Name it (--prompts FILE).",
         )
-    raw = read_prompt_table(tables[0])
-    flags = json.loads(tables[0].read_text(encoding="utf-8"))
+    flags = read_json(tables[0], "prompt file")
+    raw = prompt_table(flags, tables[0])
     cases, unmatched = [], []
     for path in sorted(folder.rglob("*.npz")):
         dataset = next((part for part in (path.parent.name, *_beginnings(path.stem)) if part in raw), None)
@@ -143,7 +143,7 @@ def _known_modality(word: str) -> str | None:
 def _plain(folder: Path, modality: str, names: Mapping[int, str] | Path | None) -> Sources:
     described = _description(folder)
     if isinstance(names, Path):
-        described |= _names_of(_read_json(names), names)
+        described |= _names_of(read_json(names, "file"), names)
     elif names is not None:
         described["texts"] = {label: (name,) for label, name in names.items()}
     said = modality or described.get("modality", "")
@@ -195,17 +195,8 @@ def _description(folder: Path) -> dict[str, Any]:
     for name in _NAMES_FILES:
         path = folder / name
         if path.is_file():
-            return _names_of(_read_json(path), path)
+            return _names_of(read_json(path, "file"), path)
     return {}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read ({error.strerror}).", "Check its path.") from error
-    except ValueError as error:
-        raise InputError(f"The file {path} is not valid JSON ({error}).", "Correct it.") from error
 
 
 def _names_of(values: Any, path: Path) -> dict[str, Any]:

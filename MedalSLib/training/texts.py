@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,17 @@ from MedalSLib.errors import InputError
 _INSTANCE_LABEL = "instance_label"
 
 
-def read_prompt_table(path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
+def prompt_table(table: Any, path: Path) -> dict[str, dict[int, tuple[str, ...]]]:
     """Read the challenge's prompt file: for each data set, texts by label.
 
     Args:
-        path: JSON such as `{"CT_Example": {"1": ["Liver", "Liver in abdominal CT"], "instance_label": 0}}`.
+        table: Content such as `{"CT_Example": {"1": ["Liver", "Liver in abdominal CT"], "instance_label": 0}}`.
+        path: Where it is from, for messages.
 
     Raises:
-        InputError: The file is missing, is not JSON, or is not built so.
+        InputError: It is not built so.
     """
     remedy = 'It should look like {"DATASET": {"1": ["name", "a sentence"], "instance_label": 0}}.'
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The prompt file {path} cannot be read ({error.strerror}).", "Check its path.") from error
-    except ValueError as error:
-        raise InputError(f"The prompt file {path} is not valid JSON ({error}).", remedy) from error
     if not isinstance(table, dict):
         raise InputError(f"The prompt file {path} does not list data sets.", remedy)
     return {str(dataset): _texts(entry, f"{path}, {dataset}", remedy) for dataset, entry in table.items()}

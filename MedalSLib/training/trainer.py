@@ -55,6 +55,8 @@ class StepReport:
 
 
 OnStep = Callable[[StepReport], None]
+OnProgress = Callable[[str, int, int, str], None]
+"""Called as `(what is being done, done, in all, details)`."""
 
 
 @dataclass

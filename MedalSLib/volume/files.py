@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from MedalSLib import atomic_files
 from MedalSLib.errors import InputError, MedalSError, OutputError, ResourceError
-
-_LONG_SUFFIXES = (".seg.nrrd", ".nii.gz")
-_CAUSES = {
-    errno.ENOSPC: ("there is no space left on its disk", "Free some space, or write to another disk."),
-    errno.EDQUOT: ("your quota on its disk is used up", "Free some space, or write to another disk."),
-    errno.EACCES: ("you may not write there", "Choose a folder of your own, or ask for permission."),
-    errno.EPERM: ("you may not write there", "Choose a folder of your own, or ask for permission."),
-    errno.EROFS: ("its disk is read-only", "Choose another folder."),
-}
-
-
-def suffix_of(path: Path) -> str:
-    """Return the file name's ending in lower case, ".seg.nrrd" and ".nii.gz" as one."""
-    name = path.name.casefold()
-    return next((suffix for suffix in _LONG_SUFFIXES if name.endswith(suffix)), Path(name).suffix)
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -96,15 +80,6 @@ def replacing(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator
         OutputError: As `check_output`; or the disk is full or read-only, or permission is missing.
     """
     target = check_output(path, overwrite)
-    suffix = suffix_of(target)
-    temporary = target.with_name(f".{target.name[: -len(suffix) or None]}.{secrets.token_hex(4)}{suffix}")
-    try:
+    with atomic_files.replacing(target) as temporary:
         yield temporary
-        check_output(target, overwrite)
-        temporary.replace(target)
-    except OSError as error:
-        cause, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Choose another place."))
-        raise OutputError(f"{target} cannot be written: {cause}.", remedy) from error
-    finally:
-        with suppress(OSError):  # a leftover must not hide the reason of the failure
-            temporary.unlink(missing_ok=True)
+        check_output(target, overwrite)  # another program may have written it meanwhile

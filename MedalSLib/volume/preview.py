@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.volume.files import check_output, replacing, suffix_of
+from MedalSLib.volume.files import check_output, replacing
 from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.layers import bounds_of
 from MedalSLib.volume.modality_guess import guess_modality

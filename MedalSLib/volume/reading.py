@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.dicom_reading import read_dicom
 from MedalSLib.volume.dicom_series import is_dicom
-from MedalSLib.volume.files import existing, reading, suffix_of
+from MedalSLib.volume.files import existing, reading
 from MedalSLib.volume.geometry import Grid, grid_from_lps
 from MedalSLib.volume.image import Image, Source, check_volume, checked_intensities, chosen_frame, grid_warnings
 from MedalSLib.volume.modality_guess import guess_modality

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import parse_terminology
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.dicom_series import is_dicom
-from MedalSLib.volume.files import existing, reading, suffix_of
+from MedalSLib.volume.files import existing, reading
 from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.seg_nrrd import read_seg_nrrd
 from MedalSLib.volume.segment_info import Color, SegmentInfo

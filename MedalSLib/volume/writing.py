@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.volume.challenge import write_challenge_result
-from MedalSLib.volume.files import check_output, replacing, suffix_of
+from MedalSLib.volume.files import check_output, replacing
 from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import labelmap_of

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "MedalSLib"
 
-BASE = {"errors", "resources", "__version__"}
+BASE = {"atomic_files", "errors", "resources", "__version__"}
 ROOMS: dict[str, set[str]] = {
     "vocabulary": set(),
     "volume": {"vocabulary"},

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from MedalSLib.training.prepare import PrepareOptions, prepare_cases
+from MedalSLib.training.recipe import load_recipe
+from MedalSLib.training.sources import find_sources
 
 SHAPE_DHW = (24, 40, 40)
 SPACING_DHW = (2.0, 1.5, 1.5)
@@ -61,6 +66,12 @@ def plain_folder(root: Path, cases: int = 3) -> Path:
             stored = np.ascontiguousarray(array[:, ::-1, ::-1].transpose(2, 1, 0))
             nibabel.save(nibabel.Nifti1Image(stored, affine), root / kind / f"case{index}.nii.gz")
     return root
+
+
+def prepared_folder(source: Path, output: Path, recipe: Path | str, modality: str = "") -> dict[str, Any]:
+    """Prepare a folder of cases in this process; returns the report."""
+    options = PrepareOptions(load_recipe(recipe).stage_spec(), workers=0)
+    return prepare_cases(find_sources(source, modality), output, options).report()
 
 
 def toy_recipe(**changes: object) -> dict[str, object]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from training_inputs import toy_recipe
 
+from MedalSLib.cli import main
 from MedalSLib.errors import CancelledError
-from MedalSLib.training.commands import train
 from MedalSLib.training.dry_run import dry_run
 from MedalSLib.training.recipe import Recipe
 
@@ -25,25 +25,18 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("MedalSLib.training.dry_run._CPU_VOXELS", prod(LIMIT))
 
 
-def test_a_dry_run_measures_without_data_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_measures_without_data_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "toy.json"
     path.write_text(json.dumps(toy_recipe(**SMALL)))
-    seen: list[tuple[str, int, int, str]] = []
-    report = train(
-        tmp_path / "nothing",
-        tmp_path / "run",
-        path,
-        device="cpu",
-        measure_only=True,
-        on_progress=lambda *step: seen.append(step),
-    )
+    command = ["train", tmp_path / "nothing", tmp_path / "run", "--recipe", path, "--device", "cpu", "--dry-run"]
+    assert main([str(word) for word in command]) == 0
+    report = json.loads(capsys.readouterr().out)
     assert not report["extrapolated"]
     assert report["measured_patch_hwd"] == report["patch_hwd"]
     assert report["total_steps"] == 20
     assert report["hours"] == pytest.approx(20 / report["steps_per_second"] / 3600, rel=0.02)
     assert f"{report['total_steps']} steps" in report["summary"]
     assert "Measured on" not in report["summary"]
-    assert [step[1] for step in seen] == [0, 1, 2, 3]
     assert not (tmp_path / "run").exists()
 
 

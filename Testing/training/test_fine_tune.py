@@ -6,12 +6,13 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_models import write_tiny_model
-from training_inputs import SPACING_DHW, body, plain_folder, toy_recipe
+from training_inputs import SPACING_DHW, body, plain_folder, prepared_folder, toy_recipe
 
 from MedalSLib.engine import open_engine
 from MedalSLib.errors import CancelledError, InputError, PromptError
@@ -21,12 +22,12 @@ from MedalSLib.inference.stage import run_stage
 from MedalSLib.network.bundle import open_model
 from MedalSLib.network.manifest import read_manifest, write_manifest
 from MedalSLib.training.case_store import CaseRecord
-from MedalSLib.training.commands import fine_tune, prepare, train
-from MedalSLib.training.fine_tune import split_cases
+from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune, split_cases
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned
+from MedalSLib.training.train import TrainOptions, train
 from MedalSLib.volume import apply_window, parse_window, write_challenge_result
 
-Tuning = dict[str, object]
+Tuning = dict[str, Any]
 QUICK: Tuning = {"steps": 6, "check_every": 3, "learning_rate": 5e-3, "modality": "CT", "device": "cpu"}
 
 
@@ -41,10 +42,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     """A model trained for 20 steps on three bodies; its report is beside it."""
     root = tmp_path_factory.mktemp("base")
-    prepared = prepare(plain_folder(root / "cases"), root / "prepared", recipe, modality="CT")
+    prepared = prepared_folder(plain_folder(root / "cases"), root / "prepared", recipe, modality="CT")
     assert prepared["cases"] == 3
     assert prepared["structures"] == ["CT_Left kidney", "CT_Right kidney"]
-    report = train(root / "prepared", root / "run", recipe, device="cpu")
+    report = train(TrainOptions(root / "prepared", root / "run", recipe, device="cpu"))
     (root / "report.json").write_text(json.dumps(report))
     return root / "run" / "model"
 
@@ -94,9 +95,8 @@ def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base
     source = plain_folder(tmp_path / "mine", cases=4)
     (source / "names.json").write_text(json.dumps({"1": "odd bright lump", "2": "odd dark lump"}))
     seen: list[str] = []
-    report = fine_tune(
-        source, tmp_path / "out", base, name="My Lumps", on_progress=lambda what, *_: seen.append(what), **QUICK
-    )
+    options = FineTuneOptions(source, tmp_path / "out", str(base), name="My Lumps", **QUICK)
+    report = fine_tune(options, on_progress=lambda what, *_: seen.append(what))
     assert seen[0] == "preparing stage 2"
     assert seen[-1] == "training stage 2"
     assert len(report["held_out_cases"]) == 1
@@ -115,7 +115,7 @@ def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base
 def test_the_engine_answers_to_the_new_names_and_says_what_it_does_not_know(base: Path, tmp_path: Path) -> None:
     source = plain_folder(tmp_path / "mine", cases=2)
     (source / "names.json").write_text(json.dumps({"1": "odd bright lump", "2": "left kidney"}))
-    report = fine_tune(source, tmp_path / "out", base, **(QUICK | {"steps": 2}))
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **(QUICK | {"steps": 2})))
     image, _ = body(60)
     array = image.astype(np.float32) - 100
     affine = np.diag([-SPACING_DHW[2], -SPACING_DHW[1], SPACING_DHW[0], 1.0])
@@ -135,9 +135,9 @@ def test_an_interrupted_fine_tuning_goes_on(base: Path, tmp_path: Path) -> None:
             stop.set()
 
     with pytest.raises(CancelledError):
-        fine_tune(source, tmp_path / "out", base, on_progress=watch, cancel=stop, **QUICK)
-    report = fine_tune(source, tmp_path / "out", base, resume=True, **QUICK)
-    whole = fine_tune(source, tmp_path / "whole", base, **QUICK)
+        fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **QUICK), watch, stop)
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), resume=True, **QUICK))
+    whole = fine_tune(FineTuneOptions(source, tmp_path / "whole", str(base), **QUICK))
     assert report["stages"] == whole["stages"]
     one, other = (open_model(entry["model"]).network("2").state_dict() for entry in (report, whole))
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -145,21 +145,22 @@ def test_an_interrupted_fine_tuning_goes_on(base: Path, tmp_path: Path) -> None:
 
 def test_it_stops_early_when_held_out_cases_no_longer_gain(base: Path, tmp_path: Path) -> None:
     source = plain_folder(tmp_path / "mine", cases=2)
-    report = fine_tune(
-        source, tmp_path / "out", base, patience=1, **(QUICK | {"learning_rate": 1e-12, "steps": 40, "check_every": 2})
-    )
+    barely = QUICK | {"learning_rate": 1e-12, "steps": 40, "check_every": 2, "patience": 1}
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **barely))
     assert report["stages"]["2"]["steps"] <= 4
 
 
 def test_a_single_case_cannot_be_both_trained_on_and_held_out(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 usable case"):
-        fine_tune(plain_folder(tmp_path / "mine", cases=1), tmp_path / "out", base, **QUICK)
+        fine_tune(FineTuneOptions(plain_folder(tmp_path / "mine", cases=1), tmp_path / "out", str(base), **QUICK))
 
 
 @pytest.mark.parametrize("wrong", [{"freeze": "everything"}, {"stages": ("1",)}, {"held_out": 1.5}])
 def test_wrong_choices_are_refused_before_anything_is_done(base: Path, tmp_path: Path, wrong: Tuning) -> None:
     with pytest.raises(InputError):
-        fine_tune(plain_folder(tmp_path / "mine", cases=2), tmp_path / "out", base, **(QUICK | wrong))
+        fine_tune(
+            FineTuneOptions(plain_folder(tmp_path / "mine", cases=2), tmp_path / "out", str(base), **(QUICK | wrong))
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from training_inputs import SPACING_DHW, body, challenge_folder, toy_recipe
+from training_inputs import SPACING_DHW, body, challenge_folder, prepared_folder, toy_recipe
 from transformers import MPNetConfig
 
 from MedalSLib.engine import open_engine
 from MedalSLib.errors import InputError, ModelError
 from MedalSLib.network.bundle import open_model
 from MedalSLib.network.text_encoder import KnowledgeTextEncoder
-from MedalSLib.training.commands import prepare, train
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.train import TrainOptions, train
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "left", "right", "kidney", "in", "abdominal", "ct")
 
@@ -56,7 +56,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     root = tmp_path_factory.mktemp("cases")
-    prepare(challenge_folder(root / "npz"), root / "prepared", recipe)
+    prepared_folder(challenge_folder(root / "npz"), root / "prepared", recipe)
     return root / "prepared"
 
 
@@ -73,7 +73,7 @@ def run(prepared: Path, recipe: Path, published: Path, tmp_path_factory: pytest.
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KnowledgeTextEncoder, "forward", counting)
-        train(prepared, root / "run", recipe, device="cpu", text_encoder=published)
+        train(TrainOptions(prepared, root / "run", recipe, device="cpu", text_encoder=published))
     (root / "encoded.json").write_text(json.dumps(texts))
     return root / "run"
 
@@ -111,8 +111,8 @@ def test_only_the_network_learns_and_a_resumed_run_has_the_same_losses(
     state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
     assert all(key.startswith("network.") for key in state)
     again = tmp_path / "run"
-    train(prepared, again, recipe, device="cpu", text_encoder=published, steps=2)
-    train(prepared, again, recipe, device="cpu", text_encoder=published, resume=True)
+    train(TrainOptions(prepared, again, recipe, device="cpu", text_encoder=published, steps=2))
+    train(TrainOptions(prepared, again, recipe, device="cpu", text_encoder=published, resume=True))
     assert losses(again) == losses(run)
 
 
@@ -120,12 +120,12 @@ def test_what_is_missing_or_does_not_fit_is_said_before_training(
     prepared: Path, recipe: Path, published: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="--text-encoder"):
-        train(prepared, tmp_path / "run", recipe, device="cpu")
+        train(TrainOptions(prepared, tmp_path / "run", recipe, device="cpu"))
     with pytest.raises(ModelError, match=r"config\.json"):
-        train(prepared, tmp_path / "run", recipe, device="cpu", text_encoder=tmp_path)
+        train(TrainOptions(prepared, tmp_path / "run", recipe, device="cpu", text_encoder=tmp_path))
     settings = json.loads(recipe.read_text())
     settings["network"]["query_dim"] = 64
     (tmp_path / "narrow.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="768"):
-        train(prepared, tmp_path / "run", tmp_path / "narrow.json", device="cpu", text_encoder=published)
+        train(TrainOptions(prepared, tmp_path / "run", tmp_path / "narrow.json", device="cpu", text_encoder=published))
     assert not (tmp_path / "run").exists()

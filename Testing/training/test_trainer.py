@@ -197,8 +197,8 @@ def test_two_processes_do_what_one_does_that_accumulates_twice_as_many_batches(
     program = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from MedalSLib.training.commands import train\n"
-        "report = train(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], device='cpu')\n"
+        "from MedalSLib.training.train import TrainOptions, train\n"
+        "report = train(TrainOptions(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], device='cpu'))\n"
     )
     (tmp_path / "go.py").write_text(program)
     done = subprocess.run(

@@ -10,11 +10,11 @@ import pytest
 import torch
 from pretend_gpu import OnGpu, pretend_gpu
 from starter_inputs import packed_folder, starter_recipe
-from training_inputs import plain_folder, toy_recipe
+from training_inputs import plain_folder, prepared_folder, toy_recipe
 
 from MedalSLib.engine import open_engine
-from MedalSLib.training.commands import prepare, train
 from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.train import TrainOptions, train
 from tools.starter.train import train_starter
 
 
@@ -22,9 +22,9 @@ from tools.starter.train import train_starter
 def test_a_recipe_is_trained_on_a_gpu_and_its_model_opens(tmp_path: Path) -> None:
     recipe = tmp_path / "toy.json"
     recipe.write_text(json.dumps(toy_recipe()))
-    prepare(plain_folder(tmp_path / "cases"), tmp_path / "prepared", recipe, modality="CT")
+    prepared_folder(plain_folder(tmp_path / "cases"), tmp_path / "prepared", recipe, modality="CT")
     with pretend_gpu():
-        report = train(tmp_path / "prepared", tmp_path / "run", recipe, device="cuda:0")
+        report = train(TrainOptions(tmp_path / "prepared", tmp_path / "run", recipe, device="cuda:0"))
         assert OnGpu.traffic.calls["torch.nn.functional.conv3d"] > 0
     assert report["step"] == 20
     assert report["last_loss"] < report["first_loss"]
