@@ -13,7 +13,8 @@ from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
     from MedalSLib.engine.interface import Engine, Progress
-    from MedalSLib.service.batch import BatchSummary, StudyOutcome
+    from MedalSLib.service.batch import BatchSummary
+    from MedalSLib.service.batch_files import StudyOutcome
 
 _DESCRIPTION = """\
 Segment the structures named in --text in every study of SOURCE, and write the results into one folder.
@@ -67,7 +68,8 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment what is not done yet; the exit code is that of the last failure."""
-    from MedalSLib.service.batch import MANIFEST, BatchJob, find_studies, run_batch
+    from MedalSLib.service.batch import run_batch
+    from MedalSLib.service.batch_files import MANIFEST, BatchJob, find_studies
 
     if not arguments.text.strip():
         raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen".')

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from MedalSLib.cli.console import Commands, note, print_json
+from MedalSLib.errors import ResourceError
 
 
 def add_commands(commands: Commands) -> None:
@@ -50,50 +51,73 @@ def add_commands(commands: Commands) -> None:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from MedalSLib.service.commands import serve
+    from MedalSLib.engine import Engine, open_engine
+    from MedalSLib.service.keys import read_key_file
+    from MedalSLib.service.settings import MEBIBYTE, Settings, check_exposure
 
-    return serve(
-        arguments.host,
-        arguments.port,
-        model=arguments.model,
-        device=arguments.device,
-        api_key_file=arguments.api_key_file,
-        tls_certificate=arguments.tls_certificate,
-        tls_key=arguments.tls_key,
+    settings = Settings(
+        host=arguments.host,
+        port=arguments.port,
+        key_file=arguments.api_key_file,
+        certificate=arguments.tls_certificate,
+        certificate_key=arguments.tls_key,
         insecure=arguments.insecure,
-        memory_mb=arguments.memory_mb,
-        audit_log=arguments.audit_log,
-        threads=arguments.threads,
-        ray=arguments.ray,
-        replicas=arguments.replicas,
-        say=note,
+        memory_bytes=None if arguments.memory_mb is None else arguments.memory_mb * MEBIBYTE,
+        audit_file=arguments.audit_log,
     )
+    check_exposure(settings)
+    if settings.key_file is not None:
+        read_key_file(settings.key_file)  # what is wrong with it is said now, not after the packages were imported
+    options = {"threads": arguments.threads} if arguments.threads else {}
+
+    def factory() -> Engine:
+        return open_engine(arguments.model, arguments.device, **options)
+
+    if arguments.ray:
+        from MedalSLib.service.scaleout import serve_on_ray
+
+        serve_on_ray(factory, settings, arguments.replicas, note)
+        return 0
+    try:
+        from MedalSLib.service.app import create_app
+        from MedalSLib.service.serving import serve_app
+    except ModuleNotFoundError as error:
+        raise ResourceError(
+            f"The package {error.name} is not installed.", 'Install it with: pip install "medals[server]"'
+        ) from error
+    serve_app(
+        create_app(factory, settings),
+        settings,
+        lambda port: note(f"Medal S listens on {settings.url(port)}; press Ctrl+C to stop."),
+    )
+    return 0
 
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Print a new key, the only time it is seen."""
-    from MedalSLib.service.commands import keys_add
+    from MedalSLib.service.keys import add_key
 
-    print(keys_add(arguments.file, arguments.name))
+    print(add_key(arguments.file, arguments.name))
     note(f"Give this key to {arguments.name}; it cannot be shown again.")
     return 0
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
     """Remove keys."""
-    from MedalSLib.service.commands import keys_remove
+    from MedalSLib.service.keys import remove_keys
 
-    note(f"removed {keys_remove(arguments.file, arguments.name, arguments.keep_newest)} keys of {arguments.name}")
+    count = remove_keys(arguments.file, arguments.name, arguments.keep_newest)
+    note(f"removed {count} keys of {arguments.name}")
     return 0
 
 
 def run_list(arguments: argparse.Namespace) -> int:
     """List the names of the keys."""
-    from MedalSLib.service.commands import keys_list
+    from MedalSLib.service.keys import read_key_file
 
-    names = keys_list(arguments.file)
+    names = [record.name for record in read_key_file(arguments.file)]
     if arguments.json:
-        print_json(list(names))
+        print_json(names)
     else:
         print("\n".join(names))
     return 0

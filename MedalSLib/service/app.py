@@ -1,10 +1,9 @@
-"""The server as an ASGI app: `create_app(engine_factory, settings)` wires the rooms' parts to the routes."""
+"""The server as an ASGI app: routes, middleware and error answers around a `Server`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,72 +15,12 @@ from starlette.responses import Response
 
 import MedalSLib
 from MedalSLib.errors import MedalSError
-from MedalSLib.service.gate import Gate, error_response
-from MedalSLib.service.keys import ApiKeys
-from MedalSLib.service.loading import EngineFactory, LoadedEngine
-from MedalSLib.service.logs import AuditLog
-from MedalSLib.service.metrics import Metrics
-from MedalSLib.service.performing import Performer
-from MedalSLib.service.refusal import Refusal, invalid, refusal_of
-from MedalSLib.service.routes import router
-from MedalSLib.service.runs import Run, RunQueue
+from MedalSLib.service.encoding import DamagedError
+from MedalSLib.service.http_errors import HttpError, error_response, invalid, to_http_error
+from MedalSLib.service.middleware import Middleware
+from MedalSLib.service.routes import keyed_router, public_router
+from MedalSLib.service.server import EngineFactory, Server
 from MedalSLib.service.settings import Settings
-from MedalSLib.service.store import Store
-
-SWEEP_SECONDS = 1.0
-
-
-class Service:
-    """Everything one server holds; the routes find it as `app.state.service`.
-
-    Args:
-        engine_factory: Makes the engine, in a thread, when the server starts.
-        settings: Limits and keys.
-    """
-
-    def __init__(self, engine_factory: EngineFactory, settings: Settings) -> None:
-        self.settings = settings
-        self.keys = ApiKeys(settings.key_file, settings.keys) if settings.authenticated else None
-        self.metrics = Metrics()
-        self.audit = AuditLog(settings.audit_file)
-        self.engine = LoadedEngine(engine_factory)
-        self.store = Store(settings, lambda what: self.metrics.evictions.labels(what).inc())
-        perform = Performer(self.store.reserve, self.store.release, self._run_ended, self.store.relieve)
-        self.queue = RunQueue(perform, settings.queue_length, settings.runs_per_key)
-        self.metrics.watch("medals_sessions", "Open sessions", self.store.session_count)
-        self.metrics.watch("medals_memory_bytes", "Memory granted", self.store.used_bytes)
-        self.metrics.watch("medals_queue_length", "Runs queued or running", lambda: len(self.queue))
-        self.metrics.watch("medals_audit_failures", "Audit entries not written", lambda: self.audit.failures)
-
-    @property
-    def stuck(self) -> bool:
-        """Whether a cancelled run has not ended for so long that only a restart will help."""
-        run = self.queue.running
-        return (
-            run is not None
-            and run.cancelled_at is not None
-            and time.monotonic() - run.cancelled_at > self.settings.stuck_seconds
-        )
-
-    def _run_ended(self, run: Run, seconds: float, names: tuple[str, ...]) -> None:
-        self.store.close_evicted()  # a session that ended under its run waits for this moment
-        self.metrics.runs.labels(run.state).inc()
-        self.metrics.run_seconds.observe(seconds)
-        fields = {"run": run.id, "session": run.session.id, "outcome": run.state, "seconds": round(seconds, 2)}
-        self.audit.write(run.owner, "run_ended", {**fields, "structures": list(names)})
-
-    async def sweep_forever(self) -> None:
-        """Free what nobody uses any more, once a second."""
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for session in await asyncio.to_thread(self.store.sweep):
-                self.audit.write(session.owner, "session_expired", {"session": session.id})
-
-    def close(self) -> None:
-        """End the runs, the sessions and the engine."""
-        self.queue.stop()
-        self.store.close()
-        self.engine.close()
 
 
 def create_app(engine_factory: EngineFactory, settings: Settings | None = None) -> FastAPI:
@@ -94,17 +33,17 @@ def create_app(engine_factory: EngineFactory, settings: Settings | None = None) 
     Raises:
         ServiceError: The key file cannot be used.
     """
-    service = Service(engine_factory, settings or Settings())
+    server = Server(engine_factory, settings or Settings())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.engine.start()
-        sweeper = asyncio.create_task(service.sweep_forever())
+        server.engine.start()
+        sweeper = asyncio.create_task(server.sweep_forever())
         try:
             yield
         finally:
             sweeper.cancel()
-            await asyncio.to_thread(service.close)
+            await asyncio.to_thread(server.close)
 
     app = FastAPI(
         title="Medal S",
@@ -114,27 +53,26 @@ def create_app(engine_factory: EngineFactory, settings: Settings | None = None) 
         docs_url=None,  # their scripts come from the internet, which a hospital's server may not reach
         redoc_url=None,
     )
-    app.state.service = service
-    app.include_router(router)
-    app.add_exception_handler(HTTPException, _answer_refusal)
-    app.add_exception_handler(MedalSError, _answer_refusal)
-    app.add_exception_handler(RequestValidationError, _answer_refusal)
-    app.add_middleware(Gate, settings=service.settings, keys=service.keys, metrics=service.metrics)
+    app.state.server = server
+    app.include_router(public_router)
+    app.include_router(keyed_router)
+    for error in (HTTPException, MedalSError, RequestValidationError, DamagedError, MemoryError):
+        app.add_exception_handler(error, _answer_error)
+    app.add_middleware(Middleware, settings=server.settings, keys=server.keys, metrics=server.metrics)
     return app
 
 
-async def _answer_refusal(request: Request, error: Exception) -> Response:
-    if isinstance(error, Refusal):
-        refusal = error
-    elif isinstance(error, MedalSError):
-        refusal = refusal_of(error)
-    elif isinstance(error, RequestValidationError):
-        refusal = invalid(_where(error))
-    elif isinstance(error, HTTPException) and error.status_code in (404, 405):
-        refusal = Refusal(error.status_code, "no_route", "There is nothing at this address.", "See /openapi.json.")
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        answer = invalid(_where(error))
+    elif isinstance(error, HTTPException) and not isinstance(error, HttpError):  # of the framework itself
+        known = error.status_code in (404, 405)
+        status, kind = (error.status_code, "no_route") if known else (400, "invalid")
+        cause = "There is nothing at this address." if known else "The request cannot be read."
+        answer = HttpError(status, kind, cause, "See /openapi.json.")
     else:
-        refusal = Refusal(400, "invalid", "The request cannot be read.", "See /openapi.json.")
-    status, headers, body = error_response(refusal, request.scope["medals"].request_id)
+        answer = to_http_error(error)
+    status, headers, body = error_response(answer, request.scope["medals"].request_id)
     response = Response(body, status)
     response.raw_headers = list(headers)
     if isinstance(error, HTTPException) and error.headers:

@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,7 @@ from typing import Any
 from MedalSLib.engine import Options, open_engine
 from MedalSLib.engine.interface import Engine, Progress
 from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError, PromptError, ResourceError
-from MedalSLib.service.batch_manifest import MANIFEST, BatchJob, StudyOutcome, append_outcome, read_manifest
-from MedalSLib.service.batch_studies import find_studies, result_names
+from MedalSLib.service.batch_files import BatchJob, StudyOutcome, append_outcome, read_manifest, result_names
 from MedalSLib.service.logs import log_exception
 
 CRASHES_ALLOWED = 2
@@ -53,6 +53,14 @@ def segment_study(
     cancel: threading.Event | None = None,
 ) -> StudyOutcome:
     """Segment one study and write its result, also over an earlier one; a failure is an outcome, not an exception.
+
+    Args:
+        engine: A loaded engine.
+        study: Image.
+        job: What is done with it.
+        result: File name of the result, in the job's output folder.
+        on_progress: Told how far it is.
+        cancel: Set it to stop within one patch.
 
     Raises:
         CancelledError: `cancel` was set.
@@ -132,16 +140,8 @@ def run_batch(
     skipped = [before[str(study)] for study in studies if str(study) in before and study not in set(todo)]
     refused = [] if job.overwrite else _not_ours(todo, names, before, job)
     free = [study for study in todo if str(study) not in {outcome.study for outcome in refused}]
-    cancel = cancel or threading.Event()
-
-    def begin(study: Path) -> None:
-        append_outcome(job.output, StudyOutcome(str(study), "started", names[study], asked=job.asked))
-
-    outcomes = (
-        _outcomes_here(free, names, job, engine_factory, begin, on_progress, cancel)
-        if workers is None
-        else _outcomes_on_ray(free, names, job, engine_factory, begin, workers, cancel)
-    )
+    work = _Work(free, names, job, engine_factory, on_progress, cancel or threading.Event())
+    outcomes = work.here() if workers is None else work.on_ray(workers)
     done, failures = 0, []
     with contextlib.closing(outcomes):
         for number, outcome in enumerate(itertools.chain(refused, outcomes), 1):
@@ -152,7 +152,7 @@ def run_batch(
             if outcome.state == "failed":
                 failures.append(outcome)
             on_outcome(outcome, number, len(todo))
-            if cancel.is_set():
+            if work.cancel.is_set():
                 raise _cancelled()
     failed_before = tuple(outcome for outcome in skipped if outcome.state == "failed")
     return BatchSummary(done, len(skipped), tuple(failures), failed_before)
@@ -201,38 +201,84 @@ def _settled(outcome: StudyOutcome | None, folder: Path, retry_failed: bool) -> 
     return (folder / outcome.result).exists()
 
 
-def _outcomes_here(
-    todo: Sequence[Path],
-    names: dict[Path, str],
-    job: BatchJob,
-    factory: Callable[[str, str], Engine],
-    begin: Callable[[Path], None],
-    on_progress: ProgressOfStudy,
-    cancel: threading.Event,
-) -> Generator[StudyOutcome, None, None]:
-    if not todo:
-        return
-    with factory(job.model, job.device) as engine:
-        for study in todo:
-            begin(study)
-            try:
-                yield segment_study(engine, study, job, names[study], on_progress, cancel)
-            except CancelledError:
-                raise _cancelled() from None
+@dataclass(frozen=True)
+class _Work:
+    """The studies that are left to do; both ways to do them yield an outcome as each ends.
+
+    Attributes:
+        studies: Images.
+        names: File name of each result.
+        job: What is done with each.
+        factory: Makes an engine from a model and a device.
+        on_progress: Told how far a study is.
+        cancel: Set it to stop.
+    """
+
+    studies: Sequence[Path]
+    names: dict[Path, str]
+    job: BatchJob
+    factory: Callable[[str, str], Engine]
+    on_progress: ProgressOfStudy
+    cancel: threading.Event
+
+    def _begin(self, study: Path) -> None:
+        """Note that a study is started: what a killed batch leaves is then known to be a batch's."""
+        append_outcome(self.job.output, StudyOutcome(str(study), "started", self.names[study], asked=self.job.asked))
+
+    def here(self) -> Generator[StudyOutcome, None, None]:
+        """Segment one study after the other in this process."""
+        if not self.studies:
+            return
+        with self.factory(self.job.model, self.job.device) as engine:
+            for study in self.studies:
+                self._begin(study)
+                try:
+                    yield segment_study(engine, study, self.job, self.names[study], self.on_progress, self.cancel)
+                except CancelledError:
+                    raise _cancelled() from None
+
+    def on_ray(self, workers: int) -> Generator[StudyOutcome, None, None]:
+        """Hand the studies to actors, one at a time each; a study whose actor died is tried once more."""
+        if not self.studies:
+            return
+        ray, remote = _ray_worker(self.job, self.names, self.factory)
+        idle = [remote.remote() for _ in range(max(1, min(workers, len(self.studies))))]
+        waiting = list(reversed(self.studies))
+        running: dict[Any, tuple[Any, Path]] = {}
+        crashes: Counter[Path] = Counter()
+        try:
+            while waiting or running:
+                while waiting and idle:
+                    worker, study = idle.pop(), waiting.pop()
+                    self._begin(study)
+                    running[worker.segment.remote(study)] = (worker, study)
+                finished, _ = ray.wait(list(running), num_returns=1, timeout=LISTEN_SECONDS)
+                if self.cancel.is_set():
+                    raise _cancelled()
+                for one in finished:
+                    worker, study = running.pop(one)
+                    try:
+                        outcome = ray.get(one)
+                        idle.append(worker)
+                        if isinstance(outcome, MedalSError):  # no worker can make its engine
+                            raise outcome
+                    except ray.exceptions.RayActorError as error:
+                        idle.append(remote.remote())
+                        crashes[study] += 1
+                        if crashes[study] < CRASHES_ALLOWED:
+                            waiting.append(study)
+                            continue
+                        cause = f"The worker process ended {CRASHES_ALLOWED} times ({type(error).__name__})."
+                        remedy = "It probably ran out of memory."
+                        outcome = StudyOutcome(str(study), "failed", cause=cause, remedy=remedy, asked=self.job.asked)
+                    yield outcome
+        finally:
+            for worker in [*idle, *(worker for worker, _ in running.values())]:
+                ray.kill(worker)
 
 
-def _outcomes_on_ray(
-    todo: Sequence[Path],
-    names: dict[Path, str],
-    job: BatchJob,
-    factory: Callable[[str, str], Engine],
-    begin: Callable[[Path], None],
-    workers: int,
-    cancel: threading.Event,
-) -> Generator[StudyOutcome, None, None]:
-    """Hand the studies to actors, one at a time each; a study whose actor died is tried once more."""
-    if not todo:
-        return
+def _ray_worker(job: BatchJob, names: dict[Path, str], factory: Callable[[str, str], Engine]) -> tuple[Any, Any]:
+    """Return Ray, connected, and the class of its workers: one engine each, in a process of its own."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -240,13 +286,9 @@ def _outcomes_on_ray(
         raise ResourceError("Ray is not installed.", 'Install "medals[scale-out]" with pip.') from error
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False)
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
-    # Workers have other working folders.
-    job = replace(job, output=job.output.absolute())
+    job = replace(job, output=job.output.absolute())  # workers have other working folders
 
     class Worker:
-        """One engine, in a process of its own."""
-
         def __init__(self) -> None:
             self.engine: Engine | None = None
 
@@ -257,50 +299,5 @@ def _outcomes_on_ray(
                 return error
             return replace(segment_study(self.engine, study.absolute(), job, names[study]), study=str(study))
 
-    remote: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
-    idle = [remote.remote() for _ in range(max(1, min(workers, len(todo))))]
-    waiting = list(reversed(todo))
-    running: dict[Any, tuple[Any, Path]] = {}
-    crashes: dict[Path, int] = {}
-    try:
-        while waiting or running:
-            while waiting and idle:
-                worker, study = idle.pop(), waiting.pop()
-                begin(study)
-                running[worker.segment.remote(study)] = (worker, study)
-            finished, _ = ray.wait(list(running), num_returns=1, timeout=LISTEN_SECONDS)
-            if cancel.is_set():
-                raise _cancelled()
-            for one in finished:
-                worker, study = running.pop(one)
-                try:
-                    outcome = ray.get(one)
-                    idle.append(worker)
-                    if isinstance(outcome, MedalSError):  # no worker can make its engine
-                        raise outcome
-                except ray.exceptions.RayActorError as error:
-                    idle.append(remote.remote())
-                    crashes[study] = crashes.get(study, 0) + 1
-                    if crashes[study] < CRASHES_ALLOWED:
-                        waiting.append(study)
-                        continue
-                    cause = f"The worker process ended {CRASHES_ALLOWED} times ({type(error).__name__})."
-                    remedy = "It probably ran out of memory."
-                    outcome = StudyOutcome(str(study), "failed", cause=cause, remedy=remedy, asked=job.asked)
-                yield outcome
-    finally:
-        for worker in [*idle, *(worker for worker, _ in running.values())]:
-            ray.kill(worker)
-
-
-__all__ = [
-    "MANIFEST",
-    "BatchJob",
-    "BatchSummary",
-    "StudyOutcome",
-    "find_studies",
-    "read_manifest",
-    "result_names",
-    "run_batch",
-    "segment_study",
-]
+    gpus = 1 if ray.cluster_resources().get("GPU", 0) else 0
+    return ray, ray.remote(num_cpus=1, num_gpus=gpus)(Worker)

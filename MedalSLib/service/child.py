@@ -136,6 +136,7 @@ class ChildServer:
         self._thread.join(seconds)
 
     def _supervise(self) -> None:
+        """Start the child, wait for its end, and start it again, until it is closed or given up."""
         while True:
             try:
                 process = self._start()
@@ -144,6 +145,7 @@ class ChildServer:
                 return
             if process is None:
                 return
+            self._read_port(process)
             code = process.wait()
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
@@ -172,31 +174,27 @@ class ChildServer:
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
             self._process = process
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        # A pipe that nobody reads fills up, and would stop the child in the middle of its work.
         threading.Thread(target=self._drain, args=(process.stderr,), name="medals-child-log", daemon=True).start()
-        threading.Thread(target=self._listen, args=(process,), name="medals-child-port", daemon=True).start()
+        return process
+
+    def _read_port(self, process: subprocess.Popen[bytes]) -> None:
+        """Tell the child what to do, and wait for its port, for why there is none, or for its end."""
+        assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps(asdict(self._config)).encode("ascii") + b"\n")
             process.stdin.flush()
-        except OSError as error:
-            LOG.warning("the local engine ended before it was told what to do: %s", error)
-        return process
-
-    def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        """Read the port, or why there is none."""
-        assert process.stdout is not None
-        try:
             answer = json.loads(process.stdout.readline())
-        except ValueError:
-            return  # it ended without a word: the supervisor says how
-        if "port" in answer:
-            with self._condition:
-                if self._process is process:
-                    self._port = int(answer["port"])
-                    self._condition.notify_all()
+        except (OSError, ValueError) as error:  # it ended without a word, or was closed: `_supervise` goes on with that
+            LOG.debug("the local engine did not say its port: %s", error)
             return
-        known = getattr(errors, str(answer.get("error")), ServiceError)
-        self._fail(known(str(answer.get("cause")), str(answer.get("remedy"))))
+        if "port" not in answer:
+            known = getattr(errors, str(answer.get("error")), ServiceError)
+            self._fail(known(str(answer.get("cause")), str(answer.get("remedy"))))
+            return
+        with self._condition:
+            self._port = int(answer["port"])
+            self._condition.notify_all()
 
     def _drain(self, pipe: IO[bytes]) -> None:
         try:
@@ -228,21 +226,41 @@ class ChildServer:
 
 
 class _ChildTransport(Transport):
-    """Asks for the child's address before each try, because a restarted child has another port."""
+    """The way to a child process, which can be killed and is started again by its supervisor."""
 
-    def __init__(self, child: ChildServer, options: TransportOptions) -> None:
+    def __init__(self, child: ChildServer, options: TransportOptions, cancel_seconds: float) -> None:
         self._child = child
         super().__init__(child.url(), options)
+        self.cancel_seconds = cancel_seconds
+        self.lost_tries = 2
 
     def locate(self, cancel: threading.Event | None = None) -> str:
+        """Return the child's address now, waiting for it: a child that was started again has another port."""
         self.url = self._child.url(cancel=cancel)
         return self.url
 
     def give_up(self, error: MedalSError) -> MedalSError:
+        """Return an error that says that the child ended, if it did."""
         if not self._child.ended:
             return error
         return ServiceError(
             f"The local engine ended ({self._child.ended}). {error.cause}", "Run again; it was started again."
+        )
+
+    def session_opened(self) -> None:
+        """Count the child's crashes from zero: its model is loaded and has taken an image."""
+        self._child.forget_crashes()
+
+    def cancel_overdue(self) -> None:
+        """Kill a child that does not stop; the next run finds a fresh one."""
+        LOG.warning("the local engine did not stop in time; ending it")
+        self._child.kill()
+
+    def always_lost(self) -> MedalSError:
+        """Return what to raise when run after run ended with the child."""
+        return ServiceError(
+            f"The local engine ended during the run ({self._child.ended or 'unexpectedly'}), and again when repeated.",
+            "It probably ran out of memory: segment fewer structures or a smaller region.",
         )
 
 
@@ -253,7 +271,8 @@ class IsolatedEngine(RemoteEngine):
         child: The process.
         options: Key and timeouts.
         startup_seconds: Wait this long for the model.
-        cancel: Ends the waiting.
+        cancel_seconds: Kill the child if a cancelled run has not ended after this long.
+        cancel: Ends the waiting for the model.
     """
 
     def __init__(
@@ -261,40 +280,25 @@ class IsolatedEngine(RemoteEngine):
         child: ChildServer,
         options: TransportOptions,
         startup_seconds: float,
+        cancel_seconds: float,
         cancel: threading.Event | None,
     ) -> None:
         self.child = child
-        transport = _ChildTransport(child, options)
+        transport = _ChildTransport(child, options, cancel_seconds)
         # Not the short patience of a typed address: a child that ended is being started again, however long that takes.
         shake_hands(transport, startup_seconds)
         super().__init__(transport, 0, startup_seconds, cancel)
         child.forget_crashes()
-        self.lost_tries = 2
 
     def __enter__(self) -> IsolatedEngine:
         return self
-
-    def session_opened(self) -> None:
-        """Count the child's crashes from zero: its model is loaded and has taken an image."""
-        self.child.forget_crashes()
-
-    def cancel_overdue(self) -> None:
-        """Kill a child that does not stop; the next run finds a fresh one."""
-        LOG.warning("the local engine did not stop in time; ending it")
-        self.child.kill()
-
-    def always_lost(self) -> MedalSError:
-        """Return what to raise when run after run ended with the child."""
-        return ServiceError(
-            f"The local engine ended during the run ({self.child.ended or 'unexpectedly'}), and again when repeated.",
-            "It probably ran out of memory: segment fewer structures or a smaller region.",
-        )
 
     def close(self) -> None:
         """End the sessions with the child: there is nothing to say to a process that ends."""
         self._closed.set()
         for session in self.live_sessions():
             session.closed = True
+        self.transport.close()
         self.child.close()
 
 
@@ -334,9 +338,7 @@ def open_isolated_engine(
     try:
         child.url(cancel=cancel)
         transport = TransportOptions(key, patience_seconds=120.0, use_environment=False)
-        engine = IsolatedEngine(child, transport, startup_seconds, cancel)
+        return IsolatedEngine(child, transport, startup_seconds, cancel_seconds, cancel)
     except BaseException:
         child.close()
         raise
-    engine.cancel_seconds = cancel_seconds
-    return engine

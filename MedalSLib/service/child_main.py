@@ -100,10 +100,8 @@ def main() -> int:
 
 def _serve(config: ChildConfig) -> None:
     from MedalSLib.service.app import create_app
-    from MedalSLib.service.logs import configure_logging
     from MedalSLib.service.serving import serve_app
 
-    configure_logging()
     module, _, function = config.factory.partition(":")
 
     def factory() -> Any:

@@ -15,15 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import (
-    EngineInfo,
-    ProgressCallback,
-)
-from MedalSLib.errors import CancelledError, MedalSError, ServiceError
+from MedalSLib.engine.interface import EngineInfo, ProgressCallback
+from MedalSLib.errors import ServiceError
 from MedalSLib.service import protocol
 from MedalSLib.service.addresses import Address, parse_address
+from MedalSLib.service.client_errors import PlainHttpError
 from MedalSLib.service.describing import UploadDescription, describe_upload
-from MedalSLib.service.faults import PlainHttpError
 from MedalSLib.service.remote_session import RemoteSession, silent
 from MedalSLib.service.transport import Transport, TransportOptions
 
@@ -157,13 +154,14 @@ class RemoteEngine:
         cancel: threading.Event | None = None,
     ) -> None:
         self.transport = transport
-        self.cancel_seconds = 5.0
-        """How long a cancelled run is waited for before `segment` returns without its answer."""
-        self.lost_tries = 5
-        """How often work that the server lost is begun again."""
         self._compression = compression
-        description = transport.request("GET", "/v1/info", patience=startup_seconds, cancel=cancel)
-        self._info, self.limits = _description(description, transport.url)
+        answer = transport.request("GET", "/v1/info", patience=startup_seconds, cancel=cancel)
+        try:
+            description = protocol.from_json(protocol.EngineDescription, answer)
+        except ValueError as error:
+            cause = f"The server at {transport.url} describes itself in an unknown way."
+            raise ServiceError(cause, "Update both sides.") from error
+        self._info, self.limits = description.engine, description.limits
         self._sessions: weakref.WeakSet[RemoteSession] = weakref.WeakSet()
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
@@ -202,7 +200,7 @@ class RemoteEngine:
         """
         if self._closed.is_set():
             raise ServiceError("This engine was closed.", "Open it again.")
-        session = RemoteSession(self, array_kji, affine_ras, modality, self._compression)
+        session = RemoteSession(self.transport, self.limits, array_kji, affine_ras, modality, self._compression)
         session.open(on_progress or silent, cancel)
         self._sessions.add(session)
         if self._heart is None:
@@ -215,27 +213,21 @@ class RemoteEngine:
     def describe_upload(
         self, array_kji: np.ndarray, prompts: Sequence[str] = (), masks: Sequence[str] = ()
     ) -> UploadDescription:
-        """Say what would be sent for an image; sends nothing."""
+        """Say what would be sent for an image; sends nothing.
+
+        Args:
+            array_kji: Intensities (K, J, I).
+            prompts: Names that would be sent.
+            masks: Names of the masks that would be sent.
+        """
         return describe_upload(self.address, self.limits.lease_seconds, array_kji, prompts, masks)
-
-    def session_opened(self) -> None:
-        """Called when the server has opened a session."""
-
-    def cancel_overdue(self) -> None:
-        """Called when a cancelled run did not end in time; a server finishes the patch by itself."""
-        LOG.info("the server has not confirmed the end of the cancelled run yet")
-
-    def always_lost(self) -> MedalSError:
-        """Return what to raise when the server loses the session again and again."""
-        return ServiceError(
-            "The server loses the image again and again.", "It is probably out of memory: tell its administrator."
-        )
 
     def close(self) -> None:
         """End the sessions; the server stays."""
         self._closed.set()
         for session in list(self._sessions):
             session.close()
+        self.transport.close()
 
     def live_sessions(self) -> list[RemoteSession]:
         """Return the sessions that are open."""
@@ -248,16 +240,6 @@ class RemoteEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _description(answer: Any, url: str) -> tuple[EngineInfo, protocol.Limits]:
-    try:
-        values = dict(answer["engine"])
-        info = EngineInfo(**{name: values[name] for name in EngineInfo.__dataclass_fields__ if name in values})
-        limits = protocol.Limits(**{name: answer["limits"][name] for name in protocol.Limits.__dataclass_fields__})
-    except (KeyError, TypeError) as error:
-        raise ServiceError(f"The server at {url} describes itself in an unknown way.", "Update both sides.") from error
-    return EngineInfo(**{**vars(info), "classes": tuple(info.classes)}), limits
 
 
 def _beat(engine: weakref.ref[RemoteEngine], closed: threading.Event) -> None:
@@ -275,6 +257,3 @@ def _beat(engine: weakref.ref[RemoteEngine], closed: threading.Event) -> None:
             for session in alive.live_sessions():
                 session.beat()
         del alive
-
-
-__all__ = ["CancelledError", "RemoteEngine", "RemoteSession", "UploadDescription", "connect", "shake_hands"]

@@ -51,7 +51,15 @@ def describe_upload(
     prompts: Sequence[str] = (),
     masks: Sequence[str] = (),
 ) -> UploadDescription:
-    """Say what would be sent to a server for an image (K, J, I); sends nothing."""
+    """Say what would be sent to a server for an image; sends nothing.
+
+    Args:
+        address: The server.
+        lease_seconds: How long it keeps what it has of a client that is gone.
+        array_kji: Intensities (K, J, I).
+        prompts: Names that would be sent.
+        masks: Names of the masks that would be sent.
+    """
     k, j, i = array_kji.shape
     sent = [
         f"the image's {k} x {j} x {i} voxel values ({math.ceil(array_kji.nbytes / 2**20)} MiB before compression)",

@@ -79,7 +79,13 @@ def check_shape(shape: Shape) -> int:
 
 
 def image_digest(dtype: str, shape: Shape, data: memoryview | bytes) -> str:
-    """Return the address of an image: SHA-256 of its type, shape and voxels."""
+    """Return the address of an image: SHA-256 of its type, shape and voxels.
+
+    Args:
+        dtype: One of `IMAGE_DTYPES`.
+        shape: (K, J, I).
+        data: The voxels in C order.
+    """
     digest = hashlib.sha256(f"medals-image {dtype} {shape[0]} {shape[1]} {shape[2]}\n".encode())
     digest.update(data)
     return digest.hexdigest()
@@ -106,7 +112,12 @@ def encode_chunk(data: memoryview, itemsize: int, level: int = 1) -> bytes:
     """Compress a chunk of voxels.
 
     Neighbouring voxels are alike, so differences are stored, high and low bytes apart: a noisy CT shrinks by a sixth
-    more than with zlib alone, at the same speed.  Level 0 stores (for the loopback).
+    more than with zlib alone, at the same speed.
+
+    Args:
+        data: Bytes of whole voxels.
+        itemsize: Bytes of a voxel.
+        level: Level of zlib; 0 stores (for the loopback).
     """
     words = np.frombuffer(data, dtype=f"<u{itemsize}")
     differences = np.empty_like(words)
@@ -117,14 +128,19 @@ def encode_chunk(data: memoryview, itemsize: int, level: int = 1) -> bytes:
 
 
 def decode_chunk(data: bytes, size: int, itemsize: int) -> np.ndarray:
-    """Return the `size` bytes of a chunk as uint8, the inverse of `encode_chunk`.
+    """Return a chunk's bytes as uint8, the inverse of `encode_chunk`.
+
+    Args:
+        data: The compressed chunk.
+        size: Bytes it must unpack to.
+        itemsize: Bytes of a voxel.
 
     Raises:
         DamagedError: Not a compressed chunk of exactly this size.
     """
     planes = np.frombuffer(inflate(data, size), dtype=np.uint8).reshape(itemsize, -1)
     differences = np.ascontiguousarray(planes.T).reshape(-1).view(f"<u{itemsize}")
-    words = np.cumsum(differences, dtype=differences.dtype)
+    words = np.cumsum(differences, dtype=differences.dtype)  # wraps around, as the differences did
     return words.view(np.uint8)
 
 
@@ -204,26 +220,6 @@ def decode_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...] = 
     crop = np.unpackbits(plain, count=math.prod(crop_shape)).view(bool) if bits else plain.view(encoded.dtype)
     whole[tuple(slice(*bounds) for bounds in encoded.box)] = crop.reshape(crop_shape)
     return whole
-
-
-def encoded_from_json(values: object) -> EncodedArray:
-    """Rebuild an encoded array from parsed JSON.
-
-    Raises:
-        DamagedError: Not the JSON of an encoded array.
-    """
-    try:
-        shape, box = values["shape"], values["box"]  # type: ignore[index]  # anything else lands in the except
-        k, j, i = (int(axis) for axis in shape)
-        bounds = [(int(low), int(high)) for low, high in box]
-        return EncodedArray(
-            (k, j, i),
-            (bounds[0], bounds[1], bounds[2]),
-            str(values["dtype"]),  # type: ignore[index]  # as above
-            str(values["data"]),  # type: ignore[index]  # as above
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DamagedError("not an encoded array") from error
 
 
 def body_digest(body: bytes) -> str:

@@ -116,7 +116,12 @@ def add_key(path: Path, name: str) -> str:
 
 
 def remove_keys(path: Path, name: str, keep_newest: bool = False) -> int:
-    """Delete an owner's keys, or all but the newest (the end of a rotation), and return how many went.
+    """Delete an owner's keys and return how many went.
+
+    Args:
+        path: Key file.
+        name: The owner.
+        keep_newest: Keep the key that was added last (the end of a rotation).
 
     Raises:
         ServiceError: The file cannot be read or written, or no other key would be left.

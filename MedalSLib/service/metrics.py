@@ -28,7 +28,13 @@ class Metrics:
         self.wrong_keys = Counter("medals_wrong_keys", "Requests without a right key", registry=self.registry)
 
     def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read when the metrics are asked for."""
+        """Add a gauge that is read when the metrics are asked for.
+
+        Args:
+            name: Its name in Prometheus.
+            what: What it says, in words.
+            read: Returns its value.
+        """
         Gauge(name, what, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from MedalSLib.engine.interface import Estimate, Options, Progress, Report, StructureReport
+from MedalSLib.engine.interface import EngineInfo, Options, Report
 from MedalSLib.errors import (
     CancelledError,
     InputError,
@@ -42,6 +43,8 @@ REQUEST_ID_HEADER = "X-Request-ID"
 DIGEST_HEADER = "Content-Digest"
 """RFC 9530: both sides send the SHA-256 of each body, so that damage on the way is noticed and the request repeated."""
 
+T = TypeVar("T")
+
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -49,7 +52,14 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 def version_problem(
     server: int, server_oldest: int, client: int = PROTOCOL, client_oldest: int = OLDEST_PROTOCOL
 ) -> str:
-    """Return which side has to be updated, in a sentence; empty if the two understand each other."""
+    """Return which side has to be updated, in a sentence; empty if the two understand each other.
+
+    Args:
+        server: Newest version the server speaks.
+        server_oldest: Oldest version it understands.
+        client: Newest version the client speaks.
+        client_oldest: Oldest version it understands.
+    """
     if client < server_oldest:
         return (
             f"This Medal S speaks version {client} of the protocol, but the server needs at least version "
@@ -103,9 +113,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class EngineDescription:
-    """Answer to `GET /v1/info`: the fields of `EngineInfo`, and the server's limits."""
+    """Answer to `GET /v1/info`: what is loaded, and the server's limits."""
 
-    engine: dict[str, Any]
+    engine: EngineInfo
     limits: Limits
 
 
@@ -181,19 +191,6 @@ class EncodedArray:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """`Options` of a run as JSON; see there for the meaning of each field."""
-
-    mode: str = "auto"
-    policy: str = "product"
-    seed: int = 0
-    instances: tuple[str, ...] = ()
-    windows: dict[str, str] = field(default_factory=dict)
-    postprocess: bool = True
-    stages: str = "both"
-
-
-@dataclass(frozen=True)
 class RunRequest:
     """Starts a run: `PUT /v1/sessions/{id}/runs/{run}`.
 
@@ -210,7 +207,7 @@ class RunRequest:
     masks: dict[str, EncodedArray] = field(default_factory=dict)
     locked: dict[str, EncodedArray] = field(default_factory=dict)
     roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
-    options: RunOptions = field(default_factory=RunOptions)
+    options: Options = field(default_factory=Options)
     stream_structures: bool = False
 
 
@@ -237,7 +234,7 @@ class RunResult:
     labelmap: EncodedArray
     names: tuple[str, ...]
     instances: dict[str, EncodedArray]
-    report: dict[str, Any]
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -297,57 +294,38 @@ def to_json(message: Any) -> dict[str, Any]:
     return asdict(message)
 
 
-def options_to_wire(options: Options) -> RunOptions:
-    """Return run options as they travel."""
-    return RunOptions(**options.to_dict())
+def from_json(cls: type[T], values: object) -> T:
+    """Rebuild a dataclass from parsed JSON, the inverse of `to_json`; fields that are unknown here are left out.
 
-
-def progress_from_json(values: Mapping[str, Any]) -> Progress:
-    """Rebuild a progress event.
-
-    Raises:
-        ValueError: A field is missing or not of its type.
-    """
-    try:
-        left = values.get("seconds_left")
-        return Progress(
-            stage=str(values["stage"]),
-            fraction=float(values["fraction"]),
-            patch=int(values["patch"]),
-            patches=int(values["patches"]),
-            seconds_left=None if left is None else float(left),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError("not a progress event") from error
-
-
-def report_from_json(values: Mapping[str, Any]) -> Report:
-    """Rebuild a run's report; fields of a newer server that are unknown here are left out.
+    Args:
+        cls: The dataclass: a message of this module, or `Progress`, `Report`, `Estimate`, `EngineInfo`.
+        values: What `json.loads` returned.
 
     Raises:
         ValueError: A field is missing or not of its type.
     """
     try:
-        known = {name: values[name] for name in Report.__dataclass_fields__ if name in values}
-        for name in ("cached", "steps", "warnings"):
-            known[name] = tuple(known.get(name, ()))
-        known["understood"] = {phrase: tuple(names) for phrase, names in values.get("understood", {}).items()}
-        known["structures"] = {
-            name: StructureReport(**{k: v for k, v in entry.items() if k in StructureReport.__dataclass_fields__})
-            for name, entry in values.get("structures", {}).items()
-        }
-        return Report(**known)
-    except (AttributeError, TypeError) as error:
-        raise ValueError("not a report") from error
+        types = get_type_hints(cls)
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}  # type: ignore[attr-defined, index, operator]
+        return cls(**{name: _convert(types[name], value) for name, value in known.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"not the JSON of {cls.__name__}") from error
 
 
-def estimate_from_json(values: Mapping[str, Any]) -> Estimate:
-    """Rebuild an estimate.
-
-    Raises:
-        ValueError: A field is missing.
-    """
-    try:
-        return Estimate(**{name: values[name] for name in Estimate.__dataclass_fields__})
-    except KeyError as error:
-        raise ValueError("not an estimate") from error
+def _convert(kind: Any, value: Any) -> Any:
+    """Return a JSON value as the annotated type of a field; raises TypeError or ValueError if it is of another one."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return from_json(kind, value)  # type: ignore[arg-type]  # a class, not an instance
+    if origin in (Union, UnionType):  # only "X | None" is used
+        return None if value is None else _convert(arguments[0], value)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_convert(kind, item) for kind, item in zip(kinds, value, strict=True))
+    if origin in (dict, Mapping):
+        return {str(name): _convert(arguments[1], item) for name, item in value.items()}
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if kind is not Any and not isinstance(value, kind):
+        raise TypeError(f"not {kind}")
+    return value

@@ -8,19 +8,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from MedalSLib.engine.interface import Masks, Progress, ProgressCallback, SegmentationResult, StructureCallback
 from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import LABEL_DTYPES, DamagedError, Shape, decode_array, encoded_from_json
-from MedalSLib.service.faults import RefusedError
-from MedalSLib.service.following import LostError, RunEvent, RunFollower
-
-if TYPE_CHECKING:
-    from MedalSLib.service.client import RemoteEngine
+from MedalSLib.service.client_errors import RefusedError
+from MedalSLib.service.encoding import LABEL_DTYPES, Shape, decode_array
+from MedalSLib.service.event_stream import EventReader, LostError, RunEvent
+from MedalSLib.service.transport import Transport
 
 LOG = logging.getLogger("medals.client")
 POLL_SECONDS = 0.05
@@ -31,7 +27,7 @@ class RemoteRun:
     """One try of a run; all callbacks come from the thread that calls `finish`.
 
     Args:
-        engine: The server.
+        transport: The server.
         session_id: The session.
         shape: (K, J, I) of the image.
         report: Told how far it is.
@@ -41,15 +37,14 @@ class RemoteRun:
 
     def __init__(
         self,
-        engine: RemoteEngine,
+        transport: Transport,
         session_id: str,
         shape: Shape,
         report: ProgressCallback,
         on_structure: StructureCallback | None,
         cancel: threading.Event | None,
     ) -> None:
-        self._engine = engine
-        self._transport = engine.transport
+        self._transport = transport
         self._session = session_id
         self._path = f"/v1/sessions/{session_id}/runs/{uuid.uuid4().hex}"
         self._shape = shape
@@ -87,8 +82,8 @@ class RemoteRun:
             raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
 
     def _follow(self) -> None:
-        follower = RunFollower(self._transport, self._path, self._session)
-        follower.start()
+        reader = EventReader(self._transport, self._path, self._session)
+        reader.start()
         cancelled_at: float | None = None
         over = False
         try:
@@ -96,26 +91,26 @@ class RemoteRun:
                 if self._cancelled and cancelled_at is None:
                     cancelled_at = time.monotonic()
                     self._send_cancel()
-                if cancelled_at is not None and time.monotonic() - cancelled_at > self._engine.cancel_seconds:
-                    self._engine.cancel_overdue()
+                if cancelled_at is not None and time.monotonic() - cancelled_at > self._transport.cancel_seconds:
+                    self._transport.cancel_overdue()
                     raise CancelledError()
                 try:
-                    event = follower.events.get(timeout=POLL_SECONDS)
+                    event = reader.events.get(timeout=POLL_SECONDS)
                 except queue.Empty:
                     continue
                 if isinstance(event, Exception):
                     over = isinstance(event, LostError)
                     raise event
-                over = self._take(event)
+                over = self._handle(event)
         finally:
-            follower.stop()
+            reader.stop()
             if not over and cancelled_at is None:
                 self._send_cancel()  # a callback raised, or the network is gone: nobody waits for this run any more
 
-    def _take(self, event: RunEvent) -> bool:
+    def _handle(self, event: RunEvent) -> bool:
         """Pass an event on; returns whether the run is done."""
         try:
-            deliver = self._understand(event)
+            deliver = self._parse(event)
         except (KeyError, TypeError, ValueError) as error:
             # Damaged, but still JSON.  The result is checked by its digest, so an event may be left out.
             LOG.info("an event could not be read: %s", error)
@@ -123,18 +118,19 @@ class RemoteRun:
             deliver()
         return event.kind == "done"
 
-    def _understand(self, event: RunEvent) -> Callable[[], None]:
+    def _parse(self, event: RunEvent) -> Callable[[], None]:
         """Return what an event calls for; raises if its values are damaged, before any callback is called."""
         values = event.values
         if event.kind == "queued" and int(values["position"]):
             waiting = Progress(f"waiting for the server, {int(values['position'])} before you", 0.0)
             return lambda: self._report(waiting)
         if event.kind == "progress":
-            progress = protocol.progress_from_json(values)
+            progress = protocol.from_json(Progress, values)
             return lambda: self._report(progress)
         if event.kind == "structure" and self._on_structure is not None:
             found = self._on_structure
-            name, mask = str(values["name"]), decode_array(encoded_from_json(values["mask"]), self._shape)
+            encoded = protocol.from_json(protocol.EncodedArray, values["mask"])
+            name, mask = str(values["name"]), decode_array(encoded, self._shape)
             return lambda: found(name, mask)
         if event.kind == "failed":
             return lambda: self._failed(values)
@@ -166,29 +162,25 @@ class RemoteRun:
         answer = self._ask("GET", "/result")
         try:
             return decode_result(answer, self._shape)
-        except (DamagedError, KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             LOG.warning("the result could not be read: %s", error)
             raise LostError() from error
 
 
-def decode_result(answer: Any, shape: Shape) -> SegmentationResult:
+def decode_result(answer: object, shape: Shape) -> SegmentationResult:
     """Rebuild a result from the JSON of `protocol.RunResult`.
 
     Raises:
         DamagedError: An array does not fit the image.
-        ValueError: Another part is not what it should be (KeyError and TypeError too).
+        ValueError: Another part is not what it should be.
     """
-    report = protocol.report_from_json(answer["report"])
-    masks = {name: decode_array(encoded_from_json(values), shape) for name, values in answer["masks"].items()}
-    typed = {phrase: names[0] for phrase, names in report.understood.items() if len(names) == 1}
-    instances: dict[str, np.ndarray] = {
-        name: decode_array(encoded_from_json(values), shape, LABEL_DTYPES)
-        for name, values in answer["instances"].items()
-    }
+    message = protocol.from_json(protocol.RunResult, answer)
+    masks = {name: decode_array(encoded, shape) for name, encoded in message.masks.items()}
+    typed = {phrase: names[0] for phrase, names in message.report.understood.items() if len(names) == 1}
     return SegmentationResult(
         masks=Masks(masks, typed),
-        labelmap=decode_array(encoded_from_json(answer["labelmap"]), shape, LABEL_DTYPES),
-        names=tuple(answer["names"]),
-        report=report,
-        instances=instances,
+        labelmap=decode_array(message.labelmap, shape, LABEL_DTYPES),
+        names=message.names,
+        report=message.report,
+        instances={name: decode_array(encoded, shape, LABEL_DTYPES) for name, encoded in message.instances.items()},
     )

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +22,12 @@ from MedalSLib.engine.interface import (
 )
 from MedalSLib.errors import InputError, MedalSError, ServiceError
 from MedalSLib.service import protocol
+from MedalSLib.service.client_errors import RefusedError
 from MedalSLib.service.encoding import canonical_image, encode_array
-from MedalSLib.service.faults import RefusedError
-from MedalSLib.service.following import LostError
+from MedalSLib.service.event_stream import LostError
+from MedalSLib.service.image_upload import ImageUpload
 from MedalSLib.service.remote_run import RemoteRun
-from MedalSLib.service.uploading import ImageUpload
-
-if TYPE_CHECKING:
-    from MedalSLib.service.client import RemoteEngine
+from MedalSLib.service.transport import Transport
 
 LOG = logging.getLogger("medals.client")
 GOODBYE_SECONDS = 2.0
@@ -41,7 +39,8 @@ class RemoteSession:
     """An image that is open on a server; see `MedalSLib.engine.interface.Session`.
 
     Args:
-        engine: The server.
+        transport: The server.
+        limits: What it accepts.
         array_kji: Intensities (K, J, I).
         affine_ras: 4x4, index (i, j, k) to RAS millimetres.
         modality: Modality, or None to guess.
@@ -53,18 +52,18 @@ class RemoteSession:
 
     def __init__(
         self,
-        engine: RemoteEngine,
+        transport: Transport,
+        limits: protocol.Limits,
         array_kji: np.ndarray,
         affine_ras: np.ndarray,
         modality: str | None,
         compression: int,
     ) -> None:
-        self._engine = engine
-        self._transport = engine.transport
+        self._transport = transport
         self.id = uuid.uuid4().hex
         image = canonical_image(array_kji)
-        if image.nbytes > engine.limits.image_bytes:
-            size, most = image.nbytes / 2**20, engine.limits.image_bytes / 2**20
+        if image.nbytes > limits.image_bytes:
+            size, most = image.nbytes / 2**20, limits.image_bytes / 2**20
             raise InputError(
                 f"The image has {size:.1f} MiB, the server takes {most:.1f} MiB.",
                 "Crop the image, or ask the server's administrator for a larger limit.",
@@ -86,14 +85,14 @@ class RemoteSession:
             CancelledError: `cancel` was set.
         """
         with self._opening:
-            for _ in range(self._engine.lost_tries):
+            for _ in range(self._transport.lost_tries):
                 try:
                     status = self._transport.request(
                         "PUT", f"/v1/sessions/{self.id}", message=self._request, affinity=self.id, cancel=cancel
                     )
                     self.modality = str(status["modality"])
                     self.warnings = tuple(status["warnings"])
-                    self._engine.session_opened()
+                    self._transport.session_opened()
                     return
                 except RefusedError as error:
                     if error.kind not in protocol.RECOVERABLE_KINDS:
@@ -105,7 +104,7 @@ class RemoteSession:
                     if error.kind not in protocol.RECOVERABLE_KINDS:
                         raise
                     LOG.info("the server lost the image while it was sent: %s", error.cause)
-            raise self._engine.always_lost()
+            raise self._transport.always_lost()
 
     def segment(
         self,
@@ -129,7 +128,7 @@ class RemoteSession:
         request = self._run_request(prompts, masks, locked, roi, options, on_structure is not None)
         report = _never_back(on_progress or silent)
         return self._recovering(
-            lambda: RemoteRun(self._engine, self.id, self.shape, report, on_structure, cancel).finish(request),
+            lambda: RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel).finish(request),
             report,
             cancel,
         )
@@ -151,7 +150,7 @@ class RemoteSession:
                 )
             except RefusedError as error:
                 raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
-            return protocol.estimate_from_json(answer)
+            return protocol.from_json(Estimate, answer)
 
         return self._recovering(ask, silent, None)
 
@@ -184,13 +183,13 @@ class RemoteSession:
         """Do something that needs the session, and open it again whenever the server has lost it."""
         if self.closed:
             raise ServiceError("This image was closed.", "Open it again.")
-        for _ in range(self._engine.lost_tries):
+        for _ in range(self._transport.lost_tries):
             try:
                 return work()
             except LostError:
                 LOG.info("the server lost the session; opening it again")
             self.open(report, cancel)
-        raise self._engine.always_lost()
+        raise self._transport.always_lost()
 
     def _run_request(
         self,
@@ -210,7 +209,7 @@ class RemoteSession:
             masks=self._encode(masks),
             locked=self._encode(locked),
             roi=bounds,
-            options=protocol.options_to_wire(options or Options()),
+            options=options or Options(),
             stream_structures=stream_structures,
         )
 

@@ -1,4 +1,4 @@
-"""The routes of the server: what each address does, and nothing about how it is kept safe (see `gate`)."""
+"""The routes of the server: what each address does.  Keys, sizes and rates are checked before, in `middleware`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.security import HTTPBearer
@@ -16,17 +17,18 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 import MedalSLib
-from MedalSLib.engine.interface import Options
-from MedalSLib.errors import MedalSError
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import BITS, DamagedError, body_digest, check_array, decode_array
+from MedalSLib.service.http_errors import (
+    HttpError,
+    invalid,
+    run_lost,
+    too_large,
+)
 from MedalSLib.service.logs import log
-from MedalSLib.service.refusal import Refusal, damaged, invalid, out_of_memory, refusal_of, run_lost
-from MedalSLib.service.runs import Run
-from MedalSLib.service.store import OpenSession
-
-if TYPE_CHECKING:
-    from MedalSLib.service.app import Service
+from MedalSLib.service.server import Server
+from MedalSLib.service.sessions import OpenSession, Run
+from MedalSLib.service.settings import Settings
 
 PING_SECONDS = 2.0
 LONGEST_NAME = 64
@@ -38,43 +40,90 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": protocol.ErrorBody, "description": text}
     for status, text in {
         400: "Cannot be read",
-        401: "No key, or a wrong one",
-        404: "Lost, or never was",
-        405: "Not done here",
+        401: "No API key, or an unknown one",
+        404: "Not found or expired",
+        405: "Method not allowed",
         408: "Arrived too slowly",
-        409: "Does not fit the state of things",
+        409: "Conflicts with the current state",
         413: "Too large",
         422: "Damaged, or cannot be used",
         426: "Another protocol version",
-        429: "Too many; see Retry-After",
+        429: "Too many requests; see Retry-After",
         503: "Busy or loading; see Retry-After",
         507: "Out of memory",
     }.items()
 }
-router = APIRouter(responses=_ERRORS)
-_BEARER = Depends(HTTPBearer(auto_error=False, description="API key"))
+public_router = APIRouter(responses=_ERRORS)
+"""Answered without a key."""
+# The dependency only describes the key in the OpenAPI document: the middleware has checked it already.
+keyed_router = APIRouter(responses=_ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False, description="API key"))])
 
 Digest = Annotated[str, Path(pattern=f"^{protocol.DIGEST.pattern}$", description="SHA-256 of the image")]
 Identifier = Annotated[str, Path(pattern=f"^{protocol.IDENTIFIER.pattern}$", description="Chosen by the client")]
 
 
-def get_service(request: Request) -> Service:
-    """Return the service of the app that answers."""
-    return request.app.state.service
+@dataclass(frozen=True)
+class Caller:
+    """The name of the key that asks, and the server that answers; what belongs to other keys is not found."""
+
+    owner: str
+    server: Server
 
 
-def get_owner(request: Request) -> str:
-    """Return the name of the key that asks, as the gate found it."""
-    return request.scope["medals"].owner
+# Dependencies of the routes: what they need is looked up from the request, or answered with 404.
 
 
-ServiceOf = Annotated["Any", Depends(get_service)]
-Owner = Annotated[str, Depends(get_owner)]
+def get_server(request: Request) -> Server:
+    """Return the server that answers."""
+    return request.app.state.server
+
+
+def get_caller(request: Request) -> Caller:
+    """Return who asks, as the middleware found it."""
+    return Caller(request.scope["medals"].owner, request.app.state.server)
+
+
+ServerOf = Annotated[Server, Depends(get_server)]
+CallerOf = Annotated[Caller, Depends(get_caller)]
+
+
+def get_session(session: Identifier, caller: CallerOf) -> OpenSession:
+    """Return a session of the key that asks, and renew its lease."""
+    return caller.server.store.session(caller.owner, session)
+
+
+def get_used_session(session: Identifier, caller: CallerOf) -> OpenSession:
+    """Return a session of the key that asks, and renew its lease and its idle time."""
+    return caller.server.store.session(caller.owner, session, used=True)
+
+
+SessionOf = Annotated[OpenSession, Depends(get_session)]
+UsedSessionOf = Annotated[OpenSession, Depends(get_used_session)]
+
+
+def get_run(run: Identifier, session: UsedSessionOf) -> Run:
+    """Return a run of a session of the key that asks."""
+    found = session.runs.get(run)
+    if found is None:
+        raise run_lost()
+    return found
+
+
+def get_last_event(
+    request: Request,
+    after: Annotated[int, Query(ge=0, description="Number of the last event that was read")] = 0,
+) -> int:
+    """Return the number of the last event that was read: `Last-Event-ID` (of the SSE standard), else the query's."""
+    resumed = request.headers.get("last-event-id", "")
+    return int(resumed) if resumed.isascii() and resumed.isdecimal() and len(resumed) < 19 else after
+
+
+RunOf = Annotated[Run, Depends(get_run)]
 
 
 def answer(message: Any, status: int = 200) -> Response:
     """Return a message as JSON with its digest."""
-    return _json_bytes(json.dumps(protocol.to_json(message)).encode("ascii"), status)
+    return _json_bytes(json.dumps(message if isinstance(message, dict) else protocol.to_json(message)).encode(), status)
 
 
 def _json_bytes(body: bytes, status: int = 200) -> Response:
@@ -82,13 +131,10 @@ def _json_bytes(body: bytes, status: int = 200) -> Response:
     return Response(body, status, headers, media_type="application/json")
 
 
-# ---------------------------------------------------------------------- without a key
-
-
-@router.get("/handshake", response_model=protocol.Handshake)
-def handshake(service: ServiceOf) -> Response:
+@public_router.get("/handshake", response_model=protocol.Handshake)
+def handshake(server: ServerOf) -> Response:
     """Say that this is Medal S, and in which versions it speaks."""
-    authentication = "key" if service.keys is not None else "none"
+    authentication = "key" if server.keys is not None else "none"
     return answer(
         protocol.Handshake(
             protocol.SERVICE,
@@ -100,33 +146,30 @@ def handshake(service: ServiceOf) -> Response:
     )
 
 
-@router.get("/health", response_model=dict[str, str])
-def health(service: ServiceOf) -> Response:
+@public_router.get("/health", response_model=dict[str, str])
+def health(server: ServerOf) -> Response:
     """Say whether the process works; 503 asks for a restart."""
-    values = {"status": "stuck" if service.stuck else "ok", "audit": "failing" if service.audit.failures else "ok"}
-    return _json_bytes(json.dumps(values).encode("ascii"), 503 if service.stuck else 200)
+    values = {"status": "stuck" if server.stuck else "ok", "audit": "failing" if server.audit.failures else "ok"}
+    return answer(values, 503 if server.stuck else 200)
 
 
-@router.get("/ready", response_model=dict[str, str])
-def ready(service: ServiceOf) -> Response:
+@public_router.get("/ready", response_model=dict[str, str])
+def ready(server: ServerOf) -> Response:
     """Say whether the model is loaded; 503 while it is not."""
-    state = service.engine.state
-    return _json_bytes(json.dumps({"status": state}).encode("ascii"), 200 if state == "ready" else 503)
+    state = server.engine.state
+    return answer({"status": state}, 200 if state == "ready" else 503)
 
 
-# ------------------------------------------------------------------------- with a key
-
-
-@router.get("/metrics", dependencies=[_BEARER], response_class=Response)
-def metrics(service: ServiceOf) -> Response:
+@keyed_router.get("/metrics", response_class=Response)
+def metrics(caller: CallerOf) -> Response:
     """Return the metrics in Prometheus' text format."""
-    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(caller.server.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-@router.get("/v1/info", dependencies=[_BEARER], response_model=protocol.EngineDescription)
-def info(service: ServiceOf) -> Response:
+@keyed_router.get("/v1/info", response_model=protocol.EngineDescription)
+def info(caller: CallerOf) -> Response:
     """Say what is loaded and what the server accepts."""
-    settings = service.settings
+    settings = caller.server.settings
     limits = protocol.Limits(
         settings.chunk_bytes,
         min(settings.image_bytes, settings.memory_limit),
@@ -134,31 +177,30 @@ def info(service: ServiceOf) -> Response:
         settings.masks,
         settings.lease_seconds,
     )
-    return answer(protocol.EngineDescription(protocol.to_json(service.engine.info()), limits))
+    return answer(protocol.EngineDescription(caller.server.engine.info(), limits))
 
 
-@router.put("/v1/images/{digest}", dependencies=[_BEARER], response_model=protocol.ImageStatus)
-def announce_image(digest: Digest, header: protocol.ImageHeader, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.put("/v1/images/{digest}", response_model=protocol.ImageStatus)
+def announce_image(digest: Digest, header: protocol.ImageHeader, caller: CallerOf) -> Response:
     """Announce an image; the answer says which of its chunks are wanted."""
-    return answer(service.store.announce_image(owner, digest, header))
+    return answer(caller.server.store.announce_image(caller.owner, digest, header))
 
 
-@router.get("/v1/images/{digest}", dependencies=[_BEARER], response_model=protocol.ImageStatus)
-def image_status(digest: Digest, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.get("/v1/images/{digest}", response_model=protocol.ImageStatus)
+def image_status(digest: Digest, caller: CallerOf) -> Response:
     """Say which chunks of an image are still wanted."""
-    return answer(service.store.image_status(owner, digest))
+    return answer(caller.server.store.image_status(caller.owner, digest))
 
 
-@router.delete("/v1/images/{digest}", dependencies=[_BEARER], status_code=204, response_class=Response)
-def delete_image(digest: Digest, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.delete("/v1/images/{digest}", status_code=204, response_class=Response)
+def delete_image(digest: Digest, caller: CallerOf) -> Response:
     """Forget an image."""
-    service.store.delete_image(owner, digest)
+    caller.server.store.delete_image(caller.owner, digest)
     return Response(status_code=204)
 
 
-@router.put(
+@keyed_router.put(
     "/v1/images/{digest}/chunks/{index}",
-    dependencies=[_BEARER],
     response_model=protocol.ImageStatus,
     openapi_extra={
         "requestBody": {
@@ -171,16 +213,15 @@ async def put_chunk(
     digest: Digest,
     index: Annotated[int, Path(ge=0, le=1 << 24)],
     request: Request,
-    service: ServiceOf,
-    owner: Owner,
+    caller: CallerOf,
 ) -> Response:
     """Take one compressed chunk of an image."""
     body = await request.body()
-    return answer(await run_in_threadpool(service.store.put_chunk, owner, digest, index, body))
+    return answer(await run_in_threadpool(caller.server.store.put_chunk, caller.owner, digest, index, body))
 
 
-@router.put("/v1/sessions/{session}", dependencies=[_BEARER], response_model=protocol.SessionStatus)
-def open_session(session: Identifier, body: protocol.SessionRequest, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.put("/v1/sessions/{session}", response_model=protocol.SessionStatus)
+def open_session(session: Identifier, body: protocol.SessionRequest, caller: CallerOf) -> Response:
     """Open a session on an image that was sent before."""
     if body.modality is not None and len(body.modality) > LONGEST_NAME:
         raise invalid("the modality is no name")
@@ -188,124 +229,97 @@ def open_session(session: Identifier, body: protocol.SessionRequest, service: Se
         raise invalid("the image is not a SHA-256")
     if not all(math.isfinite(value) for row in body.affine for value in row):
         raise invalid("the affine is not finite")
-    found, new = service.store.open_session(owner, session, body, service.engine.open_session)
+    found, new = caller.server.store.open_session(caller.owner, session, body, caller.server.engine.open_session)
     if new:
-        fields = {"session": session, "shape": list(found.image.shape), "modality": found.engine_session.modality}
-        service.audit.write(owner, "session_opened", fields)
-    return answer(_session_status(service, found))
+        fields = {"session": session, "shape": list(found.image.shape), "modality": found.engine.modality}
+        caller.server.audit.write(caller.owner, "session_opened", fields)
+    return answer(_session_status(caller.server, found))
 
 
-@router.get("/v1/sessions/{session}", dependencies=[_BEARER], response_model=protocol.SessionStatus)
-def session_status(session: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.get("/v1/sessions/{session}", response_model=protocol.SessionStatus)
+def session_status(session: SessionOf, server: ServerOf) -> Response:
     """Say that the session is open."""
-    return answer(_session_status(service, service.store.session(owner, session)))
+    return answer(_session_status(server, session))
 
 
-@router.put("/v1/sessions/{session}/lease", dependencies=[_BEARER], response_model=protocol.SessionStatus)
-def heartbeat(session: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.put("/v1/sessions/{session}/lease", response_model=protocol.SessionStatus)
+def heartbeat(session: SessionOf, server: ServerOf) -> Response:
     """Keep the session: its client is still there."""
-    return answer(_session_status(service, service.store.session(owner, session)))
+    return answer(_session_status(server, session))
 
 
-@router.delete("/v1/sessions/{session}", dependencies=[_BEARER], status_code=204, response_class=Response)
-def close_session(session: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.delete("/v1/sessions/{session}", status_code=204, response_class=Response)
+def close_session(session: Identifier, caller: CallerOf) -> Response:
     """End a session; its runs are cancelled."""
-    closed = service.store.close_session(owner, session)
+    closed = caller.server.store.close_session(caller.owner, session)
     if closed is not None:
         for run in list(closed.runs.values()):
-            service.queue.cancel(run)
-        service.audit.write(owner, "session_closed", {"session": session})
+            caller.server.queue.cancel(run)
+        caller.server.audit.write(caller.owner, "session_closed", {"session": session})
     return Response(status_code=204)
 
 
-@router.post("/v1/sessions/{session}/estimate", dependencies=[_BEARER], response_model=dict[str, Any])
-def estimate(session: Identifier, body: protocol.RunRequest, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.post("/v1/sessions/{session}/estimate", response_model=dict[str, Any])
+def estimate(session: UsedSessionOf, body: protocol.RunRequest, server: ServerOf) -> Response:
     """Say what a run would cost."""
-    found = service.store.session(owner, session, used=True)
-    options = _check_run(service, found, body)
-    needed = len(body.masks) * found.image.voxels
-    service.store.reserve(owner, needed)
-    try:
-        masks = {name: decode_array(encoded, found.image.shape) for name, encoded in body.masks.items()}
-        return answer(found.engine_session.estimate(body.prompts, masks or None, options))
-    except DamagedError as error:
-        raise damaged(str(error)) from error
-    except MedalSError as error:
-        raise refusal_of(error) from error
-    except MemoryError as error:
-        raise out_of_memory() from error
-    finally:
-        service.store.release(needed)
+    _check_run(server.settings, session, body)
+    with server.store.reserved(session.owner, len(body.masks) * session.image.voxels):
+        masks = {name: decode_array(encoded, session.image.shape) for name, encoded in body.masks.items()}
+        return answer(session.engine.estimate(body.prompts, masks or None, body.options))
 
 
-@router.put("/v1/sessions/{session}/runs/{run}", dependencies=[_BEARER], response_model=protocol.RunStatus)
-def start_run(
-    session: Identifier, run: Identifier, body: protocol.RunRequest, service: ServiceOf, owner: Owner
-) -> Response:
+@keyed_router.put("/v1/sessions/{session}/runs/{run}", response_model=protocol.RunStatus)
+def start_run(run: Identifier, session: UsedSessionOf, body: protocol.RunRequest, server: ServerOf) -> Response:
     """Queue a run; asked again with the same identifier, say how it goes."""
-    found = service.store.session(owner, session, used=True)
-    known = found.runs.get(run)
+    known = session.runs.get(run)
     if known is None:
-        _check_run(service, found, body)
-        own = Run(run, found, body)
-        known = service.store.add_run(found, own)
-        if known is own:
+        _check_run(server.settings, session, body)
+        new = Run(run, session, body)
+        known = server.store.add_run(session, new)
+        if known is new:  # else the same request came twice at once, and the other one has queued it
             try:
-                service.queue.submit(own)
-            except Refusal:
-                found.runs.pop(run, None)
+                server.queue.submit(new)
+            except HttpError:
+                session.runs.pop(run, None)
                 raise
-        log(logging.INFO, "run_queued", who=owner, run=run, prompts=len(body.prompts), masks=len(body.masks))
-    return answer(_run_status(service, known))
+        log(logging.INFO, "run_queued", who=session.owner, run=run, prompts=len(body.prompts), masks=len(body.masks))
+    return answer(_run_status(server, known))
 
 
-@router.get("/v1/sessions/{session}/runs/{run}", dependencies=[_BEARER], response_model=protocol.RunStatus)
-def run_status(session: Identifier, run: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.get("/v1/sessions/{session}/runs/{run}", response_model=protocol.RunStatus)
+def run_status(run: RunOf, server: ServerOf) -> Response:
     """Say how a run goes."""
-    return answer(_run_status(service, _find_run(service, owner, session, run)))
+    return answer(_run_status(server, run))
 
 
-@router.delete("/v1/sessions/{session}/runs/{run}", dependencies=[_BEARER], response_model=protocol.RunStatus)
-def cancel_run(session: Identifier, run: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.delete("/v1/sessions/{session}/runs/{run}", response_model=protocol.RunStatus)
+def cancel_run(run: RunOf, server: ServerOf) -> Response:
     """Cancel a run; it ends within one patch."""
-    found = _find_run(service, owner, session, run)
-    service.queue.cancel(found)
-    return answer(_run_status(service, found))
+    server.queue.cancel(run)
+    return answer(_run_status(server, run))
 
 
-@router.get("/v1/sessions/{session}/runs/{run}/result", dependencies=[_BEARER], response_model=protocol.RunResult)
-def run_result(session: Identifier, run: Identifier, service: ServiceOf, owner: Owner) -> Response:
+@keyed_router.get("/v1/sessions/{session}/runs/{run}/result", response_model=protocol.RunResult)
+def run_result(run: RunOf) -> Response:
     """Return the masks of a run that is done."""
-    found = _find_run(service, owner, session, run)
-    if found.result is None or found.state != "done":
-        raise Refusal(409, "not_done", f"The run is {found.state}.", "Follow its events until it is done.")
-    found.mark_fetched()
-    return _json_bytes(found.result)
+    if run.result is None or run.state != "done":
+        raise HttpError(409, "not_done", f"The run is {run.state}.", "Follow its events until it is done.")
+    run.mark_fetched()
+    return _json_bytes(run.result)
 
 
-@router.get(
+@keyed_router.get(
     "/v1/sessions/{session}/runs/{run}/events",
-    dependencies=[_BEARER],
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events"}},
 )
-def run_events(
-    session: Identifier,
-    run: Identifier,
-    request: Request,
-    service: ServiceOf,
-    owner: Owner,
-    after: Annotated[int, Query(ge=0, description="Number of the last event that was read")] = 0,
-) -> Response:
+def run_events(run: RunOf, last: Annotated[int, Depends(get_last_event)], server: ServerOf) -> Response:
     """Stream the run's events (server-sent events): queued, started, progress, structure, done, failed, cancelled."""
-    found = _find_run(service, owner, session, run)
-    resumed = request.headers.get("last-event-id", "")
-    last = int(resumed) if resumed.isascii() and resumed.isdecimal() and len(resumed) < 19 else after
-    stream = _stream(service, owner, session, found, last)
+    stream = _stream(server, run, last)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _stream(service: Service, owner: str, session: str, run: Run, last: int) -> AsyncIterator[str]:
+async def _stream(server: Server, run: Run, last: int) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
     stop = run.listen(lambda: _wake(loop, changed))
@@ -314,7 +328,8 @@ async def _stream(service: Service, owner: str, session: str, run: Run, last: in
         yield ": medals\n\n"
         while loop.time() < end:
             changed.clear()
-            over = run.ended  # before the events are read: what is published after this is read in the next turn
+            # Before the events are read: an event published after this line is read in the next turn of the loop.
+            over = run.ended
             for number, kind, payload in run.events_after(last):
                 last = number
                 yield f"id: {number}\nevent: {kind}\ndata: {payload}\n\n"
@@ -323,62 +338,44 @@ async def _stream(service: Service, owner: str, session: str, run: Run, last: in
             try:
                 await asyncio.wait_for(changed.wait(), PING_SECONDS)
             except asyncio.TimeoutError:
-                service.store.session(owner, session)  # whoever reads is alive; ends the stream when the session ended
+                server.store.session(
+                    run.owner, run.session.id
+                )  # renews the lease of a client that reads; ends the stream with the session
                 yield ": ping\n\n"
-    except Refusal:
+    except HttpError:
         yield 'event: lost\ndata: {"kind": "session_lost"}\n\n'
     finally:
         stop()
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set the event of a stream from the thread that published an event."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(event.set)
 
 
-def _session_status(service: Service, session: OpenSession) -> protocol.SessionStatus:
-    engine_session = session.engine_session
-    if engine_session is None:
-        raise run_lost()
-    warnings = tuple(engine_session.warnings)
-    return protocol.SessionStatus(session.id, engine_session.modality, warnings, service.settings.lease_seconds)
+def _session_status(server: Server, session: OpenSession) -> protocol.SessionStatus:
+    warnings = tuple(session.engine.warnings)
+    return protocol.SessionStatus(session.id, session.engine.modality, warnings, server.settings.lease_seconds)
 
 
-def _run_status(service: Service, run: Run) -> protocol.RunStatus:
-    return protocol.RunStatus(run.id, run.state, service.queue.position(run))
+def _run_status(server: Server, run: Run) -> protocol.RunStatus:
+    return protocol.RunStatus(run.id, run.state, server.queue.position(run))
 
 
-def _find_run(service: Service, owner: str, session: str, run: str) -> Run:
-    found = service.store.session(owner, session, used=True).runs.get(run)
-    if found is None:
-        raise run_lost()
-    return found
-
-
-def _check_run(service: Service, session: OpenSession, body: protocol.RunRequest) -> Options:
-    """Check what a run asks for before any of it is decoded, and return its options.
+def _check_run(settings: Settings, session: OpenSession, body: protocol.RunRequest) -> None:
+    """Check what a run asks for before any of it is decoded.
 
     Raises:
-        Refusal: Something cannot be meant.
+        HttpError: Something cannot be meant.
     """
-    settings = service.settings
     if max(len(body.masks), len(body.locked)) > settings.masks or len(body.prompts) > settings.prompts:
-        raise Refusal(
-            413,
-            "too_large",
-            f"A run takes {settings.masks} masks and {settings.prompts} prompts at most.",
-            "Split it into several runs.",
-        )
+        most = f"A run takes {settings.masks} masks and {settings.prompts} prompts at most."
+        raise too_large(most, "Split it into several runs.")
     try:
         for encoded in [*body.masks.values(), *body.locked.values()]:
             check_array(encoded, session.image.shape, (BITS,))
     except DamagedError as error:
         raise invalid(str(error)) from error
-    options = body.options
-    if options.mode not in ("auto", "text", "hybrid", "refine") or options.stages not in ("both", "first"):
-        raise invalid("the mode or the stages are not known")
-    if options.policy not in ("product", "published"):
-        raise invalid("the policy is not known")
-    if not 0 <= options.seed < 1 << 63:
+    if not 0 <= body.options.seed < 1 << 63:
         raise invalid("the seed is not between 0 and 2**63")
-    return Options(**protocol.to_json(options))

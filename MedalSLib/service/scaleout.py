@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from MedalSLib.errors import ResourceError, ServiceError
 from MedalSLib.service.app import create_app
-from MedalSLib.service.loading import EngineFactory
 from MedalSLib.service.logs import configure_logging
+from MedalSLib.service.server import EngineFactory
 from MedalSLib.service.settings import Settings, check_exposure
 
 APP_NAME = "medals"
@@ -47,34 +47,29 @@ def make_deployment(factory: EngineFactory, settings: Settings, replicas: int | 
         def __serve_build_asgi_app__(self) -> FastAPI:
             configure_logging()
             app = create_app(factory, settings)
-            self.service = app.state.service
+            self.server = app.state.server
             return app
 
         def check_health(self) -> None:
             """Tell Ray to replace a replica whose engine hangs."""
-            if self.service.stuck:
+            if self.server.stuck:
                 raise RuntimeError("a cancelled run does not end")
 
-    scaling: dict[str, Any] = (
-        {"num_replicas": replicas}
-        if replicas is not None
-        else {
-            "autoscaling_config": AutoscalingConfig(
-                min_replicas=1, max_replicas=most_replicas(), target_ongoing_requests=RUNS_PER_REPLICA
-            )
-        }
+    scaling: dict[str, Any] = {"num_replicas": replicas}
+    if replicas is None:
+        config = AutoscalingConfig(
+            min_replicas=1, max_replicas=most_replicas(), target_ongoing_requests=RUNS_PER_REPLICA
+        )
+        scaling = {"autoscaling_config": config}
+    router: Any = ConsistentHashRouter  # Ray annotates the argument as a dict and takes a class
+    deployment = serve.deployment(
+        name="engine",
+        max_ongoing_requests=settings.connections,
+        ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
+        request_router_config=RequestRouterConfig(request_router_class=router),
+        **scaling,
     )
-    return (
-        serve.deployment(
-            name="engine",
-            max_ongoing_requests=settings.connections,
-            ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
-            request_router_config=RequestRouterConfig(
-                request_router_class=ConsistentHashRouter  # type: ignore[arg-type,unused-ignore]  # a class, says Ray's code
-            ),
-            **scaling,
-        )(Replica)
-    ).bind()
+    return deployment(Replica).bind()
 
 
 def most_replicas() -> int:
@@ -87,6 +82,11 @@ def most_replicas() -> int:
 
 def start_on_ray(factory: EngineFactory, settings: Settings, replicas: int | None = None) -> str:
     """Deploy on the Ray cluster of RAY_ADDRESS, or on a new one on this machine, and return the address.
+
+    Args:
+        factory: Makes the engine, in each replica.
+        settings: Limits and keys, for each replica.
+        replicas: Fixed number of replicas; None to scale with the load.
 
     Raises:
         ServiceError: Exposed without key or TLS, a port of 0, or Ray cannot start.
@@ -116,7 +116,7 @@ def start_on_ray(factory: EngineFactory, settings: Settings, replicas: int | Non
     )
     gpus = 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
     serve.run(make_deployment(factory, settings, replicas, gpus), name=APP_NAME, route_prefix="/")
-    return f"{'https' if settings.certificate else 'http'}://{settings.host}:{settings.port}"
+    return settings.url(settings.port)
 
 
 def stop_on_ray() -> None:
@@ -130,6 +130,12 @@ def stop_on_ray() -> None:
 
 def serve_on_ray(factory: EngineFactory, settings: Settings, replicas: int | None, say: Callable[[str], None]) -> None:
     """Deploy, and wait until the process is asked to stop (SIGINT or SIGTERM).
+
+    Args:
+        factory: Makes the engine, in each replica.
+        settings: Limits and keys, for each replica.
+        replicas: Fixed number of replicas; None to scale with the load.
+        say: Told the address.
 
     Raises:
         ServiceError: See `start_on_ray`.

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from MedalSLib.errors import ServiceError
+from MedalSLib.service.logs import configure_logging
 from MedalSLib.service.settings import Settings, check_exposure
 
 SHUTDOWN_SECONDS = 5
@@ -82,6 +83,7 @@ def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], No
     Raises:
         ServiceError: See `make_server`.
     """
+    configure_logging()
     server, listener = make_server(app, settings, lambda: on_listening(listener.getsockname()[1]))
     with listener:
         server.run(sockets=[listener])

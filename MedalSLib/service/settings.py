@@ -88,6 +88,11 @@ class Settings:
         """Memory budget in bytes."""
         return default_memory_bytes() if self.memory_bytes is None else self.memory_bytes
 
+    def url(self, port: int) -> str:
+        """Return the address under which a server with these settings answers on a port."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.certificate else 'http'}://{name}:{port}"
+
     @property
     def authenticated(self) -> bool:
         """Whether requests need a key."""

@@ -8,75 +8,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from MedalSLib.engine.interface import Session
-from MedalSLib.errors import MedalSError
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import DamagedError, Shape, chunk_bounds, decode_chunk, image_bytes, image_digest
+from MedalSLib.service.encoding import DamagedError, chunk_bounds, decode_chunk, image_bytes, image_digest
+from MedalSLib.service.http_errors import (
+    HttpError,
+    invalid,
+    session_lost,
+    too_large,
+    try_later,
+)
 from MedalSLib.service.logs import log_exception
-from MedalSLib.service.refusal import Refusal, damaged, invalid, out_of_memory, refusal_of, session_lost
-from MedalSLib.service.runs import Run
+from MedalSLib.service.sessions import OpenSession, Run, StoredImage
 from MedalSLib.service.settings import MEBIBYTE, Settings
 
 Opener = Callable[[np.ndarray, np.ndarray, str | None], Session]
 KEPT_RUNS = 2
 """Ended runs whose result is kept for a client that has not fetched it yet."""
-
-
-@dataclass(eq=False)
-class StoredImage:
-    """An image that is being uploaded or is complete; once complete its bytes never change."""
-
-    owner: str
-    digest: str
-    dtype: str
-    shape: Shape
-    data: np.ndarray
-    missing: set[int]
-    chunks: tuple[tuple[int, int], ...]
-    used: float
-    complete: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels."""
-        return self.shape[0] * self.shape[1] * self.shape[2]
-
-    def array(self) -> np.ndarray:
-        """Return the voxels (K, J, I)."""
-        return self.data.view(self.dtype).reshape(self.shape)
-
-
-@dataclass(eq=False)
-class OpenSession:
-    """A session of the engine, what it costs, and its runs."""
-
-    owner: str
-    id: str
-    request: protocol.SessionRequest
-    image: StoredImage
-    cost: int
-    heard: float
-    used: float
-    engine_session: Session | None = None
-    opened: threading.Event = field(default_factory=threading.Event)
-    runs: OrderedDict[str, Run] = field(default_factory=OrderedDict)
-
-    @property
-    def busy(self) -> bool:
-        """Whether it is being opened or has a run that is not over."""
-        return not self.opened.is_set() or any(not run.ended for run in self.runs.values())
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the session and the results it holds."""
-        return self.cost + sum(run.bytes for run in list(self.runs.values()))
 
 
 class Store:
@@ -116,20 +69,21 @@ class Store:
         with self._lock:
             return len(self._sessions)
 
-    def reserve(self, owner: str, size: int) -> None:
-        """Grant memory for the duration of a run.
+    @contextmanager
+    def reserved(self, owner: str, size: int) -> Iterator[None]:
+        """Grant memory for the length of a block.
 
         Raises:
-            Refusal: It does not fit, whatever is evicted.
+            HttpError: It does not fit, whatever is evicted.
         """
         with self._lock:
             self.make_room(owner, size)
             self._transient += size
-
-    def release(self, size: int) -> None:
-        """Give back what `reserve` granted."""
-        with self._lock:
-            self._transient -= size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._transient -= size
 
     def make_room(self, owner: str, size: int) -> None:
         """Free memory until `size` more bytes fit, the cheapest losses first.
@@ -139,25 +93,18 @@ class Store:
         a moment ago.  A session with a run is never evicted.
 
         Raises:
-            Refusal: 413 if it can never fit, 503 if it does not fit now.
+            HttpError: 413 if it can never fit, 503 if it does not fit now.
         """
         if size > self._limit:
-            raise Refusal(
-                413,
-                "too_large",
+            raise too_large(
                 f"This needs {size // MEBIBYTE} MiB, but the server gives {self._limit // MEBIBYTE} MiB at most.",
                 "Crop the image, or ask the administrator for a larger memory budget.",
             )
         with self._lock:
             while self.used_bytes() + size > self._limit:
                 if not self._evict_one(owner):
-                    raise Refusal(
-                        503,
-                        "busy",
-                        "The server's memory is full with images that are in use.",
-                        "Try again when other users have finished.",
-                        10.0,
-                    )
+                    full = "The server's memory is full with images that are in use."
+                    raise try_later(503, full, "Try again when other users have finished.", 10.0)
         self.close_evicted()
 
     def relieve(self) -> None:
@@ -201,17 +148,20 @@ class Store:
     def announce_image(self, owner: str, digest: str, header: protocol.ImageHeader) -> protocol.ImageStatus:
         """Make room for an image, or say what is missing of one that was announced before.
 
+        Args:
+            owner: Name of the key.
+            digest: The image's address.
+            header: Its type and shape.
+
         Raises:
-            Refusal: Not an image, too large, or no memory.
+            HttpError: Not an image, too large, or no memory.
         """
         try:
             size = image_bytes(header.dtype, header.shape)
         except DamagedError as error:
             raise invalid(str(error)) from error
         if size > self._settings.image_bytes:
-            raise Refusal(
-                413,
-                "too_large",
+            raise too_large(
                 f"The image has {size // MEBIBYTE} MiB, the server takes {self._settings.image_bytes // MEBIBYTE} MiB.",
                 "Crop the image.",
             )
@@ -226,10 +176,7 @@ class Store:
             return self._status(image)
 
     def _new_image(self, owner: str, digest: str, header: protocol.ImageHeader, size: int) -> StoredImage:
-        try:
-            data = np.empty(size, dtype=np.uint8)
-        except MemoryError as error:
-            raise out_of_memory() from error
+        data = np.empty(size, dtype=np.uint8)
         chunks = tuple(chunk_bounds(size, self._settings.chunk_bytes))
         shape = (header.shape[0], header.shape[1], header.shape[2])
         return StoredImage(owner, digest, header.dtype, shape, data, set(range(len(chunks))), chunks, self._clock())
@@ -238,27 +185,29 @@ class Store:
         """Say what is missing of an image.
 
         Raises:
-            Refusal: 404, it was never announced with this key, or was freed.
+            HttpError: 404, it was never announced with this key, or was freed.
         """
         return self._status(self._image(owner, digest))
 
     def put_chunk(self, owner: str, digest: str, index: int, body: bytes) -> protocol.ImageStatus:
         """Store a chunk; the last one completes the image if its digest is right.
 
+        Args:
+            owner: Name of the key.
+            digest: The image's address.
+            index: Which chunk.
+            body: The chunk, compressed.
+
         Raises:
-            Refusal: No such image or chunk, or damaged data (all chunks are wanted again if the whole is damaged).
+            HttpError: No such image or chunk.
+            DamagedError: Damaged data; all chunks are wanted again if the whole image is not the announced one.
         """
         image = self._image(owner, digest)
         if not 0 <= index < len(image.chunks):
             raise invalid(f"the image has {len(image.chunks)} chunks")
         start, stop = image.chunks[index]
         if not image.complete:
-            try:
-                plain = decode_chunk(body, stop - start, np.dtype(image.dtype).itemsize)
-            except DamagedError as error:
-                raise damaged(str(error)) from error
-            except MemoryError as error:
-                raise out_of_memory() from error
+            plain = decode_chunk(body, stop - start, np.dtype(image.dtype).itemsize)
             with image.lock:
                 self._accept(image, index, plain)
         return self._status(image)
@@ -274,7 +223,7 @@ class Store:
             return
         if image_digest(image.dtype, image.shape, image.data.data) != image.digest:
             image.missing = set(range(len(image.chunks)))
-            raise damaged("the image is not the one that was announced")
+            raise DamagedError("the image is not the one that was announced")
         image.complete = True
 
     def delete_image(self, owner: str, digest: str) -> None:
@@ -286,7 +235,7 @@ class Store:
         with self._lock:
             image = self._images.get((owner, digest))
             if image is None:
-                raise Refusal(
+                raise HttpError(
                     404, protocol.IMAGE_MISSING, "The server does not have this image (any more).", "Send it again."
                 )
             image.used = self._clock()
@@ -306,16 +255,23 @@ class Store:
     ) -> tuple[OpenSession, bool]:
         """Open a session, or return the one that was opened by an earlier try of the same request.
 
+        Args:
+            owner: Name of the key.
+            session_id: Identifier the client chose.
+            request: Image, affine and modality.
+            opener: Opens a session of the engine.
+
         Returns:
             The session, and whether it is new.
 
         Raises:
-            Refusal: Image missing, no memory, too many sessions, or the engine does not take the image.
+            HttpError: Image missing, no memory, or too many sessions.
+            MedalSError: The engine does not take the image.
         """
         with self._lock:
             session = self._sessions.get((owner, session_id))
             if session is not None and session.request != request:
-                raise Refusal(409, "conflict", "This session was opened with another image.", "Open a new session.")
+                raise HttpError(409, "conflict", "This session was opened with another image.", "Open a new session.")
             new = session is None
             if session is None:
                 session = self._grant_session(owner, session_id, request)
@@ -327,15 +283,10 @@ class Store:
         try:
             affine = np.array(request.affine, dtype=np.float64)
             session.engine_session = opener(session.image.array(), affine, request.modality)
-        except MedalSError as error:
+        except BaseException as error:
             self._abandon(session)
-            raise refusal_of(error) from error
-        except MemoryError as error:
-            self._abandon(session)
-            self.relieve()
-            raise out_of_memory() from error
-        except BaseException:
-            self._abandon(session)
+            if isinstance(error, MemoryError):
+                self.relieve()
             raise
         session.opened.set()
         return session, True
@@ -343,16 +294,14 @@ class Store:
     def _grant_session(self, owner: str, session_id: str, request: protocol.SessionRequest) -> OpenSession:
         image = self._images.get((owner, request.image))
         if image is None or not image.complete:
-            raise Refusal(
+            raise HttpError(
                 409, protocol.IMAGE_MISSING, "The server does not have the whole image (any more).", "Send it again."
             )
         own = [session for session in self._sessions.values() if session.owner == owner]
         if len(own) >= self._settings.sessions_per_key:
             idle = [session for session in own if not session.busy]
             if not idle:
-                raise Refusal(
-                    429, "rate_limited", f"This key has {len(own)} sessions with runs.", "Wait for one to end.", 10.0
-                )
+                raise try_later(429, f"This key has {len(own)} sessions with runs.", "Wait for one to end.", 10.0)
             self._drop(min(idle, key=lambda session: session.used))
             self._on_evict("session")
         now = self._clock()
@@ -363,7 +312,7 @@ class Store:
         self._sessions[owner, session_id] = session
         try:
             self.make_room(owner, cost)
-        except Refusal:
+        except HttpError:
             self._abandon(session)
             raise
         session.cost = cost
@@ -375,10 +324,15 @@ class Store:
         session.opened.set()
 
     def session(self, owner: str, session_id: str, used: bool = False) -> OpenSession:
-        """Return a session and renew its lease; `used` renews the idle time too.
+        """Return a session and renew its lease.
+
+        Args:
+            owner: Name of the key.
+            session_id: Identifier the client chose.
+            used: Whether to renew the idle time too.
 
         Raises:
-            Refusal: 404, there is no such session of this key.
+            HttpError: 404, there is no such session of this key.
         """
         with self._lock:
             session = self._sessions.get((owner, session_id))
@@ -393,7 +347,7 @@ class Store:
         """Remember a run and forget the oldest ended ones; returns the one that has this identifier already, if any.
 
         Raises:
-            Refusal: The session was closed or evicted meanwhile.
+            HttpError: The session was closed or evicted meanwhile.
         """
         with self._lock:
             if self._sessions.get((session.owner, session.id)) is not session:

@@ -7,10 +7,12 @@ again until `patience` is over.  Redirects are never followed: the key must not 
 from __future__ import annotations
 
 import json
+import logging
 import random
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +21,18 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 
-from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.errors import CancelledError, MedalSError, ServiceError
 from MedalSLib.service import protocol
+from MedalSLib.service.client_errors import (
+    NETWORK_ERRORS,
+    TransientError,
+    explain_answer,
+    explain_failure,
+    network_error,
+)
 from MedalSLib.service.encoding import body_digest
-from MedalSLib.service.faults import NETWORK_ERRORS, TransientError, explain_answer, explain_failure, network_error
 
+LOG = logging.getLogger("medals.client")
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
@@ -74,7 +83,14 @@ class Transport:
     def __init__(self, url: str, options: TransportOptions) -> None:
         self.url = url
         self.options = options
+        self.cancel_seconds = 5.0
+        """How long a cancelled run is waited for before `segment` returns without its answer."""
+        self.lost_tries = 5
+        """How often work that the server lost is begun again."""
         self._local = threading.local()
+        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
+
+    # What a server that starts its own child process does otherwise (see `MedalSLib.service.child`):
 
     def locate(self, cancel: threading.Event | None = None) -> str:
         """Return the base URL for the next try; `cancel` ends a waiting for it."""
@@ -84,12 +100,31 @@ class Transport:
         """Return what to raise when the patience is over."""
         return error
 
+    def session_opened(self) -> None:
+        """Called when the server has opened a session."""
+
+    def cancel_overdue(self) -> None:
+        """Called when a cancelled run did not end in `cancel_seconds`; a server finishes its patch by itself."""
+        LOG.info("the server has not confirmed the end of the cancelled run yet")
+
+    def always_lost(self) -> MedalSError:
+        """Return what to raise when the server lost the session or the run `lost_tries` times."""
+        return ServiceError(
+            "The server loses the image again and again.", "It is probably out of memory: tell its administrator."
+        )
+
+    def close(self) -> None:
+        """Close the connections that are kept open for further requests."""
+        for session in list(self._sessions):
+            session.close()
+
     @property
     def _verify(self) -> bool | str | None:
         """What was asked for, given with each request: on a session, requests lets the environment override it."""
         return None if self.options.verify is True else self.options.verify
 
     def _session(self) -> requests.Session:
+        """Return this thread's HTTP session: those of requests are not safe to share between threads."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
@@ -98,6 +133,7 @@ class Transport:
             if self.options.proxies is not None:
                 session.proxies.update(self.options.proxies)
             self._local.session = session
+            self._sessions.add(session)
         return session
 
     def request(
@@ -205,6 +241,11 @@ class Transport:
     @contextmanager
     def stream(self, path: str, affinity: str, read_seconds: float) -> Iterator[Iterator[bytes]]:
         """Open an event stream and yield its pieces as they arrive; a single try.
+
+        Args:
+            path: Path below the base URL.
+            affinity: Session the request belongs to.
+            read_seconds: Wait this long for the next piece.
 
         Raises:
             TransientError: It broke, in a way that may pass.

@@ -14,7 +14,7 @@ from MedalSLib.errors import ServiceError
 from MedalSLib.service import protocol
 from MedalSLib.service.addresses import parse_address
 from MedalSLib.service.client import connect
-from MedalSLib.service.following import RunEvent, parse_events
+from MedalSLib.service.event_stream import RunEvent, parse_events
 
 
 @contextmanager

@@ -23,12 +23,16 @@ from service_support import (
     make_image,
     running_server,
     same_result,
+    small_settings,
     wait_until,
 )
 
 from MedalSLib.engine.interface import SegmentationResult
 from MedalSLib.errors import CancelledError, InputError, MedalSError, ResourceError, ServiceError
 from MedalSLib.service.client import RemoteEngine, connect
+from MedalSLib.service.encoding import array_bytes, canonical_image, chunk_bounds, digest_of, encode_chunk
+from MedalSLib.service.protocol import ImageHeader, SessionRequest
+from MedalSLib.service.store import Store
 
 IMAGE = make_image((16, 40, 32))
 MASKS = {"Spleen": IMAGE > 500}
@@ -136,13 +140,14 @@ session.segment(["liver"], on_progress=lambda _: print("running", flush=True))
 
 def test_what_a_killed_client_leaves_behind_is_freed_and_its_run_stopped() -> None:
     fake = FakeEngine(patches=10_000, seconds_per_patch=0.02)
-    with running_server(fake, lease_seconds=1.0) as running:
+    with running_server(fake) as running:
         paths = [str(ROOT), str(ROOT / "Testing" / "support")]
         program = CLIENT.format(paths=paths, url=running.url, key=KEY)
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None and client.stdout.readline() == "running\n"
             assert running.service.store.session_count() == 1
             client.send_signal(signal.SIGKILL)
+        running.let_time_pass(running.service.settings.lease_seconds)
         wait_until(lambda: running.service.store.session_count() == 0 and running.service.queue.running is None)
         wait_until(lambda: running.service.store.used_bytes() == 0)
         wait_until(lambda: all(session.closed for session in fake.sessions))
@@ -153,16 +158,36 @@ def test_what_a_killed_client_leaves_behind_is_freed_and_its_run_stopped() -> No
 
 
 def test_a_client_that_only_thinks_keeps_its_session() -> None:
-    with running_server(FakeEngine(10), lease_seconds=0.6) as running, running.connect() as engine:
+    with running_server(FakeEngine(10)) as running, running.connect() as engine:
+        engine.limits = replace(engine.limits, lease_seconds=0.3)  # the client beats three times in this
         session = engine.open_session(IMAGE, AFFINE, "CT")
-        opened = running.service.store.session("tester", session.id).heard
-        wait_until(lambda: running.service.store._sessions["tester", session.id].heard > opened + 2.0)
-        assert running.service.engine._engine is not None and len(running.service.engine._engine.sessions) == 1
+        stored = running.service.store._sessions["tester", session.id]
+        for _ in range(3):
+            heard = stored.heard
+            wait_until(lambda heard=heard: stored.heard > heard)
+
+
+def test_a_sign_of_life_renews_the_lease_and_without_one_the_session_ends() -> None:
+    now = 0.0
+    store = Store(small_settings(lease_seconds=10.0), lambda what: None, lambda: now)
+    image = canonical_image(IMAGE)
+    store.announce_image("me", digest_of(image), ImageHeader(image.dtype.str, image.shape))
+    for index, (start, stop) in enumerate(chunk_bounds(image.nbytes, 4096)):
+        store.put_chunk("me", digest_of(image), index, encode_chunk(array_bytes(image)[start:stop], image.itemsize))
+    session, new = store.open_session(
+        "me", "s", SessionRequest(digest_of(image), AFFINE.tolist()), FakeEngine().open_session
+    )
+    assert new
+    for now in (9.0, 18.0, 27.0):  # noqa: B007 - the store's clock
+        assert store.sweep() == [] and store.session("me", "s") is session
+    now = 37.5
+    assert store.sweep() == [session] and store.used_bytes() == 0
 
 
 def test_a_session_nobody_uses_is_freed_although_its_client_lives_and_comes_back_by_itself() -> None:
-    with running_server(FakeEngine(10), idle_seconds=0.5, lease_seconds=1.0) as running, running.connect() as engine:
+    with running_server(FakeEngine(10), idle_seconds=1e3, lease_seconds=1e6) as running, running.connect() as engine:
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
+            running.let_time_pass(1e4)
             wait_until(lambda: running.service.store.session_count() == 0)
             assert same_result(session.segment(["liver"], MASKS), EXPECTED)
 
@@ -201,7 +226,7 @@ def test_flipped_bits_give_the_right_result_or_an_error_that_says_so(
 ) -> None:
     bad, running = network
     bad._random.seed(seed)
-    monkeypatch.setattr("MedalSLib.service.following.SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr("MedalSLib.service.event_stream.SILENCE_SECONDS", 3.0)
     with connect(bad.url, KEY, timeout=5.0) as engine:
         engine.transport.options = replace(engine.transport.options, read_seconds=2.0)
         bad.fault = Fault(corrupt=0.05, faults_left=12)
@@ -279,7 +304,7 @@ def test_cancel_is_heard_although_nothing_passes_any_more(network: tuple[BadNetw
     bad, _ = network
     cancel = threading.Event()
     with connect(bad.url, KEY, timeout=5.0) as engine:
-        engine.cancel_seconds = 0.3
+        engine.transport.cancel_seconds = 0.3
         session = engine.open_session(IMAGE, AFFINE, "CT")
 
         def vanish() -> None:
@@ -297,15 +322,18 @@ def test_cancel_is_heard_although_nothing_passes_any_more(network: tuple[BadNetw
 
 @pytest.mark.parametrize("moment", ["before", "queued", "first patch", "last patch"])
 def test_cancel_is_answered_within_one_patch_at_any_moment(moment: str) -> None:
-    fake = FakeEngine(patches=10, seconds_per_patch=0.02)
+    fake = FakeEngine(patches=10)
+    cancel, released = threading.Event(), threading.Event()
     with running_server(fake) as running, running.connect() as engine:
-        cancel = threading.Event()
         session = engine.open_session(IMAGE, AFFINE, "CT")
         blocker: threading.Thread | None = None
+        # The engine waits after this many patches until the cancel has arrived at the server.
+        done = {"first patch": 1, "last patch": 9}.get(moment)
+        fake.before_patch = lambda patch: patch == done and running.service.queue.running.cancel.wait(60)
         if moment == "before":
             cancel.set()
         if moment == "queued":
-            fake.patches = 100
+            fake.before_structure = lambda name: released.wait(60)
             other = engine.open_session(IMAGE, AFFINE, "CT")
             blocker = threading.Thread(target=other.segment, args=(["liver"],))
             blocker.start()
@@ -313,19 +341,19 @@ def test_cancel_is_answered_within_one_patch_at_any_moment(moment: str) -> None:
 
         def watch(progress) -> None:
             waiting = progress.stage.startswith("waiting for the server, 1 before you")
-            if {"queued": waiting, "first patch": progress.patch == 1, "last patch": progress.patch == 9}.get(moment):
-                fake.done_at_cancel = fake.patches_done
+            if waiting if moment == "queued" else progress.patch == done:
                 cancel.set()
 
         with pytest.raises(CancelledError):
             session.segment(["liver"], MASKS, on_progress=watch, cancel=cancel)
-        if moment in ("first patch", "last patch"):
+        if done is not None:
             wait_until(lambda: running.service.queue.running is None)
-            assert fake.patches_done <= 10
+            assert fake.patches_done == done
         if blocker is not None:
-            blocker.join(20)
-            assert fake.patches_done == 100, "the other's run was cancelled, or the cancelled one was run"
-        fake.patches, fake.seconds_per_patch = 10, 0.0
+            released.set()
+            blocker.join(60)
+            assert fake.patches_done == 10, "the other's run was cancelled, or the cancelled one was run"
+        fake.before_patch = lambda patch: None
         assert same_result(session.segment(["liver"], MASKS), EXPECTED)
 
 
@@ -392,16 +420,16 @@ def test_memory_that_runs_out_at_the_door_is_explained_and_the_next_try_works(
         assert works(engine)
 
 
-def test_fifty_sessions_over_the_budget_all_give_their_result() -> None:
-    images = [make_image((8, 16, 16), seed) for seed in range(50)]
+def test_many_sessions_over_the_budget_all_give_their_result() -> None:
+    images = [make_image((8, 16, 16), seed) for seed in range(20)]
     cost = images[0].size * (2 + 8)
-    with running_server(FakeEngine(2), memory_bytes=10 * cost) as running, running.connect() as engine:
+    with running_server(FakeEngine(2), memory_bytes=5 * cost) as running, running.connect() as engine:
         sessions = [engine.open_session(image, AFFINE, "CT") for image in images]
-        assert running.service.store.session_count() <= 10
+        assert running.service.store.session_count() <= 5
         for session, image in zip(sessions, images, strict=True):
             expected = FakeEngine(2).open_session(image, AFFINE, "CT").segment(["liver"])
             assert same_result(session.segment(["liver"]), expected)
-            assert running.service.store.used_bytes() <= 10 * cost
+            assert running.service.store.used_bytes() <= 5 * cost
         engine.close()
         running.service.store.relieve()
         assert running.service.store.used_bytes() == 0
@@ -436,17 +464,23 @@ def test_a_budget_that_is_in_use_is_refused_with_its_reason_and_works_afterwards
 
 
 def test_a_full_queue_tells_its_position_and_everybody_gets_the_result() -> None:
-    fake = FakeEngine(patches=5, seconds_per_patch=0.01)
+    fake = FakeEngine(patches=5)
+    waited = threading.Event()
+    fake.before_structure = lambda name: waited.wait(60)  # the first run ends only when somebody was told to wait
     keys = tuple((f"user{number}", f"key-of-user-{number}") for number in range(4))
     results: list[SegmentationResult] = []
     stages: set[str] = set()
     with running_server(fake, keys=keys, queue_length=3) as running:
 
+        def watch(progress) -> None:
+            stages.add(progress.stage)
+            if progress.stage == "waiting for the server, 1 before you":
+                waited.set()
+
         def work(key: str) -> None:
             with running.connect(key) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
                 for _ in range(3):
-                    result = session.segment(["liver"], MASKS, on_progress=lambda step: stages.add(step.stage))
-                    results.append(result)
+                    results.append(session.segment(["liver"], MASKS, on_progress=watch))
 
         threads = [threading.Thread(target=work, args=(key,)) for _, key in keys]
         for thread in threads:

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from service_support import ROOT, running_server
+from service_support import ROOT, running_server, serve
 
 from MedalSLib.errors import ResourceError, ServiceError
-from MedalSLib.service import commands
 from MedalSLib.service.client import connect
 from MedalSLib.service.healthcheck import healthy
 from MedalSLib.service.keys import add_key
@@ -23,10 +22,10 @@ SERVE = """
 import sys
 sys.path[:0] = {paths!r}
 from child_engines import make
-from MedalSLib.service import commands
-commands.open_engine = lambda model, device, **options: make("fake", "cpu")
-sys.exit(commands.serve("127.0.0.1", 0, api_key_file={keys!r} and __import__("pathlib").Path({keys!r}),
-    say=lambda line: print(line, flush=True)))
+import MedalSLib.engine
+from MedalSLib.cli import main
+MedalSLib.engine.open_engine = lambda model, device, **options: make("fake", "cpu")
+sys.exit(main(["serve", "--port", "0", "--api-key-file", {keys!r}]))
 """
 
 
@@ -35,13 +34,11 @@ def test_serve_says_where_it_listens_logs_json_and_stops_when_asked(tmp_path: Pa
 
     key = add_key(tmp_path / "keys", "me")
     program = SERVE.format(paths=[str(ROOT), str(ROOT / "Testing" / "support")], keys=str(tmp_path / "keys"))
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         try:
-            found = re.fullmatch(r"Medal S listens on (\S+); press Ctrl\+C to stop\.\n", process.stdout.readline())
-            assert found
+            said = re.compile(r"Medal S listens on (\S+); press Ctrl\+C to stop\.\n")
+            found = next(match for line in process.stderr if (match := said.fullmatch(line)))
             with connect(found[1], key) as engine:
                 assert engine.info().model == "fake"
             process.send_signal(signal.SIGTERM)
@@ -56,19 +53,19 @@ def test_serve_says_where_it_listens_logs_json_and_stops_when_asked(tmp_path: Pa
 
 def test_serve_refuses_what_cannot_work(tmp_path: Path) -> None:
     with pytest.raises(ServiceError, match="key file"):
-        commands.serve(port=0, api_key_file=tmp_path / "missing")
+        serve("--port", "0", "--api-key-file", str(tmp_path / "missing"))
     with pytest.raises(ServiceError, match="does not exist"):
-        commands.serve(port=0, tls_certificate=tmp_path / "a", tls_key=tmp_path / "b")
+        serve("--port", "0", "--tls-certificate", str(tmp_path / "a"), "--tls-key", str(tmp_path / "b"))
     with pytest.raises(ServiceError, match="only one of them"):
-        commands.serve(port=0, tls_certificate=tmp_path / "a")
+        serve("--port", "0", "--tls-certificate", str(tmp_path / "a"))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ServiceError, match="cannot listen"):
-        commands.serve(port=taken.getsockname()[1])
+        serve("--port", str(taken.getsockname()[1]))
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "MedalSLib.service.app", None)
     with pytest.raises(ResourceError, match=r"medals\[server\]"):
-        commands.serve(port=0)
+        serve("--port", "0")
 
 
 def test_the_health_check_sees_whether_the_server_is_well() -> None:

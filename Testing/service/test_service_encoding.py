@@ -21,9 +21,8 @@ from MedalSLib.service.encoding import (
     digest_of,
     encode_array,
     encode_chunk,
-    encoded_from_json,
 )
-from MedalSLib.service.protocol import to_json
+from MedalSLib.service.protocol import EncodedArray, from_json, to_json
 from MedalSLib.volume import bounding_box
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)
@@ -44,7 +43,7 @@ def test_images_survive_in_chunks_of_any_size(data: st.DataObject, dtype: str, c
 @settings(max_examples=200, deadline=None)
 @given(hnp.arrays(bool, SHAPES) | st.sampled_from(LABEL_DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES)))
 def test_masks_and_labelmaps_survive(array: np.ndarray) -> None:
-    encoded = encoded_from_json(to_json(encode_array(array)))
+    encoded = from_json(EncodedArray, to_json(encode_array(array)))
     back = decode_array(encoded, array.shape, (BITS, *LABEL_DTYPES))
     assert back.dtype == array.dtype and np.array_equal(back, array)
 
@@ -77,7 +76,7 @@ def test_every_single_flipped_bit_of_a_mask_is_noticed() -> None:
         broken[place // 8] ^= 1 << (place % 8)
         values = encoded | {"data": base64.b64encode(bytes(broken)).decode()}
         try:
-            assert np.array_equal(decode_array(encoded_from_json(values), mask.shape), mask)
+            assert np.array_equal(decode_array(from_json(EncodedArray, values), mask.shape), mask)
         except DamagedError:
             continue
 
@@ -92,5 +91,5 @@ def test_the_address_of_an_image_depends_on_its_type_shape_and_voxels() -> None:
 
 @pytest.mark.parametrize("values", [None, [], "x", {}, {"shape": [1, 2], "box": [], "dtype": "", "data": ""}])
 def test_json_that_is_no_array_is_refused(values: object) -> None:
-    with pytest.raises(DamagedError):
-        encoded_from_json(values)
+    with pytest.raises(ValueError, match="not the JSON"):
+        from_json(EncodedArray, values)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from fake_engine import FakeEngine, FakeSession
 
-from MedalSLib.engine.interface import SegmentationResult
+from MedalSLib.engine.interface import Progress, SegmentationResult
 from MedalSLib.errors import ModelError
 
 
@@ -22,14 +22,15 @@ class WildEngine(FakeEngine):
 
 
 class WildSession(FakeSession):
-    """Dies by the prompt "die", and by "hang" listens to nobody for a minute."""
+    """Dies by the prompt "die"; by "hang" reports that it has begun, and then listens to nobody for a minute."""
 
-    def segment(self, prompts: Any = (), *args: Any, **options: Any) -> SegmentationResult:
+    def segment(self, prompts: Any = (), *args: Any, on_progress: Any = None, **options: Any) -> SegmentationResult:
         if "die" in prompts:
             os.kill(os.getpid(), signal.SIGKILL)
         if "hang" in prompts:
+            on_progress(Progress("stage 1", 0.0))
             time.sleep(60)
-        return super().segment(prompts, *args, **options)
+        return super().segment(prompts, *args, on_progress=on_progress, **options)
 
 
 def make(model: str, device: str, fail: str = "", **options: Any) -> WildEngine:

@@ -37,6 +37,7 @@ class FakeEngine:
     """Counts what it does, so that tests can see that a run was done once, or cancelled early."""
 
     def __init__(self, patches: int = 4, seconds_per_patch: float = 0.0) -> None:
+        self.before_patch: Callable[[int], object] = lambda patch: None
         self.before_structure: Callable[[str], object] = lambda name: None
         self.patches = patches
         self.seconds_per_patch = seconds_per_patch
@@ -100,6 +101,7 @@ class FakeSession:
         masks, locked, options = masks or {}, locked or {}, options or Options()
         self._fail_on_demand(prompts)
         for patch in range(self._engine.patches):
+            self._engine.before_patch(patch)
             if cancel is not None and cancel.is_set():
                 raise CancelledError()
             time.sleep(self._engine.seconds_per_patch)

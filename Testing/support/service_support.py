@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 from fake_engine import FakeEngine
 
+from MedalSLib.cli import build_parser
 from MedalSLib.engine.interface import Engine
-from MedalSLib.service.app import Service, create_app
+from MedalSLib.service.app import create_app
 from MedalSLib.service.client import RemoteEngine, connect
+from MedalSLib.service.server import Server
 from MedalSLib.service.serving import make_server, serve_app
 from MedalSLib.service.settings import Settings
 
@@ -47,10 +49,15 @@ class Running:
     """A server in a thread of this process."""
 
     url: str
-    service: Service
+    service: Server
 
     def connect(self, key: str = KEY, **options: Any) -> RemoteEngine:
         return connect(self.url, api_key=key, **({"timeout": 20.0} | options))
+
+    def let_time_pass(self, seconds: float) -> None:
+        """Move the clock of leases and idle times on; the server looks at it once a second."""
+        clock = self.service.store._clock
+        self.service.store._clock = lambda: clock() + seconds
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def running_server(engine: Engine | None = None, **changes: Any) -> Iterator[Run
     try:
         assert listening.wait(20), "the server did not start"
         scheme = "https" if settings.certificate else "http"
-        yield Running(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", app.state.service)
+        yield Running(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", app.state.server)
     finally:
         server.should_exit = True
         thread.join(20)
@@ -133,7 +140,13 @@ def _serve_until_the_test_ends() -> None:
     serve_app(app, settings, lambda port: os.write(1, b"%d\n" % port))
 
 
-def wait_until(what: Any, seconds: float = 20.0) -> None:
+def serve(*arguments: str) -> int:
+    """Run `medals serve` in this process, letting its errors out instead of printing them."""
+    parsed = build_parser().parse_args(["serve", *arguments])
+    return parsed.run(parsed)
+
+
+def wait_until(what: Any, seconds: float = 60.0) -> None:
     """Wait until `what()` is true; fails when it never is."""
     end = time.monotonic() + seconds
     while not what():

@@ -1,7 +1,7 @@
-"""The records of a batch: what is asked of each study, what came of it, and the file that remembers.
+"""The files of a batch: its studies, what their results are called, and the manifest that remembers what came of each.
 
-The manifest is a JSON-lines file beside the results, with a line when a study is started and one when it has ended; so
-a batch that was interrupted goes on where it ended, what failed can be told from what was never tried, and a result
+The manifest is a JSON-lines file beside the results, with a line when a study is started and one when it has ended.
+So a batch that was interrupted goes on where it ended, what failed can be told from what was never tried, and a result
 that a killed batch wrote from a file that was there before.  The last line of a study counts.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from MedalSLib.errors import OutputError
+from MedalSLib.errors import InputError, OutputError
 
 MANIFEST = "manifest.jsonl"
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,59 @@ def append_outcome(folder: Path, outcome: StudyOutcome) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise OutputError(f"The manifest in {folder} cannot be written ({error}).", "Check the disk.") from error
+
+
+def find_studies(source: Path, output: Path | None = None) -> tuple[Path, ...]:
+    """Return the images below a folder, those a text file lists (one path a line), or the one image given.
+
+    Args:
+        source: Folder, list, or image; a list may name DICOM folders too.
+        output: Folder of the results, whose files are no studies.
+
+    Raises:
+        InputError: There is none.
+    """
+    source = source.absolute()
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if _is_image(path))
+        if output is not None and output.absolute() != source:
+            found = [path for path in found if output.absolute() not in path.parents]
+    elif source.suffix.lower() == ".txt" and source.is_file():
+        lines = source.read_text(encoding="utf-8").splitlines()
+        found = [source.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    else:
+        found = [source] if source.exists() else []
+    if not found:
+        raise InputError(f"{source} holds no image.", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files.")
+    return tuple(dict.fromkeys(found))
+
+
+def _is_image(path: Path) -> bool:
+    name = path.name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.endswith(".seg.nrrd") and not name.startswith(".")
+
+
+def result_names(studies: Sequence[Path], suffix: str) -> dict[Path, str]:
+    """Return a result's file name for each study: its own name, with its folders and ending where names meet twice."""
+    common = Path(os.path.commonpath([study.absolute().parent for study in studies]))
+
+    def parts(study: Path) -> list[str]:
+        return list(study.absolute().parent.relative_to(common).parts)
+
+    longer: tuple[Callable[[Path], str], ...] = (
+        lambda study: "__".join([*parts(study), _stem(study)]),
+        lambda study: "__".join([*parts(study), study.name]),
+    )
+    names = {study: _stem(study) for study in studies}
+    for lengthen in longer:
+        # Without regard to case, because not all file systems have any.
+        count = Counter(name.casefold() for name in names.values())
+        names = {study: lengthen(study) if count[name.casefold()] > 1 else name for study, name in names.items()}
+    return {study: name + suffix for study, name in names.items()}
+
+
+def _stem(path: Path) -> str:
+    ending = next((end for end in IMAGE_SUFFIXES if path.name.lower().endswith(end)), "")
+    if not ending and path.is_file():
+        ending = path.suffix
+    return path.name[: -len(ending)] if ending else path.name

@@ -13,7 +13,7 @@ from typing import Any
 
 from MedalSLib.errors import MedalSError, ServiceError
 from MedalSLib.service import protocol
-from MedalSLib.service.faults import RefusedError, TransientError, network_error
+from MedalSLib.service.client_errors import RefusedError, TransientError, network_error
 from MedalSLib.service.transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 
 SILENCE_SECONDS = 30.0
@@ -67,7 +67,7 @@ def _parse_event(block: str) -> RunEvent | None:
     return RunEvent(int(fields.get("id", "0")), kind, values)
 
 
-class RunFollower:
+class EventReader:
     """Reads a run's events in a thread and puts them into `events`, ending with a final event or an exception.
 
     Args:

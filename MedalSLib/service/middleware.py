@@ -1,6 +1,7 @@
-"""The door of the server, before any route: request ids, keys, versions, rates, sizes, and an answer to everything.
+"""What happens to every request before its route: request id, key, version, rate and size, and an answer to any error.
 
-An ASGI middleware, so that a body is refused while it arrives and not after it was taken into memory.
+An ASGI middleware of its own rather than a framework's: a body is refused while it arrives, not after it was taken into
+memory.
 """
 
 from __future__ import annotations
@@ -9,22 +10,21 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
 import logging
 import re
+import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import body_digest
+from MedalSLib.service.http_errors import HttpError, damaged, error_response, too_large, try_later
 from MedalSLib.service.keys import ApiKeys
-from MedalSLib.service.limits import RateLimiter
 from MedalSLib.service.logs import log, log_exception
 from MedalSLib.service.metrics import Metrics
-from MedalSLib.service.refusal import Refusal, damaged
 from MedalSLib.service.settings import MEBIBYTE, Settings, is_loopback
 
 Scope = MutableMapping[str, Any]
@@ -54,26 +54,47 @@ class _Exchange:
     body_pending: bool = False
 
 
-def error_response(refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """Return status, headers and body of a refusal."""
-    body = json.dumps(protocol.to_json(refusal.body(request_id))).encode("ascii")
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (protocol.DIGEST_HEADER.lower().encode(), body_digest(body).encode()),
-    ]
-    if refusal.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(refusal.retry_after))).encode()))
-    if refusal.status_code == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    return refusal.status_code, headers, body
-
-
-class Gate:
-    """Lets a request in if it may come in, and answers for everything that goes wrong behind it.
+class RateLimiter:
+    """Lets each name do `burst` things at once and `per_second` in the long run.
 
     Args:
-        app: What is behind the gate.
+        per_second: Tokens that come back a second.
+        burst: Tokens of a name that was quiet.
+        names: Most names remembered; the longest quiet is forgotten first.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, per_second: float, burst: int, names: int = 4096, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate = per_second
+        self._burst = burst
+        self._names = names
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, name: str, take: int = 1) -> float:
+        """Take tokens and return 0.0, or take none and return the seconds until there are enough.
+
+        With `take=0` nothing is taken: says whether the name is refused now.
+        """
+        now = self._clock()
+        with self._lock:
+            tokens, then = self._buckets.pop(name, (float(self._burst), now))
+            tokens = min(float(self._burst), tokens + (now - then) * self._rate)
+            enough = tokens >= max(take, 1)
+            self._buckets[name] = (tokens - take if enough else tokens, now)
+            while len(self._buckets) > self._names:
+                self._buckets.popitem(last=False)
+        return 0.0 if enough else (max(take, 1) - tokens) / self._rate
+
+
+class Middleware:
+    """Checks each request before the app sees it, and answers for whatever fails in the app.
+
+    Args:
+        app: The app it wraps.
         settings: Limits.
         keys: Accepted keys; None lets everybody in (a server on the loopback).
         metrics: Where requests are counted.
@@ -104,7 +125,7 @@ class Gate:
                 exchange.status = message["status"]
                 message["headers"] = [
                     *message.get("headers", []),
-                    # What was refused unread is not read afterwards either.
+                    # A body that was refused before it was read must not be taken for the next request.
                     *([(b"connection", b"close")] if exchange.body_pending else []),
                     (protocol.REQUEST_ID_HEADER.lower().encode(), exchange.request_id.encode()),
                     (b"cache-control", b"no-store"),
@@ -118,12 +139,12 @@ class Gate:
             self._admit(scope, headers, exchange)
             scope["medals"] = exchange
             await self._app(scope, self._limited(scope, headers, receive, exchange), noted_send)
-        except Refusal as refusal:
-            await self._refuse(refusal, exchange, noted_send)
+        except HttpError as error:
+            await self._answer(error, exchange, noted_send)
         except Exception as error:
             log_exception("request_crashed", error, request_id=exchange.request_id)
-            crash = Refusal(500, "service", "The server failed unexpectedly.", "Tell the administrator the request id.")
-            await self._refuse(crash, exchange, noted_send)
+            cause, remedy = "The server failed unexpectedly.", "Tell the administrator the request id."
+            await self._answer(HttpError(500, "service", cause, remedy), exchange, noted_send)
         finally:
             self._in_flight -= exchange.received
             self._note(scope, exchange, time.monotonic() - begun)
@@ -132,38 +153,38 @@ class Gate:
         """Check who asks and in which version.
 
         Raises:
-            Refusal: 400, 401, 426 or 429.
+            HttpError: 400, 401, 426 or 429.
         """
         path = scope["path"]
         if self._keys is None and is_loopback(self._settings.host):
-            # A web page whose name was made to point here (DNS rebinding) still sends its own name.
+            # DNS rebinding: a web page whose name was made to point here still sends its own name.
             host = re.sub(r":\d+$", "", headers.get("host", ""))
             if host.casefold() not in _LOCAL_NAMES:
-                raise Refusal(400, "invalid", "The request names another host.", "Use http://127.0.0.1.")
+                raise HttpError(400, "invalid", "The request names another host.", "Use http://127.0.0.1.")
         if path in PUBLIC:
             return
         exchange.owner = ANONYMOUS if self._keys is None else self._owner(self._keys, scope, headers)
         wait = self._requests.wait(exchange.owner)
         if wait:
-            raise Refusal(429, "rate_limited", "Too many requests with this key.", "Slow down.", wait)
+            raise try_later(429, "Too many requests with this key.", "Slow down.", wait)
         spoken = headers.get(protocol.PROTOCOL_HEADER.lower(), str(protocol.PROTOCOL))
         version = int(spoken) if re.fullmatch(r"[0-9]{1,6}", spoken) else -1
         problem = protocol.version_problem(protocol.PROTOCOL, protocol.OLDEST_PROTOCOL, version, version)
         if problem:
-            raise Refusal(426, "version", problem)
+            raise HttpError(426, "version", problem)
 
     def _owner(self, keys: ApiKeys, scope: Scope, headers: dict[str, str]) -> str:
         address = scope["client"][0] if scope.get("client") else "unknown"
         wait = self._failures.wait(address, take=0)
         if wait:
-            raise Refusal(429, "rate_limited", "Too many wrong keys came from this address.", "Wait a minute.", wait)
+            raise try_later(429, "Too many wrong keys came from this address.", "Wait a minute.", wait)
         scheme, _, key = headers.get("authorization", "").partition(" ")
         owner = keys.owner(key.strip()) if scheme.lower() == "bearer" else None
         if owner is None:
             self._metrics.wrong_keys.inc()
             if key:
                 self._failures.wait(address)
-            raise Refusal(
+            raise HttpError(
                 401,
                 "unauthorized",
                 "The server does not know this API key." if key else "The server needs an API key.",
@@ -175,7 +196,7 @@ class Gate:
         """Return a `receive` that refuses a body that is too long, too slow, or not the one that was sent.
 
         Raises:
-            Refusal: The announced length is too long already.
+            HttpError: The announced length is too long already.
         """
         settings = self._settings
         limit = settings.request_bytes
@@ -195,7 +216,7 @@ class Gate:
             try:
                 message = await asyncio.wait_for(receive(), settings.body_seconds)
             except asyncio.TimeoutError as error:
-                raise Refusal(408, "slow", "The request stopped arriving.", "Check the network.", 1.0) from error
+                raise HttpError(408, "slow", "The request stopped arriving.", "Check the network.", 1.0) from error
             if message["type"] != "http.request":
                 complete = True
                 return message
@@ -205,7 +226,7 @@ class Gate:
             if exchange.received > limit:
                 raise _too_long(limit)
             if self._in_flight > _BODIES_IN_FLIGHT:
-                raise Refusal(503, "busy", "The server receives too much at once.", "Try again.", 1.0)
+                raise try_later(503, "The server receives too much at once.", "Try again.", 1.0)
             if digest is not None:
                 digest.update(body)
             complete = not message.get("more_body", False)
@@ -218,10 +239,10 @@ class Gate:
 
         return limited
 
-    async def _refuse(self, refusal: Refusal, exchange: _Exchange, send: Send) -> None:
+    async def _answer(self, error: HttpError, exchange: _Exchange, send: Send) -> None:
         if exchange.status:
             return  # the answer has begun: all that is left is to end the connection, which the server does
-        status, headers, body = error_response(refusal, exchange.request_id)
+        status, headers, body = error_response(error, exchange.request_id)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -245,5 +266,5 @@ class Gate:
         )
 
 
-def _too_long(limit: int) -> Refusal:
-    return Refusal(413, "too_large", f"The request is longer than {limit} bytes.", "Send less at once.")
+def _too_long(limit: int) -> HttpError:
+    return too_large(f"The request is longer than {limit} bytes.", "Send less at once.")

@@ -46,7 +46,13 @@ class PlainHttpError(ServiceError):
 
 
 def explain_answer(url: str, response: requests.Response, content: bytes) -> Exception:
-    """Return what an answer that is no success means."""
+    """Return the exception that an answer other than a success means.
+
+    Args:
+        url: Base URL of the server, for the sentence.
+        response: The answer.
+        content: Its body.
+    """
     body: Any = None
     if "json" in response.headers.get("content-type", ""):
         try:
@@ -60,6 +66,11 @@ def explain_answer(url: str, response: requests.Response, content: bytes) -> Exc
 
 def explain_failure(url: str, error: Exception, connect_seconds: float) -> TransientError:
     """Return what one of `NETWORK_ERRORS` means, if it may pass.
+
+    Args:
+        url: Base URL of the server, for the sentence.
+        error: What requests raised.
+        connect_seconds: How long a connection was waited for.
 
     Raises:
         ServiceError: What repeating cannot change.

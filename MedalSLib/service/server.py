@@ -1,0 +1,162 @@
+"""Everything one server holds: its engine, loaded in the background, and the parts that the routes talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from MedalSLib.engine.interface import Engine, EngineInfo, Session
+from MedalSLib.errors import MedalSError
+from MedalSLib.service.http_errors import HttpError
+from MedalSLib.service.keys import ApiKeys
+from MedalSLib.service.logs import AuditLog, log_exception
+from MedalSLib.service.metrics import Metrics
+from MedalSLib.service.protocol import error_kind
+from MedalSLib.service.run_queue import RunQueue
+from MedalSLib.service.run_worker import RunWorker
+from MedalSLib.service.sessions import Run
+from MedalSLib.service.settings import Settings
+from MedalSLib.service.store import Store
+
+EngineFactory = Callable[[], Engine]
+SWEEP_SECONDS = 1.0
+
+
+class LoadedEngine:
+    """Loads an engine in a thread and hands it out when it is there: the server answers while a model is read.
+
+    Args:
+        factory: Makes the engine.
+    """
+
+    def __init__(self, factory: EngineFactory) -> None:
+        self._factory = factory
+        self._engine: Engine | None = None
+        self._info: EngineInfo | None = None
+        self._failure: tuple[str, str, str] | None = None  # kind, cause and remedy of a model that cannot be loaded
+        self._opening = threading.Lock()
+        self._thread = threading.Thread(target=self._load, name="medals-loader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load."""
+        self._thread.start()
+
+    def _load(self) -> None:
+        try:
+            engine = self._factory()
+            self._info = engine.info()
+            self._engine = engine
+        except MedalSError as error:
+            self._failure = (error_kind(error), error.cause, error.remedy)
+            log_exception("engine_not_loaded", error)
+        except BaseException as error:  # every client is told, instead of a thread that dies unheard
+            cause = f"The server's engine could not be loaded ({type(error).__name__})."
+            self._failure = ("model", cause, "Ask the server's administrator to look at its log.")
+            log_exception("engine_not_loaded", error)
+
+    @property
+    def state(self) -> str:
+        """Return "loading", "ready" or "failed"."""
+        if self._engine is not None:
+            return "ready"
+        return "failed" if self._failure is not None else "loading"
+
+    def info(self) -> EngineInfo:
+        """Return what is loaded.
+
+        Raises:
+            HttpError: Still loading (with Retry-After), or it failed.
+        """
+        if self._info is None or self._engine is None:
+            raise self._not_ready()
+        return self._info
+
+    def open_session(self, array: np.ndarray, affine: np.ndarray, modality: str | None) -> Session:
+        """Open a session of the engine, one at a time.
+
+        Args:
+            array: Intensities (K, J, I).
+            affine: 4x4, index (i, j, k) to RAS millimetres.
+            modality: Modality, or None to guess.
+
+        Raises:
+            HttpError: The engine is not loaded.
+            MedalSError: The engine does not take the image.
+        """
+        if self._engine is None:
+            raise self._not_ready()
+        with self._opening:
+            return self._engine.open_session(array, affine, modality)
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def _not_ready(self) -> HttpError:
+        if self._failure is not None:
+            return HttpError(503, *self._failure)
+        return HttpError(503, "loading", "The server is still loading its model.", "Try again in a moment.", 1.0)
+
+
+class Server:
+    """The parts of one server; the routes find it as `app.state.server`.
+
+    Args:
+        engine_factory: Makes the engine, in a thread, when the server starts.
+        settings: Limits and keys.
+
+    Raises:
+        ServiceError: The key file cannot be used.
+    """
+
+    def __init__(self, engine_factory: EngineFactory, settings: Settings) -> None:
+        self.settings = settings
+        self.keys = ApiKeys(settings.key_file, settings.keys) if settings.authenticated else None
+        self.metrics = Metrics()
+        self.audit = AuditLog(settings.audit_file)
+        self.engine = LoadedEngine(engine_factory)
+        self.store = Store(settings, lambda what: self.metrics.evictions.labels(what).inc())
+        worker = RunWorker(self.store, self._run_ended)
+        self.queue = RunQueue(worker, settings.queue_length, settings.runs_per_key)
+        self.metrics.watch("medals_sessions", "Open sessions", self.store.session_count)
+        self.metrics.watch("medals_memory_bytes", "Memory granted", self.store.used_bytes)
+        self.metrics.watch("medals_queue_length", "Runs queued or running", lambda: len(self.queue))
+        self.metrics.watch("medals_audit_failures", "Audit entries not written", lambda: self.audit.failures)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a cancelled run has not ended for so long that only a restart will help."""
+        run = self.queue.running
+        return (
+            run is not None
+            and run.cancelled_at is not None
+            and time.monotonic() - run.cancelled_at > self.settings.stuck_seconds
+        )
+
+    def _run_ended(self, run: Run, seconds: float, names: tuple[str, ...]) -> None:
+        self.store.close_evicted()  # a session that was ended under its run is closed now
+        self.metrics.runs.labels(run.state).inc()
+        self.metrics.run_seconds.observe(seconds)
+        fields = {"run": run.id, "session": run.session.id, "outcome": run.state, "seconds": round(seconds, 2)}
+        self.audit.write(run.owner, "run_ended", {**fields, "structures": list(names)})
+
+    async def sweep_forever(self) -> None:
+        """Free what nobody uses any more, once a second."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for session in await asyncio.to_thread(self.store.sweep):
+                self.audit.write(session.owner, "session_expired", {"session": session.id})
+
+    def close(self) -> None:
+        """End the runs, the sessions and the engine."""
+        self.queue.stop()
+        self.store.close()
+        self.engine.close()
