@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import blocky_image
+from tiny_models import blocky_image, write_tiny_model
 
 from MedalSLib.engine import Options, SegmentationResult, open_engine
 from MedalSLib.engine.caches import CacheSettings, TensorStore
@@ -17,6 +17,22 @@ from MedalSLib.engine.correction import Correction
 from MedalSLib.engine.local import LocalEngine
 
 MIB = 2**20
+KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Right kidney")
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patches so small that an image of few voxels has several."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_tiny_model(folder, classes=KNOWN, patch=(16, 16, 32), contrast=30.0, widths=(4, 4, 8, 8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> Iterator[LocalEngine]:
+    with open_engine(str(tiny_model), device="cpu") as opened:
+        assert isinstance(opened, LocalEngine)
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +46,7 @@ def forgetful(tiny_model: Path) -> Iterator[LocalEngine]:
 @pytest.fixture
 def wide_image() -> np.ndarray:
     """An image of several patches along each axis but one."""
-    return blocky_image(1, (4, 8, 8), (8, 10, 10))
+    return blocky_image(1, (4, 8, 8), (4, 5, 5))
 
 
 def same(first: SegmentationResult, second: SegmentationResult) -> bool:
@@ -39,7 +55,7 @@ def same(first: SegmentationResult, second: SegmentationResult) -> bool:
     return equal and np.array_equal(first.labelmap, second.labelmap)
 
 
-def brush(shape: tuple[int, ...], center: tuple[int, int, int], radius: int = 4) -> np.ndarray:
+def brush(shape: tuple[int, ...], center: tuple[int, int, int], radius: int = 2) -> np.ndarray:
     grid = np.ogrid[tuple(slice(0, size) for size in shape)]
     return sum((axis - middle) ** 2 for axis, middle in zip(grid, center, strict=True)) <= radius**2  # type: ignore[return-value]  # numpy's sum
 
@@ -65,8 +81,8 @@ def test_a_correction_runs_only_the_patches_it_touches_and_gives_the_answer_of_a
 ) -> None:
     shape = wide_image.shape
     before = np.zeros(shape, dtype=bool)
-    before[4:28, 4:76, 4:76] = True  # fixes the region, so that the patches stay where they are
-    stroke = brush(shape, (10, 12, 12))
+    before[2:14, 2:38, 2:38] = True  # fixes the region, so that the patches stay where they are
+    stroke = brush(shape, (5, 6, 6))
     after = before & ~stroke
     seen: list[tuple[str, np.ndarray]] = []
     names = ["liver", "spleen"]
@@ -88,7 +104,7 @@ def test_a_correction_runs_only_the_patches_it_touches_and_gives_the_answer_of_a
 
 def test_another_seed_is_another_answer(engine: LocalEngine, wide_image: np.ndarray, affine: np.ndarray) -> None:
     mask = np.zeros(wide_image.shape, dtype=bool)
-    mask[4:28, 4:76, 4:76] = True
+    mask[2:14, 2:38, 2:38] = True
     with engine.open_session(wide_image, affine, "CT") as session:
         session.segment(["liver"], masks={"liver": mask}, options=Options(seed=1))
         other = session.segment(["liver"], masks={"liver": mask}, options=Options(seed=2))
