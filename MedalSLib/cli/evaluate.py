@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, print_json
@@ -53,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_interactive(arguments)
     if arguments.seg is None:
         arguments.refuse("give --seg DIR, or --interactive with --images DIR")
-    from MedalSLib.evaluation.commands import evaluate, summary_table
+    from MedalSLib.evaluation.folder import evaluate_folder, summary_table
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
-        report = evaluate(
+        report = evaluate_folder(
             arguments.gt,
             arguments.seg,
             arguments.images,
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             spacing_order=arguments.spacing_order,
             iou=arguments.iou,
             overwrite=arguments.overwrite,
-            on_progress=bar,
+            on_case=partial(bar, "evaluating"),
             cancel=cancel,
         )
     for case in report["failed"]:
@@ -78,23 +79,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_interactive(arguments: argparse.Namespace) -> int:
-    from MedalSLib.evaluation.commands import evaluate_interactive
-    from MedalSLib.evaluation.interactive_case import Simulation
-    from MedalSLib.evaluation.interactive_report import curves_table
+    from MedalSLib.engine import open_engine
+    from MedalSLib.evaluation.cases import find_images, open_labelled
+    from MedalSLib.evaluation.correction_rounds import Simulation
+    from MedalSLib.evaluation.prompt_report import curves_table, evaluate_prompts
 
     if arguments.images is None or arguments.seg is not None:
         arguments.refuse("--interactive segments images itself: give --images DIR, and no --seg")
-    with StepBar() as bar, cancel_on_interrupt() as cancel:
-        report = evaluate_interactive(
-            arguments.gt,
-            arguments.images,
-            arguments.out,
-            model=arguments.model,
-            device=arguments.device,
-            simulation=Simulation(arguments.rounds, arguments.correction, arguments.radius, arguments.tolerance),
-            overwrite=arguments.overwrite,
-            on_progress=bar,
-            cancel=cancel,
+    simulation = Simulation(arguments.rounds, arguments.correction, arguments.radius, arguments.tolerance)
+    images = map(open_labelled, find_images(arguments.gt, arguments.images))
+    with (
+        StepBar() as bar,
+        cancel_on_interrupt() as cancel,
+        open_engine(arguments.model, arguments.device) as engine,
+    ):
+        report = evaluate_prompts(
+            engine, images, simulation, arguments.out, overwrite=arguments.overwrite, on_step=bar, cancel=cancel
         )
     for case, names in report["left_out"].items():
         if names:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from MedalSLib.evaluation.metrics import (
     mean,
     surface_dice,
 )
-from MedalSLib.evaluation.tables import json_ready, output_folder, write_table
+from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.volume.files import replacing
 
 OnCase = Callable[[int, int, str], None]
@@ -174,6 +173,16 @@ def summarise(rows: Sequence[Row]) -> list[SummaryRow]:
     return summary
 
 
+def summary_table(report: Mapping[str, Any]) -> str:
+    """Return a report's summary as text for a terminal."""
+    lines = [f"{'modality':<11}{'structure':<38}{'cases':>6}{'DSC':>8}{'NSD':>8}{'F1':>8}"]
+    for row in report["summary"]:
+        numbers = "".join(f"{'-' if row[key] is None else format(row[key], '.4f'):>8}" for key in ("dsc", "nsd", "f1"))
+        name = row["structure"] if row["kind"] == "semantic" else f"{row['structure']} (instances)"
+        lines.append(f"{row['modality'] or '-':<11}{name:<38.38}{row['cases']:>6}{numbers}")
+    return "\n".join(lines)
+
+
 def _score_case(
     pair: FilePair, case: CasePair, tolerance_mm: float, spacing_order: SpacingOrder, iou: float
 ) -> list[Row]:
@@ -257,8 +266,7 @@ def _write(
     )
     for name, kind, entries in tables:
         write_table(folder / name, kind, entries, overwrite)
-    with replacing(folder / "summary.json", overwrite) as path:
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(folder / "summary.json", report, overwrite)
     files = list(_FILES[:3])
     try:
         with replacing(folder / "figure.png", overwrite) as path:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from MedalSLib.engine.interface import Options, Session
-from MedalSLib.evaluation.interactive import InteractiveScores
-from MedalSLib.evaluation.interactive_case import (
+from MedalSLib.engine.interface import REFINE_MARGIN_MM, Options, Session
+from MedalSLib.errors import InputError
+from MedalSLib.evaluation.correction_rounds import (
     Answer,
-    InteractiveCase,
+    CaseCurve,
     Masks,
     Simulation,
+    StructureCurve,
     correction_rounds,
-    network_answer,
-    present_truths,
-    refining_answer,
 )
 from MedalSLib.evaluation.metrics import dice, surface_dice
+from MedalSLib.volume import Grid, bounding_box
 
 TEXT, MASK, BOTH, PAINTING = "text only", "mask only", "text and mask", "text, then painting"
 OnWay = Callable[[str, int, int], None]
@@ -29,14 +29,14 @@ OnWay = Callable[[str, int, int], None]
 
 def compare_prompts(
     session: Session,
-    wordless: Session | None,
+    silent: Session | None,
     truths: Masks,
     spacing_kji: Sequence[float],
     simulation: Simulation,
     options: Options | None = None,
     on_round: OnWay | None = None,
     cancel: threading.Event | None = None,
-) -> dict[str, InteractiveCase]:
+) -> dict[str, CaseCurve]:
     """Segment a case in four ways.
 
     - "text only": the name alone, which no correction makes better: the same score in every round.
@@ -49,7 +49,7 @@ def compare_prompts(
 
     Args:
         session: An open image.
-        wordless: The same image on an engine that ignores texts (see `wordless`); None to leave "mask only" out.
+        silent: The same image on an engine that ignores texts (see `text_ablation`); None to leave "mask only" out.
         truths: Boolean (K, J, I) by name; empty ones are left out.
         spacing_kji: Spacing along k, j, i in mm.
         simulation: How the user is simulated.
@@ -67,18 +67,18 @@ def compare_prompts(
     present = present_truths(truths)
     by_text = session.segment(list(present), options=options, cancel=cancel).masks
 
-    def rounds_of(way: str, answer: Answer, first: Masks) -> InteractiveCase:
+    def rounds_of(way: str, answer: Answer, first: Masks) -> CaseCurve:
         tell = partial(on_round, way) if on_round else None
         return correction_rounds(answer, first, present, spacing_kji, simulation, cancel, tell)
 
     ways = {
-        TEXT: InteractiveCase.of(
+        TEXT: CaseCurve.of(
             {name: _constant(truth, by_text[name], spacing_kji, simulation) for name, truth in present.items()}
         )
     }
-    if wordless is not None:
+    if silent is not None:
         nothing = {name: np.zeros(truth.shape, bool) for name, truth in present.items()}
-        ways[MASK] = rounds_of(MASK, _one_by_one(network_answer(wordless, options, cancel)), nothing)
+        ways[MASK] = rounds_of(MASK, _one_by_one(whole_image_answer(silent, options, cancel)), nothing)
     ways[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
     ways[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
     return ways
@@ -91,9 +91,47 @@ def _one_by_one(answer: Answer) -> Answer:
     }
 
 
-def _constant(
-    truth: np.ndarray, found: np.ndarray, spacing: Sequence[float], simulation: Simulation
-) -> InteractiveScores:
+def _constant(truth: np.ndarray, found: np.ndarray, spacing: Sequence[float], simulation: Simulation) -> StructureCurve:
     dsc, nsd = dice(truth, found), surface_dice(truth, found, spacing, simulation.tolerance_mm)
     rounds = simulation.rounds + 1
-    return InteractiveScores((dsc,) * rounds, (nsd,) * rounds, dsc, nsd, ())
+    return StructureCurve((dsc,) * rounds, (nsd,) * rounds, dsc, nsd, ())
+
+
+def present_truths(truths: Masks) -> dict[str, np.ndarray]:
+    """Return the true masks that are not empty.
+
+    Raises:
+        InputError: All are.
+    """
+    present = {name: truth.astype(bool) for name, truth in truths.items() if truth.any()}
+    if not present:
+        raise InputError("There is no structure to correct.", "Give a truth that is not empty.")
+    return present
+
+
+def whole_image_answer(session: Session, options: Options | None, cancel: threading.Event | None) -> Answer:
+    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
+    return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
+
+
+def refining_answer(
+    session: Session, spacing_kji: Sequence[float], options: Options | None, cancel: threading.Event | None
+) -> Answer:
+    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays."""
+    known: dict[str, np.ndarray] = {}
+    refining = replace(options or Options(), mode="refine")
+
+    def refine(name: str, mask: np.ndarray, locked: np.ndarray) -> np.ndarray:
+        newest = bounding_box(locked & ~known.get(name, np.zeros_like(locked)))
+        known[name] = locked.copy()
+        if newest is None:
+            return mask
+        k, j, i = newest
+        region = Grid(mask.shape, np.diag([*reversed(spacing_kji), 1.0])).grow_box((i, j, k), REFINE_MARGIN_MM)
+        answer = session.segment([name], {name: mask}, {name: locked}, region, options=refining, cancel=cancel)
+        inside = tuple(slice(*bounds) for bounds in reversed(region))
+        refined = mask.copy()
+        refined[inside] = answer.masks[name][inside]
+        return refined
+
+    return lambda masks, locked: {name: refine(name, mask, locked[name]) for name, mask in masks.items()}

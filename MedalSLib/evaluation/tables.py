@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def write_table(path: Path, kind: type[Any], rows: Sequence[Any], overwrite: boo
         writer = csv.DictWriter(file, [field.name for field in fields(kind)])
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in asdict(row).items()} for row in rows)
+
+
+def write_report(path: Path, report: Mapping[str, Any], overwrite: bool) -> None:
+    """Write a report as JSON."""
+    with replacing(path, overwrite) as temporary:
+        temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def json_ready(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.evaluation.commands import evaluate, summary_table
+from MedalSLib.evaluation.folder import evaluate_folder, summary_table
 from MedalSLib.evaluation.metrics import instance_scores, semantic_scores
 
 SPACING_XYZ = (0.8, 0.9, 2.5)
@@ -40,7 +40,7 @@ def challenge(root: Path, cases: int = 2) -> tuple[Path, Path, Path]:
 @pytest.mark.parametrize("order", ["correct", "published"])
 def test_challenge_cases_get_the_scores_of_the_metrics_under_published_names(tmp_path: Path, order: str) -> None:
     images, gts, segs = challenge(tmp_path)
-    report = evaluate(gts, segs, images, spacing_order=order)
+    report = evaluate_folder(gts, segs, images, spacing_order=order)
     expected = semantic_scores(organs(), organs(1), [1, 2], SPACING_XYZ[::-1], spacing_order=order)
     rows = {row["structure"]: row for row in report["cases"] if row["case"] == "CT_Toy_0"}
     assert set(rows) == {"Liver", "Spleen"}
@@ -60,14 +60,14 @@ def test_only_labels_that_were_asked_for_count(tmp_path: Path) -> None:
     np.savez(
         images / "CT_Toy_0.npz", imgs=organs(), spacing=SPACING_XYZ, text_prompts=np.array({"1": "Liver"}, dtype=object)
     )
-    assert [row["structure"] for row in evaluate(gts, segs, images)["cases"]] == ["Liver"]
+    assert [row["structure"] for row in evaluate_folder(gts, segs, images)["cases"]] == ["Liver"]
 
 
 def test_instances_are_scored_as_instances(tmp_path: Path) -> None:
     images, gts, segs = challenge(tmp_path, cases=1)
     prompts = {"1": "Liver tumor", "instance_label": 1}
     np.savez(images / "CT_Toy_0.npz", imgs=organs(), spacing=SPACING_XYZ, text_prompts=np.array(prompts, dtype=object))
-    row = evaluate(gts, segs, images)["cases"][0]
+    row = evaluate_folder(gts, segs, images)["cases"][0]
     expected = instance_scores(organs(), organs(1))
     assert (row["kind"], row["f1"], row["dsc"]) == ("instance", expected["f1"], pytest.approx(expected["dsc_tp"]))
     assert row["nsd"] is None
@@ -75,7 +75,7 @@ def test_instances_are_scored_as_instances(tmp_path: Path) -> None:
 
 def test_tables_and_a_figure_are_written_and_never_overwritten_unasked(tmp_path: Path) -> None:
     images, gts, segs = challenge(tmp_path)
-    report = evaluate(gts, segs, images, tmp_path / "out")
+    report = evaluate_folder(gts, segs, images, tmp_path / "out")
     assert sorted(Path(file).name for file in report["files"]) == [
         "cases.csv",
         "figure.png",
@@ -91,15 +91,15 @@ def test_tables_and_a_figure_are_written_and_never_overwritten_unasked(tmp_path:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["mean"] == report["mean"]
     assert "Liver" in summary_table(report)
     with pytest.raises(OutputError, match="exists already"):
-        evaluate(gts, segs, images, tmp_path / "out")
-    evaluate(gts, segs, images, tmp_path / "out", overwrite=True)
+        evaluate_folder(gts, segs, images, tmp_path / "out")
+    evaluate_folder(gts, segs, images, tmp_path / "out", overwrite=True)
 
 
 def test_a_missing_result_counts_as_empty_and_a_damaged_one_is_reported(tmp_path: Path) -> None:
     images, gts, segs = challenge(tmp_path, cases=3)
     (segs / "CT_Toy_1.npz").unlink()
     (segs / "CT_Toy_2.npz").write_bytes(b"nothing")
-    report = evaluate(gts, segs, images)
+    report = evaluate_folder(gts, segs, images)
     assert report["missing"] == ["CT_Toy_1"]
     assert [entry["case"] for entry in report["failed"]] == ["CT_Toy_2"]
     assert all(row["dsc"] == 0 for row in report["cases"] if row["case"] == "CT_Toy_1")
@@ -120,7 +120,7 @@ def write_nifti(path: Path, labels_dhw: np.ndarray, flip: bool = False) -> None:
 def test_labelmaps_are_compared_by_value_whatever_way_they_are_stored(tmp_path: Path) -> None:
     write_nifti(tmp_path / "gt" / "one.nii.gz", organs())
     write_nifti(tmp_path / "seg" / "one_seg.nii.gz", organs(), flip=True)
-    report = evaluate(tmp_path / "gt", tmp_path / "seg")
+    report = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
     assert [row["structure"] for row in report["cases"]] == ["Label 1", "Label 2"]
     assert all(row["dsc"] == 1.0 and row["nsd"] == pytest.approx(1.0) for row in report["cases"])
 
@@ -128,11 +128,11 @@ def test_labelmaps_are_compared_by_value_whatever_way_they_are_stored(tmp_path: 
 def test_two_files_can_be_compared_and_a_folder_with_a_file_cannot(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a.nii.gz", organs())
     write_nifti(tmp_path / "b.nii.gz", organs(1))
-    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")["mean"]["dsc"] < 1
+    assert evaluate_folder(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")["mean"]["dsc"] < 1
     with pytest.raises(InputError):
-        evaluate(tmp_path, tmp_path / "b.nii.gz")
+        evaluate_folder(tmp_path, tmp_path / "b.nii.gz")
     with pytest.raises(InputError):
-        evaluate(tmp_path / "gone", tmp_path / "b.nii.gz")
+        evaluate_folder(tmp_path / "gone", tmp_path / "b.nii.gz")
 
 
 def test_named_segments_are_matched_by_what_they_mean(tmp_path: Path) -> None:
@@ -145,5 +145,5 @@ def test_named_segments_are_matched_by_what_they_mean(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "gt" / "CT_case.seg.nrrd", masks, grid)
     turned = {"Spleen": masks["spleen"], "Liver": masks["liver"]}
     write_segmentation(tmp_path / "seg" / "CT_case.seg.nrrd", turned, grid)
-    report = evaluate(tmp_path / "gt", tmp_path / "seg")
+    report = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
     assert {row["structure"]: row["dsc"] for row in report["cases"]} == {"Liver": 1.0, "Spleen": 1.0}

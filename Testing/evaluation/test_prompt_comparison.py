@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,15 @@ import slicerio
 import torch
 from tiny_models import write_tiny_model
 
+from MedalSLib.engine import open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.evaluation.commands import evaluate_interactive
-from MedalSLib.evaluation.interactive import next_correction
-from MedalSLib.evaluation.interactive_case import Simulation, refining_answer
-from MedalSLib.evaluation.interactive_report import curves_table
-from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts
-from MedalSLib.evaluation.wordless import wordless
+from MedalSLib.evaluation.cases import find_images, open_labelled
+from MedalSLib.evaluation.correction_rounds import Simulation
+from MedalSLib.evaluation.corrections import next_correction
+from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts, refining_answer
+from MedalSLib.evaluation.prompt_report import curves_table, evaluate_prompts
+from MedalSLib.evaluation.text_ablation import without_texts
 from MedalSLib.volume.geometry import Box
 from tools.starter.held_out_cases import chest_case
 
@@ -117,11 +119,11 @@ def test_a_silenced_model_has_one_query_for_every_text_and_the_other_keeps_its_o
     with LocalEngine(str(model), "cpu") as engine:
         texts = [("Liver", "CT"), ("Spleen", "CT")]
         spoken = engine.model.encode(texts)
-        silent = wordless(engine).model.encode(texts)
+        silent = without_texts(engine).model.encode(texts)
         assert torch.allclose(silent, spoken.mean(0).expand_as(spoken), atol=1e-6)
         assert not torch.allclose(spoken[0], spoken[1])
         assert torch.equal(engine.model.encode(texts), spoken)
-        assert wordless(engine).model.network("1") is engine.model.network("1")
+        assert without_texts(engine).model.network("1") is engine.model.network("1")
 
 
 def folders(root: Path) -> tuple[Path, Path]:
@@ -142,10 +144,15 @@ def folders(root: Path) -> tuple[Path, Path]:
     return root / "gts", root / "images"
 
 
+def evaluated(gts: Path, images: Path, out: Path | None, model: Path) -> dict[str, Any]:
+    with open_engine(str(model), "cpu") as engine:
+        return evaluate_prompts(engine, map(open_labelled, find_images(gts, images)), Simulation(2), out)
+
+
 def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tmp_path: Path) -> None:
     gts, images = folders(tmp_path)
     out = tmp_path / "out"
-    report = evaluate_interactive(gts, images, out, model=str(model), device="cpu", simulation=Simulation(2))
+    report = evaluated(gts, images, out, model)
     assert report["left_out"] == {"CT_Toy_1": ["Stomach"]}
     rows = list(csv.DictReader((out / "curves.csv").open()))
     assert len(rows) == 4 * 2 * 3
@@ -155,13 +162,13 @@ def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tm
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert f"{report['mean'][BOTH]['dsc'][2]:.3f}" in curves_table(report)
     with pytest.raises(OutputError, match=r"curves\.csv"):
-        evaluate_interactive(gts, images, out, model=str(model), device="cpu")
+        evaluated(gts, images, out, model)
 
 
 def test_a_model_that_knows_none_of_the_structures_is_refused(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "other", classes=("MRI_Liver",))
     with pytest.raises(InputError, match="knows none"):
-        evaluate_interactive(*folders(tmp_path), model=str(tmp_path / "other"), device="cpu")
+        evaluated(*folders(tmp_path), None, tmp_path / "other")
 
 
 def test_the_held_out_chest_has_both_lungs_each_on_its_own_side() -> None:

@@ -16,7 +16,7 @@ from training_inputs import SPACING_DHW, body, plain_folder, prepared_folder, to
 
 from MedalSLib.engine import open_engine
 from MedalSLib.errors import CancelledError, InputError, PromptError
-from MedalSLib.evaluation.commands import evaluate
+from MedalSLib.evaluation.folder import evaluate_folder
 from MedalSLib.inference.resampling_policy import StageSpec, plan
 from MedalSLib.inference.stage import run_stage
 from MedalSLib.network.bundle import open_model
@@ -84,7 +84,7 @@ def test_the_trained_model_segments_cases_whose_results_can_be_evaluated(base: P
         found = run_stage(model.network("2"), queries, volume, there).labelmap.transpose(2, 0, 1)
         np.savez(tmp_path / "gts" / f"CT_Toy_{index}.npz", gts=labels, spacing=SPACING_DHW[::-1])
         write_challenge_result(tmp_path / "segs" / f"CT_Toy_{index}.npz", found, SPACING_DHW[::-1])
-    report = evaluate(tmp_path / "gts", tmp_path / "segs", out=tmp_path / "scores")
+    report = evaluate_folder(tmp_path / "gts", tmp_path / "segs", out=tmp_path / "scores")
     assert len(report["cases"]) == 4
     assert not report["failed"]
     assert report["mean"]["dsc"] > 0.05

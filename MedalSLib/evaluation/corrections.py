@@ -1,20 +1,17 @@
-"""The interactive track's measure: correct the largest error, ask again, and see how fast the scores rise."""
+"""What a simulated user corrects: the largest region of error, by a click, a stroke or a whole slice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.metrics import dice, surface_dice
 from MedalSLib.volume import bounding_box
 
 Kind = Literal["click", "stroke", "slice"]
-Segmenter = Callable[[np.ndarray, "Correction"], np.ndarray]
-"""Called with the present mask (D, H, W) and the newest correction; returns the next mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,29 +31,6 @@ class Correction:
     def apply(self, mask: np.ndarray) -> np.ndarray:
         """Return the mask with the brush applied, as the prompt and the lock of the next round."""
         return mask | self.painted if self.add else mask & ~self.painted
-
-
-@dataclass(frozen=True)
-class InteractiveScores:
-    """How the scores rose.
-
-    Attributes:
-        dsc: Dice before the first correction and after each.
-        nsd: Surface Dice likewise.
-        dsc_auc: Area under `dsc` over the rounds, 0..1 (trapezoids; 1 if perfect from the start).
-        nsd_auc: Area under `nsd` likewise.
-        added: For each correction, whether it painted (True) or erased (False).
-    """
-
-    dsc: tuple[float, ...]
-    nsd: tuple[float, ...]
-    dsc_auc: float
-    nsd_auc: float
-    added: tuple[bool, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values."""
-        return asdict(self)
 
 
 def next_correction(
@@ -118,53 +92,6 @@ def _brush(inside: np.ndarray, center: np.ndarray, spacing: np.ndarray, kind: Ki
     else:
         _draw_line(core, inside, center, spacing)
     return inside & ((distance_transform_edt(~core, sampling=spacing) <= radius_mm) | core)
-
-
-def interactive_scores(
-    truth: np.ndarray,
-    first: np.ndarray,
-    segment: Segmenter,
-    spacing_dhw: Sequence[float],
-    rounds: int = 5,
-    kind: Kind = "click",
-    tolerance_mm: float = 2.0,
-    radius_mm: float = 4.0,
-) -> InteractiveScores:
-    """Correct the result `rounds` times and score it before the first correction and after each.
-
-    Args:
-        truth: Boolean (D, H, W).
-        first: Result without any correction.
-        segment: Gives the next result from the present one and the newest correction.
-        spacing_dhw: Spacing in mm.
-        rounds: Number of corrections; fewer if the result becomes perfect, whose scores then count for the rest.
-        kind: "click", "stroke" or "slice".
-        tolerance_mm: Tolerance of the surface Dice.
-        radius_mm: Radius of the brush.
-
-    Raises:
-        InputError: The truth is empty, `rounds` is below 1, or arrays are on different grids.
-    """
-    if not truth.any():
-        raise InputError("The true structure is empty, so no correction can be simulated.", "Leave this case out.")
-    if rounds < 1:
-        raise InputError(f"{rounds} rounds were asked for.", "Ask for at least one.")
-    truth, mask = truth.astype(bool), first.astype(bool)
-    dsc, nsd, added = [dice(truth, mask)], [surface_dice(truth, mask, spacing_dhw, tolerance_mm)], []
-    for _ in range(rounds):
-        correction = next_correction(truth, mask, spacing_dhw, kind, radius_mm)
-        if correction is not None:
-            mask = np.asarray(segment(mask, correction)).astype(bool)
-            added.append(correction.add)
-        dsc.append(dice(truth, mask))
-        nsd.append(surface_dice(truth, mask, spacing_dhw, tolerance_mm))
-    return InteractiveScores(tuple(dsc), tuple(nsd), area(dsc), area(nsd), tuple(added))
-
-
-def area(values: Sequence[float]) -> float:
-    """Return the area under a curve of at least two rounds, by trapezoids, divided by its length."""
-    array = np.asarray(values)
-    return float(((array[1:] + array[:-1]) / 2).mean())
 
 
 def _draw_line(core: np.ndarray, inside: np.ndarray, center: np.ndarray, spacing: np.ndarray) -> None:

@@ -1,19 +1,21 @@
-"""Simulated corrections of a whole case: masks and locks that grow with every round, and how the scores rise."""
+"""The interactive track's measure: correct the largest errors, ask again, and see how fast the scores rise.
+
+Corrected masks are the prompts of the next round, and what was painted so far stays locked.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import REFINE_MARGIN_MM, Options, Session
 from MedalSLib.errors import CancelledError, InputError
-from MedalSLib.evaluation.interactive import Correction, InteractiveScores, Kind, area, next_correction
+from MedalSLib.evaluation.corrections import Correction, Kind, next_correction
 from MedalSLib.evaluation.metrics import dice, mean, surface_dice
-from MedalSLib.volume import Grid, bounding_box
 
 Masks = Mapping[str, np.ndarray]
 Answer = Callable[[Masks, Masks], Masks]
@@ -40,7 +42,26 @@ class Simulation:
 
 
 @dataclass(frozen=True)
-class InteractiveCase:
+class StructureCurve:
+    """How the scores of a structure rose.
+
+    Attributes:
+        dsc: Dice before the first correction and after each.
+        nsd: Surface Dice likewise.
+        dsc_auc: Area under `dsc` over the rounds, 0..1 (trapezoids; 1 if perfect from the start).
+        nsd_auc: Area under `nsd` likewise.
+        added: For each correction, whether it painted (True) or erased (False).
+    """
+
+    dsc: tuple[float, ...]
+    nsd: tuple[float, ...]
+    dsc_auc: float
+    nsd_auc: float
+    added: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class CaseCurve:
     """How the scores of a case rose.
 
     Attributes:
@@ -51,103 +72,32 @@ class InteractiveCase:
         nsd_auc: Area under `nsd`, 0..1.
     """
 
-    structures: dict[str, InteractiveScores]
+    structures: dict[str, StructureCurve]
     dsc: tuple[float, ...]
     nsd: tuple[float, ...]
     dsc_auc: float
     nsd_auc: float
 
     @classmethod
-    def of(cls, structures: dict[str, InteractiveScores]) -> InteractiveCase:
+    def of(cls, structures: dict[str, StructureCurve]) -> CaseCurve:
         """Return the means of some structures, all of as many rounds."""
-        dsc = tuple(mean(values) for values in zip(*(entry.dsc for entry in structures.values()), strict=True))
-        nsd = tuple(mean(values) for values in zip(*(entry.nsd for entry in structures.values()), strict=True))
+        dsc, nsd = (mean_curve([getattr(one, score) for one in structures.values()]) for score in ("dsc", "nsd"))
         return cls(structures, dsc, nsd, area(dsc), area(nsd))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "structures": {name: scores.to_dict() for name, scores in self.structures.items()},
-            "dsc": list(self.dsc),
-            "nsd": list(self.nsd),
-            "dsc_auc": self.dsc_auc,
-            "nsd_auc": self.nsd_auc,
-        }
+        return json.loads(json.dumps(asdict(self)))
 
 
-def interactive_case(
-    session: Session,
-    truths: Masks,
-    spacing_kji: Sequence[float],
-    *,
-    rounds: int = 5,
-    kind: Kind = "stroke",
-    radius_mm: float = 4.0,
-    tolerance_mm: float = 2.0,
-    options: Options | None = None,
-    cancel: threading.Event | None = None,
-) -> InteractiveCase:
-    """Segment by text, then correct the largest error of every structure in each round and segment again.
-
-    Args:
-        session: An open image.
-        truths: Boolean (K, J, I) by name; empty ones are left out.
-        spacing_kji: Spacing along k, j, i in mm.
-        rounds: As of `Simulation`, like the next three.
-        kind: See there.
-        radius_mm: See there.
-        tolerance_mm: See there.
-        options: Options of every run.
-        cancel: Set it to stop.
-
-    Raises:
-        InputError: No structure is present, or `rounds` is below 1.
-        CancelledError: `cancel` was set.
-    """
-    present = present_truths(truths)
-    simulation = Simulation(rounds, kind, radius_mm, tolerance_mm)
-    first = session.segment(list(present), options=options, cancel=cancel).masks
-    return correction_rounds(network_answer(session, options, cancel), first, present, spacing_kji, simulation, cancel)
+def mean_curve(curves: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return the mean of curves of as many rounds, round by round, without those that are NaN."""
+    return tuple(mean(values) for values in zip(*curves, strict=True))
 
 
-def present_truths(truths: Masks) -> dict[str, np.ndarray]:
-    """Return the true masks that are not empty.
-
-    Raises:
-        InputError: All are.
-    """
-    present = {name: truth.astype(bool) for name, truth in truths.items() if truth.any()}
-    if not present:
-        raise InputError("There is no structure to correct.", "Give a truth that is not empty.")
-    return present
-
-
-def network_answer(session: Session, options: Options | None, cancel: threading.Event | None) -> Answer:
-    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
-    return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
-
-
-def refining_answer(
-    session: Session, spacing_kji: Sequence[float], options: Options | None, cancel: threading.Event | None
-) -> Answer:
-    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays."""
-    known: dict[str, np.ndarray] = {}
-    refining = replace(options or Options(), mode="refine")
-
-    def refine(name: str, mask: np.ndarray, locked: np.ndarray) -> np.ndarray:
-        newest = bounding_box(locked & ~known.get(name, np.zeros_like(locked)))
-        known[name] = locked.copy()
-        if newest is None:
-            return mask
-        k, j, i = newest
-        region = Grid(mask.shape, np.diag([*reversed(spacing_kji), 1.0])).grow_box((i, j, k), REFINE_MARGIN_MM)
-        answer = session.segment([name], {name: mask}, {name: locked}, region, options=refining, cancel=cancel)
-        inside = tuple(slice(*bounds) for bounds in reversed(region))
-        refined = mask.copy()
-        refined[inside] = answer.masks[name][inside]
-        return refined
-
-    return lambda masks, locked: {name: refine(name, mask, locked[name]) for name, mask in masks.items()}
+def area(curve: Sequence[float]) -> float:
+    """Return the area under a curve of at least two rounds, by trapezoids, divided by its length."""
+    array = np.asarray(curve)
+    return float(((array[1:] + array[:-1]) / 2).mean())
 
 
 @dataclass
@@ -165,9 +115,9 @@ class _Structure:
         self.dsc.append(dice(self.truth, self.found))
         self.nsd.append(surface_dice(self.truth, self.found, spacing, tolerance_mm))
 
-    def scores(self) -> InteractiveScores:
+    def scores(self) -> StructureCurve:
         dsc, nsd = tuple(self.dsc), tuple(self.nsd)
-        return InteractiveScores(dsc, nsd, area(dsc), area(nsd), tuple(self.added))
+        return StructureCurve(dsc, nsd, area(dsc), area(nsd), tuple(self.added))
 
 
 def correction_rounds(
@@ -178,7 +128,7 @@ def correction_rounds(
     simulation: Simulation,
     cancel: threading.Event | None = None,
     on_round: OnRound | None = None,
-) -> InteractiveCase:
+) -> CaseCurve:
     """Correct the largest error of every structure in each round, all of them answered together.
 
     Args:
@@ -209,7 +159,7 @@ def correction_rounds(
             structure.score(spacing_kji, simulation.tolerance_mm)
         if on_round:
             on_round(done + 1, simulation.rounds)
-    return InteractiveCase.of({name: structure.scores() for name, structure in state.items()})
+    return CaseCurve.of({name: structure.scores() for name, structure in state.items()})
 
 
 def _correct(answer: Answer, state: Mapping[str, _Structure], spacing: Sequence[float], simulation: Simulation) -> None:

@@ -1,4 +1,4 @@
-"""A model that is told nothing by words: what masks alone are worth."""
+"""A model that ignores what texts say, to measure what masks alone are worth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from MedalSLib.network import MedalS
 
 
-class WordlessModel(Model):
+class TextBlindModel(Model):
     """A model in which every text is the same query: the mean of those of all structures it knows in the modality.
 
     The network cannot be asked without a query; this one says that something is wanted, but not what.
@@ -44,8 +44,8 @@ class WordlessModel(Model):
         return torch.stack([means[modality] for _, modality in structures])
 
 
-def wordless(engine: LocalEngine) -> LocalEngine:
+def without_texts(engine: LocalEngine) -> LocalEngine:
     """Return an engine on the same device with the same networks that ignores what texts say; need not be closed."""
     twin = copy.copy(engine)
-    twin.model = WordlessModel(engine.model)
+    twin.model = TextBlindModel(engine.model)
     return twin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,12 +15,10 @@ import numpy as np
 from MedalSLib.engine.interface import Engine, Options, Session
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.cases import LabelledImage
+from MedalSLib.evaluation.correction_rounds import CaseCurve, Simulation, area, mean_curve
 from MedalSLib.evaluation.figure import draw_curves
-from MedalSLib.evaluation.interactive import area
-from MedalSLib.evaluation.interactive_case import InteractiveCase, Simulation
-from MedalSLib.evaluation.metrics import mean
 from MedalSLib.evaluation.prompt_comparison import compare_prompts
-from MedalSLib.evaluation.tables import json_ready, output_folder, write_table
+from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.volume import AS_IS
 from MedalSLib.volume.files import replacing
 
@@ -29,7 +26,7 @@ FILES = ("curves.csv", "curves.json", "curves.png")
 _MOST_PANELS = 6
 OnStep = Callable[[str, int, int, str], None]
 """Called as `(case, rounds done, rounds in all, way)`."""
-Comparison = dict[str, InteractiveCase]
+Comparison = dict[str, CaseCurve]
 
 
 @dataclass(frozen=True)
@@ -168,9 +165,9 @@ def _open(engine: Engine, image: LabelledImage) -> Session:
 def _silent(engine: Engine) -> Engine | None:
     """Return an engine that ignores texts; None for a server, whose text encoder is out of reach."""
     from MedalSLib.engine.local import LocalEngine
-    from MedalSLib.evaluation.wordless import wordless
+    from MedalSLib.evaluation.text_ablation import without_texts
 
-    return wordless(engine) if isinstance(engine, LocalEngine) else None
+    return without_texts(engine) if isinstance(engine, LocalEngine) else None
 
 
 def _rows(image: LabelledImage, comparison: Comparison) -> list[CurveRow]:
@@ -185,18 +182,14 @@ def _rows(image: LabelledImage, comparison: Comparison) -> list[CurveRow]:
 def _means(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
     means = {}
     for way in comparisons[0]:
-        dsc, nsd = (
-            [mean(values) for values in zip(*(getattr(found[way], score) for found in comparisons), strict=True)]
-            for score in ("dsc", "nsd")
-        )
+        dsc, nsd = (list(mean_curve([getattr(found[way], score) for found in comparisons])) for score in ("dsc", "nsd"))
         means[way] = json_ready({"dsc_auc": area(dsc), "nsd_auc": area(nsd)}) | {"dsc": dsc, "nsd": nsd}
     return means
 
 
 def _write(folder: Path, rows: Sequence[CurveRow], report: dict[str, Any], overwrite: bool) -> list[str]:
     write_table(folder / FILES[0], CurveRow, rows, overwrite)
-    with replacing(folder / FILES[1], overwrite) as path:
-        path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_report(folder / FILES[1], report, overwrite)
     cases = report["cases"] if len(report["cases"]) < _MOST_PANELS else {}
     shown = cases if len(cases) == 1 else {f"mean of {len(report['cases'])} cases": report["mean"]} | cases
     panels = {

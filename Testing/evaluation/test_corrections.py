@@ -1,4 +1,4 @@
-"""Simulated corrections hit the largest error, stay inside it, and the area under the curve is what it says."""
+"""Simulated corrections hit the largest error and stay inside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.interactive import Correction, interactive_scores, next_correction
+from MedalSLib.evaluation.corrections import next_correction
 
 
 def block(shape: tuple[int, int, int], *bounds: tuple[int, int]) -> np.ndarray:
@@ -50,33 +50,6 @@ def test_nothing_is_corrected_where_nothing_is_wrong() -> None:
     assert next_correction(TRUTH, TRUTH) is None
 
 
-def test_scores_rise_with_painted_corrections_and_the_area_is_the_mean_of_trapezoids() -> None:
-    scores = interactive_scores(
-        TRUTH, np.zeros(SHAPE, bool), lambda mask, c: c.apply(mask), (1, 1, 1), rounds=4, radius_mm=5
-    )
-    assert len(scores.dsc) == 5
-    assert list(scores.dsc) == sorted(scores.dsc)
-    assert scores.dsc_auc == pytest.approx(np.trapezoid(scores.dsc) / 4)
-    assert scores.added == (True,) * 4
-
-
-def test_a_perfect_answer_keeps_its_score_for_the_remaining_rounds() -> None:
-    calls: list[Correction] = []
-
-    def oracle(mask: np.ndarray, correction: Correction) -> np.ndarray:
-        calls.append(correction)
-        return TRUTH
-
-    scores = interactive_scores(TRUTH, np.zeros(SHAPE, bool), oracle, (1, 1, 1), rounds=5)
-    assert len(calls) == 1
-    assert scores.dsc == (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-    assert scores.dsc_auc == pytest.approx(0.9)
-
-
-def test_an_empty_truth_and_no_rounds_are_refused() -> None:
-    with pytest.raises(InputError):
-        interactive_scores(np.zeros(SHAPE, bool), TRUTH, lambda mask, c: mask, (1, 1, 1))
-    with pytest.raises(InputError):
-        interactive_scores(TRUTH, TRUTH, lambda mask, c: mask, (1, 1, 1), rounds=0)
+def test_arrays_on_different_grids_are_refused() -> None:
     with pytest.raises(InputError):
         next_correction(TRUTH, TRUTH[1:])
