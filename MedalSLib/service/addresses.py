@@ -35,7 +35,7 @@ class Address:
 
     @property
     def encrypted(self) -> bool:
-        """Whether what is sent there cannot be read on the way."""
+        """Whether the connection is encrypted."""
         return self.url.startswith("https://")
 
     def with_scheme(self, scheme: str) -> Address:

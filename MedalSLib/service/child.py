@@ -59,7 +59,7 @@ class ChildServer:
 
     Args:
         command: Program and arguments.
-        config: What the child is told.
+        config: Key, engine and arguments for the child, sent on its standard input.
     """
 
     def __init__(self, command: Sequence[str], config: ChildConfig) -> None:
@@ -71,7 +71,7 @@ class ChildServer:
         self._error: MedalSError | None = None
         self._closing = False
         self._crashes = 0
-        self._last_words: deque[str] = deque(maxlen=40)
+        self._log_tail: deque[str] = deque(maxlen=40)
         self.ended = ""
         """How the child ended last, in words; empty if it never did."""
         self._thread = threading.Thread(target=self._supervise, name="medals-child", daemon=True)
@@ -103,9 +103,9 @@ class ChildServer:
             return f"http://127.0.0.1:{self._port}"
 
     @property
-    def last_words(self) -> tuple[str, ...]:
+    def log_tail(self) -> tuple[str, ...]:
         """The last lines the child logged."""
-        return tuple(self._last_words)
+        return tuple(self._log_tail)
 
     def forget_crashes(self) -> None:
         """Count crashes from zero: the child has just shown that it works."""
@@ -199,7 +199,7 @@ class ChildServer:
     def _drain(self, pipe: IO[bytes]) -> None:
         try:
             for line in pipe:
-                self._last_words.append(line.decode("utf-8", "replace").rstrip())
+                self._log_tail.append(line.decode("utf-8", "replace").rstrip())
         except ValueError:
             LOG.debug("the local engine's log was closed")
 
@@ -216,10 +216,10 @@ class ChildServer:
             self._crashes += 1
             crashes = self._crashes
         if crashes >= CRASHES_IN_A_ROW:
-            words = self._last_words[-1][:300] if self._last_words else "it said nothing"
+            last = self._log_tail[-1][:300] if self._log_tail else "it logged nothing"
             self._fail(
                 ServiceError(
-                    f"The local engine ended {crashes} times in a row ({self.ended}; {words}).",
+                    f"The local engine ended {crashes} times in a row ({self.ended}; {last}).",
                     "It probably ran out of memory: close other programs, or use a smaller region.",
                 )
             )

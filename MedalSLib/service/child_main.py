@@ -45,7 +45,7 @@ class ChildConfig:
 
 
 def child_settings(key: str) -> Settings:
-    """Return the settings of a server that serves one user on his own machine."""
+    """Return the settings of a server that serves one user on their own machine."""
     return Settings(
         host="127.0.0.1",
         port=0,

@@ -26,7 +26,7 @@ from MedalSLib.service.transport import Transport, TransportOptions
 
 LOG = logging.getLogger("medals.client")
 HANDSHAKE_SECONDS = 10.0
-"""How long an answer to the handshake may take: whoever listens and says nothing is no server of ours."""
+"""How long an answer to the handshake may take; a program that is no Medal S server may never answer."""
 FIRST_ANSWER_SECONDS = 3.0
 """How long a server may be unreachable when it is opened: a wrong address should be said at once."""
 
@@ -70,7 +70,7 @@ def connect(
 def _find_server(address: Address, options: TransportOptions) -> tuple[Address, Transport, dict[str, Any]]:
     """Shake hands under the typed scheme, or under the other one if none was typed.
 
-    The key is never sent without TLS to another machine unless the user typed http:// himself.
+    The key is never sent without TLS to another machine unless the user typed http://.
     """
     transport = Transport(address.url, options)
     try:

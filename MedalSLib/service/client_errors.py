@@ -60,8 +60,8 @@ def explain_answer(url: str, response: requests.Response, content: bytes) -> Exc
         except (ValueError, RecursionError):
             body = None
     if isinstance(body, dict) and {"kind", "cause"} <= body.keys():
-        return _refusal(body, response)
-    return _foreign_answer(url, response, content)
+        return _known_error(body, response)
+    return _unknown_answer(url, response, content)
 
 
 def explain_failure(url: str, error: Exception, connect_seconds: float) -> TransientError:
@@ -151,7 +151,7 @@ def _reason(error: BaseException) -> str:
     return found[1] if found else "it failed the check"
 
 
-def _refusal(body: dict[str, Any], response: requests.Response) -> Exception:
+def _known_error(body: dict[str, Any], response: requests.Response) -> Exception:
     """Return an error body of ours as what to raise."""
     kind = str(body["kind"])
     if kind in protocol.ERROR_KINDS and kind != "service":
@@ -169,7 +169,7 @@ def _retry_after(response: requests.Response) -> float | None:
     return min(30.0, float(value)) if value.isdecimal() and len(value) < 6 else None
 
 
-def _foreign_answer(url: str, response: requests.Response, content: bytes) -> Exception:
+def _unknown_answer(url: str, response: requests.Response, content: bytes) -> Exception:
     """Return what an answer means that no Medal S server gave."""
     status = response.status_code
     title = _TITLE.search(content[:20000])

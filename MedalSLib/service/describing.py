@@ -18,7 +18,7 @@ class UploadDescription:
 
     Attributes:
         host: Name of the server.
-        encrypted: Whether it cannot be read on the way.
+        encrypted: Whether the connection is encrypted.
         local: Whether it stays on this computer.
         image_bytes: Size of the image before compression.
         sent: What is sent, one phrase each.
@@ -37,9 +37,9 @@ class UploadDescription:
     @property
     def text(self) -> str:
         """The description in sentences."""
-        way = "encrypted" if self.encrypted else "NOT encrypted: it can be read on the way"
+        safety = "encrypted" if self.encrypted else "NOT encrypted: it can be read on the way"
         return (
-            f"To {self.host} ({'this computer' if self.local else way}): {'; '.join(self.sent)}. "
+            f"To {self.host} ({'this computer' if self.local else safety}): {'; '.join(self.sent)}. "
             f"Not sent: {', '.join(self.not_sent)}. {self.kept}"
         )
 

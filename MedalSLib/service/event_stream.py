@@ -117,7 +117,7 @@ class EventReader:
             except MedalSError as error:
                 self.events.put(error)
                 return
-            except BaseException as error:  # whoever waits for the events must hear of it
+            except BaseException as error:  # the thread that waits for events must not wait for ever
                 self.events.put(ServiceError(f"Reading the run's progress failed ({type(error).__name__}: {error})."))
                 raise
             self._stop.wait(wait)

@@ -22,7 +22,7 @@ UploadProgress = Callable[[float], None]
 
 
 class ImageUpload:
-    """An image as the server addresses it, and the way to get it there.
+    """An image under its digest, and its upload.
 
     Args:
         array: Canonical image (see `encoding.canonical_image`).

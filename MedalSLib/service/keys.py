@@ -20,6 +20,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from MedalSLib.atomic_files import replacing
 from MedalSLib.errors import ServiceError
 
 LOG = logging.getLogger("medals.service")
@@ -124,7 +125,8 @@ def remove_keys(path: Path, name: str, keep_newest: bool = False) -> int:
         keep_newest: Keep the key that was added last (the end of a rotation).
 
     Raises:
-        ServiceError: The file cannot be read or written, or no other key would be left.
+        ServiceError: The file cannot be read, or no other key would be left.
+        OutputError: It cannot be written.
     """
     read_key_file(path)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -133,15 +135,9 @@ def remove_keys(path: Path, name: str, keep_newest: bool = False) -> int:
     kept = [line for number, line in enumerate(lines) if number not in gone]
     if not parse_keys("\n".join(kept), str(path)):
         raise ServiceError("The last key cannot be removed: the server would refuse everybody.", "Add another first.")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n".join(kept) + "\n")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise _cannot("written", path, error) from error
+    with replacing(path) as draft:
+        draft.touch(0o600)  # private before anything is in it
+        draft.write_text("\n".join(kept) + "\n", encoding="utf-8")
     return len(gone)
 
 

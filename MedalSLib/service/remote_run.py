@@ -105,7 +105,7 @@ class RemoteRun:
         finally:
             reader.stop()
             if not over and cancelled_at is None:
-                self._send_cancel()  # a callback raised, or the network is gone: nobody waits for this run any more
+                self._send_cancel()  # a callback raised, or the network is gone: the run is not waited for
 
     def _handle(self, event: RunEvent) -> bool:
         """Pass an event on; returns whether the run is done."""

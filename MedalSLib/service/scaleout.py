@@ -2,7 +2,7 @@
 
 Ray Serve was chosen because it exists and is kept: it places replicas on GPUs and machines, scales them with the
 load, restarts those that fail, and its consistent-hash router keeps a session on one replica by the `X-Session-ID`
-that every request of our client carries.  A replica that is lost takes its sessions along; the client then sends its
+that every request of our client carries.  The sessions of a lost replica are lost with it; the client then sends its
 image to another one, exactly as after a restart of a single server.
 """
 
@@ -95,7 +95,7 @@ def start_on_ray(factory: EngineFactory, settings: Settings, replicas: int | Non
     check_exposure(settings)
     if not settings.port:
         raise ServiceError("Ray Serve needs to know its port.", "Give --port.")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a hospital's server reports to nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports leave a hospital
     try:
         import ray
         from ray import serve

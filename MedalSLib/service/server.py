@@ -53,7 +53,7 @@ class LoadedEngine:
         except MedalSError as error:
             self._failure = (error_kind(error), error.cause, error.remedy)
             log_exception("engine_not_loaded", error)
-        except BaseException as error:  # every client is told, instead of a thread that dies unheard
+        except BaseException as error:  # clients are told why, instead of waiting for a thread that ended
             cause = f"The server's engine could not be loaded ({type(error).__name__})."
             self._failure = ("model", cause, "Ask the server's administrator to look at its log.")
             log_exception("engine_not_loaded", error)
@@ -149,7 +149,7 @@ class Server:
         self.audit.write(run.owner, "run_ended", {**fields, "structures": list(names)})
 
     async def sweep_forever(self) -> None:
-        """Free what nobody uses any more, once a second."""
+        """Free abandoned sessions and images, once a second."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             for session in await asyncio.to_thread(self.store.sweep):

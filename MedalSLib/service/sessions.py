@@ -34,7 +34,7 @@ class StoredImage:
     data: np.ndarray
     missing: set[int]
     chunks: tuple[tuple[int, int], ...]
-    used: float
+    last_used: float
     complete: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -57,8 +57,8 @@ class OpenSession:
     request: protocol.SessionRequest
     image: StoredImage
     cost: int
-    heard: float
-    used: float
+    last_contact: float
+    last_used: float
     engine_session: Session | None = None
     opened: threading.Event = field(default_factory=threading.Event)
     runs: OrderedDict[str, Run] = field(default_factory=OrderedDict)

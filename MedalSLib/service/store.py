@@ -1,7 +1,7 @@
 """Images and sessions in memory: owned by a key, inside a budget, freed when their client is gone.
 
-Everything is looked up by (owner, identifier), so another key's image or session is exactly as absent as one that
-never was.  Memory is granted before it is taken; what has to go first is decided in `Store.make_room`.
+Everything is looked up by (owner, identifier), so what belongs to another key looks exactly like what does not exist.
+Memory is granted before it is taken; `Store.make_room` decides what is evicted first.
 """
 
 from __future__ import annotations
@@ -127,18 +127,18 @@ class Store:
         images = [
             image
             for image in self._images.values()
-            if id(image) not in in_use and (image.complete or now - image.used >= protect)
+            if id(image) not in in_use and (image.complete or now - image.last_used >= protect)
         ]
         if images:
-            oldest = min(images, key=lambda image: image.used)
+            oldest = min(images, key=lambda image: image.last_used)
             del self._images[oldest.owner, oldest.digest]
             self._on_evict("image")
             return True
         idle = [session for session in self._sessions.values() if not session.busy]
         own = [session for session in idle if session.owner == owner]
-        others = [session for session in idle if now - session.used >= protect]
+        others = [session for session in idle if now - session.last_used >= protect]
         if own or others:
-            self._drop(min(own or others, key=lambda session: session.used))
+            self._drop(min(own or others, key=lambda session: session.last_used))
             self._on_evict("session")
             return True
         return False
@@ -218,7 +218,7 @@ class Store:
         start, stop = image.chunks[index]
         image.data[start:stop] = plain
         image.missing.discard(index)
-        image.used = self._clock()
+        image.last_used = self._clock()
         if image.missing:
             return
         if image_digest(image.dtype, image.shape, image.data.data) != image.digest:
@@ -238,7 +238,7 @@ class Store:
                 raise HttpError(
                     404, protocol.IMAGE_MISSING, "The server does not have this image (any more).", "Send it again."
                 )
-            image.used = self._clock()
+            image.last_used = self._clock()
             return image
 
     def _status(self, image: StoredImage) -> protocol.ImageStatus:
@@ -302,7 +302,7 @@ class Store:
             idle = [session for session in own if not session.busy]
             if not idle:
                 raise try_later(429, f"This key has {len(own)} sessions with runs.", "Wait for one to end.", 10.0)
-            self._drop(min(idle, key=lambda session: session.used))
+            self._drop(min(idle, key=lambda session: session.last_used))
             self._on_evict("session")
         now = self._clock()
         cost = image.voxels * self._settings.session_voxel_bytes
@@ -338,9 +338,9 @@ class Store:
             session = self._sessions.get((owner, session_id))
             if session is None or session.engine_session is None:
                 raise session_lost()
-            session.heard = self._clock()
+            session.last_contact = self._clock()
             if used:
-                session.used = session.heard
+                session.last_used = session.last_contact
             return session
 
     def add_run(self, session: OpenSession, run: Run) -> Run:
@@ -376,15 +376,15 @@ class Store:
                 for session in self._sessions.values()
                 if session.opened.is_set()
                 and (
-                    now - session.heard > settings.lease_seconds
-                    or (not session.busy and now - session.used > settings.idle_seconds)
+                    now - session.last_contact > settings.lease_seconds
+                    or (not session.busy and now - session.last_used > settings.idle_seconds)
                 )
             ]
             for session in gone:
                 self._drop(session)
             in_use = {id(session.image) for session in self._sessions.values()}
             for image in list(self._images.values()):
-                if id(image) not in in_use and now - image.used > settings.lease_seconds:
+                if id(image) not in in_use and now - image.last_used > settings.lease_seconds:
                     del self._images[image.owner, image.digest]
         self.close_evicted()
         return gone
@@ -415,5 +415,5 @@ class Store:
                 continue
             try:
                 engine_session.close()
-            except Exception as error:  # an engine that cannot free one session must not take the others along
+            except Exception as error:  # the other sessions have to be closed all the same
                 log_exception("session_not_closed", error, session=session.id)

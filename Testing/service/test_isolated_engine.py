@@ -51,7 +51,7 @@ def test_the_key_shows_neither_in_the_arguments_nor_in_the_environment(engine: I
     process = psutil.Process(engine.child.pid)
     key = engine.transport.options.api_key
     assert len(key) > 40
-    assert not any(key in text for text in [*process.cmdline(), *process.environ().values(), *engine.child.last_words])
+    assert not any(key in text for text in [*process.cmdline(), *process.environ().values(), *engine.child.log_tail])
 
 
 def test_the_child_listens_on_the_loopback_only(engine: IsolatedEngine) -> None:

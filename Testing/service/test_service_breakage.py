@@ -163,8 +163,8 @@ def test_a_client_that_only_thinks_keeps_its_session() -> None:
         session = engine.open_session(IMAGE, AFFINE, "CT")
         stored = running.service.store._sessions["tester", session.id]
         for _ in range(3):
-            heard = stored.heard
-            wait_until(lambda heard=heard: stored.heard > heard)
+            before = stored.last_contact
+            wait_until(lambda before=before: stored.last_contact > before)
 
 
 def test_a_sign_of_life_renews_the_lease_and_without_one_the_session_ends() -> None:

@@ -113,6 +113,7 @@ def test_keys_are_rotated_without_a_restart_and_sessions_survive_it(tmp_path: Pa
         assert call(running, "GET", f"/v1/sessions/{session.id}", new).status_code == 200
         assert call(running, "GET", "/v1/info", old).status_code == 200
         assert remove_keys(path, "radiology", keep_newest=True) == 1
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert call(running, "GET", "/v1/info", old).status_code == 401
         assert call(running, "GET", f"/v1/sessions/{session.id}", new).status_code == 200
         path.write_text("three words here\n")
