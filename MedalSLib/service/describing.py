@@ -19,29 +19,14 @@ class UploadDescription:
     Attributes:
         host: Name of the server.
         encrypted: Whether the connection is encrypted.
-        local: Whether it stays on this computer.
-        image_bytes: Size of the image before compression.
-        sent: What is sent, one phrase each.
-        not_sent: What stays here.
-        kept: What the server does with it.
+        local: Whether the server is on this computer.
+        text: What is sent, what is not, and what the server does with it, in sentences.
     """
 
     host: str
     encrypted: bool
     local: bool
-    image_bytes: int
-    sent: tuple[str, ...]
-    not_sent: tuple[str, ...]
-    kept: str
-
-    @property
-    def text(self) -> str:
-        """The description in sentences."""
-        safety = "encrypted" if self.encrypted else "NOT encrypted: it can be read on the way"
-        return (
-            f"To {self.host} ({'this computer' if self.local else safety}): {'; '.join(self.sent)}. "
-            f"Not sent: {', '.join(self.not_sent)}. {self.kept}"
-        )
+    text: str
 
 
 def describe_upload(
@@ -61,6 +46,8 @@ def describe_upload(
         masks: Names of the masks that would be sent.
     """
     k, j, i = array_kji.shape
+    host = urlsplit(address.url).hostname or address.url
+    safety = "encrypted" if address.encrypted else "NOT encrypted: it can be read on the way"
     sent = [
         f"the image's {k} x {j} x {i} voxel values ({math.ceil(array_kji.nbytes / 2**20)} MiB before compression)",
         "its position, orientation and spacing, and its modality",
@@ -68,13 +55,10 @@ def describe_upload(
     ]
     if masks:
         sent.append(f"the masks of {', '.join(masks)}")
-    return UploadDescription(
-        host=urlsplit(address.url).hostname or address.url,
-        encrypted=address.encrypted,
-        local=address.local,
-        image_bytes=array_kji.nbytes,
-        sent=tuple(sent),
-        not_sent=("the patient's name and number", "DICOM headers", "file names", "your name"),
-        kept="The server keeps it in memory while the image is open here, and for "
-        f"{lease_seconds / 60:.0f} min if this computer goes away; it writes none of it to a disk.",
+    text = (
+        f"To {host} ({'this computer' if address.local else safety}): {'; '.join(sent)}. "
+        "Not sent: the patient's name and number, DICOM headers, file names, your name. "
+        "The server keeps it in memory while the image is open here, and for "
+        f"{lease_seconds / 60:.0f} min if this computer goes away; it writes none of it to a disk."
     )
+    return UploadDescription(host, address.encrypted, address.local, text)

@@ -75,7 +75,7 @@ class Workspace:
 
     def describeUpload(self, engine, request):
         self.calls.append(("describe", request))
-        return UploadDescription("seg.example", True, False, 1000, ("the image",), ("names",), "Nothing is kept.")
+        return UploadDescription("seg.example", True, False, "Nothing is kept.")
 
     def estimate(self, engine, request, send):
         self.calls.append(("estimate", request))
