@@ -57,6 +57,7 @@ def test_a_single_thin_slice_is_segmented_although_it_is_a_fraction_of_a_voxel_o
     ):
         masks = session.segment(["both lungs"]).masks
     assert masks["left lung"].shape == (1, *chest.array_kji.shape[1:])
+    assert masks["left lung"].any()
 
 
 def test_the_starter_says_what_it_is_and_what_it_must_not_be_used_for() -> None:
