@@ -6,7 +6,7 @@ import http.client
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
@@ -20,16 +20,11 @@ NETWORK_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, http.
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
-class RefusedError(ServiceError):
-    """The server answered with an error body whose kind is not one of the engine's own.
+class LostError(ServiceError):
+    """The server does not have the session, the run or the image any more: open it again, begin the run again."""
 
-    Attributes:
-        kind: Kind of the error body.
-    """
-
-    def __init__(self, kind: str, cause: str, remedy: str) -> None:
+    def __init__(self, cause: str = "The server lost the run.", remedy: str = "") -> None:
         super().__init__(cause, remedy)
-        self.kind = kind
 
 
 class TransientError(Exception):
@@ -151,17 +146,18 @@ def _reason(error: BaseException) -> str:
     return found[1] if found else "it failed the check"
 
 
+def error_from_body(body: Mapping[str, Any]) -> MedalSError:
+    """Rebuild the exception that an error body of the server, or a "failed" event, describes."""
+    kind = str(body.get("kind", ""))
+    cls = LostError if kind in protocol.RECOVERABLE_KINDS else protocol.ERROR_KINDS.get(kind, ServiceError)
+    return cls(str(body.get("cause", "The server gave no reason.")), str(body.get("remedy", "")))
+
+
 def _known_error(body: dict[str, Any], response: requests.Response) -> Exception:
-    """Return an error body of ours as what to raise."""
-    kind = str(body["kind"])
-    if kind in protocol.ERROR_KINDS and kind != "service":
-        return protocol.error_from_body(body)
-    error = RefusedError(kind, str(body["cause"]), str(body.get("remedy", "")))
-    if kind in protocol.TRANSIENT_KINDS or kind == "slow":
-        return TransientError(error, _retry_after(response))
-    if kind == protocol.CORRUPT:
-        return TransientError(error)
-    return error
+    """Return an error body as what to raise: what passes by itself, or was damaged in transit, is tried again."""
+    error = error_from_body(body)
+    passes = protocol.TRANSIENT_KINDS | {"slow", protocol.CORRUPT}
+    return TransientError(error, _retry_after(response)) if body["kind"] in passes else error
 
 
 def _retry_after(response: requests.Response) -> float | None:

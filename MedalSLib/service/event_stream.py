@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from MedalSLib.errors import MedalSError, ServiceError
-from MedalSLib.service import protocol
-from MedalSLib.service.client_errors import RefusedError, TransientError, network_error
+from MedalSLib.service.client_errors import TransientError, network_error
 from MedalSLib.service.transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 
 SILENCE_SECONDS = 30.0
@@ -31,10 +30,6 @@ class RunEvent:
     number: int
     kind: str
     values: dict[str, Any]
-
-
-class LostError(Exception):
-    """The server does not know the run or its session any more: begin again."""
 
 
 def parse_events(pieces: Iterable[bytes]) -> Iterator[RunEvent | None]:
@@ -110,10 +105,6 @@ class EventReader:
                     return
                 wait = pause if fault.pause is None else fault.pause
                 pause = min(LONGEST_PAUSE, pause * 2)
-            except RefusedError as error:
-                lost = error.kind in protocol.RECOVERABLE_KINDS
-                self.events.put(LostError() if lost else error)
-                return
             except MedalSError as error:
                 self.events.put(error)
                 return
@@ -125,21 +116,14 @@ class EventReader:
     def _read_stream(self) -> Iterator[RunEvent | None]:
         path = f"{self._path}/events?after={self._last}"
         with self._transport.stream(path, self._affinity, SILENCE_SECONDS) as pieces:
-            events = parse_events(pieces)
-            while not self._stop.is_set():
-                try:
-                    event = next(events, _END)
-                except ValueError as error:
-                    what = "the events were damaged on the way"
-                    raise TransientError(network_error(self._transport.url, what)) from error
-                if event is _END:
-                    return
-                if isinstance(event, RunEvent):
-                    self._last = max(self._last, event.number)
-                    self.events.put(event)
+            try:
+                for event in parse_events(pieces):
+                    if event is not None:
+                        self._last = max(self._last, event.number)
+                        self.events.put(event)
                     yield event
-                else:
-                    yield None
-
-
-_END = object()
+                    if self._stop.is_set():
+                        return
+            except ValueError as error:
+                what = "the events were damaged on the way"
+                raise TransientError(network_error(self._transport.url, what)) from error

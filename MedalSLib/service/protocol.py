@@ -283,12 +283,6 @@ def error_kind(error: MedalSError) -> str:
     return next((kind for kind, cls in ERROR_KINDS.items() if isinstance(error, cls)), "service")
 
 
-def error_from_body(body: Mapping[str, Any]) -> MedalSError:
-    """Rebuild the exception that a server's error body describes."""
-    cls = ERROR_KINDS.get(str(body.get("kind", "")), ServiceError)
-    return cls(str(body.get("cause", "The server gave no reason.")), str(body.get("remedy", "")))
-
-
 def to_json(message: Any) -> dict[str, Any]:
     """Return a message of this module as JSON-ready values."""
     return asdict(message)

@@ -13,9 +13,9 @@ from typing import Any
 from MedalSLib.engine.interface import Masks, Progress, ProgressCallback, SegmentationResult, StructureCallback
 from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.service import protocol
-from MedalSLib.service.client_errors import RefusedError
+from MedalSLib.service.client_errors import LostError, error_from_body
 from MedalSLib.service.encoding import LABEL_DTYPES, Shape, decode_array
-from MedalSLib.service.event_stream import EventReader, LostError, RunEvent
+from MedalSLib.service.event_stream import EventReader, RunEvent
 from MedalSLib.service.transport import Transport
 
 LOG = logging.getLogger("medals.client")
@@ -74,12 +74,7 @@ class RemoteRun:
         return self._cancel is not None and self._cancel.is_set()
 
     def _ask(self, method: str, tail: str = "", **values: Any) -> Any:
-        try:
-            return self._transport.request(
-                method, self._path + tail, affinity=self._session, cancel=self._cancel, **values
-            )
-        except RefusedError as error:
-            raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
+        return self._transport.request(method, self._path + tail, affinity=self._session, cancel=self._cancel, **values)
 
     def _follow(self) -> None:
         reader = EventReader(self._transport, self._path, self._session)
@@ -139,9 +134,7 @@ class RemoteRun:
         return lambda: None
 
     def _failed(self, values: dict[str, Any]) -> None:
-        if values.get("kind") in protocol.RECOVERABLE_KINDS:
-            raise LostError()
-        raise protocol.error_from_body(values)
+        raise error_from_body(values)
 
     def _ended(self) -> None:
         # Cancelled by the user, or by a server that shuts down or lost the session: then it is begun again.

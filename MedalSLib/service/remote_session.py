@@ -22,9 +22,8 @@ from MedalSLib.engine.interface import (
 )
 from MedalSLib.errors import InputError, MedalSError, ServiceError
 from MedalSLib.service import protocol
-from MedalSLib.service.client_errors import RefusedError
+from MedalSLib.service.client_errors import LostError
 from MedalSLib.service.encoding import canonical_image, encode_array
-from MedalSLib.service.event_stream import LostError
 from MedalSLib.service.image_upload import ImageUpload
 from MedalSLib.service.remote_run import RemoteRun
 from MedalSLib.service.transport import Transport
@@ -94,15 +93,11 @@ class RemoteSession:
                     self.warnings = tuple(status["warnings"])
                     self._transport.session_opened()
                     return
-                except RefusedError as error:
-                    if error.kind not in protocol.RECOVERABLE_KINDS:
-                        raise
+                except LostError as error:
                     LOG.info("sending the image: %s", error.cause)
                 try:
                     self._upload.send(lambda share: on_progress(Progress(SENDING, share)), cancel)
-                except RefusedError as error:
-                    if error.kind not in protocol.RECOVERABLE_KINDS:
-                        raise
+                except LostError as error:
                     LOG.info("the server lost the image while it was sent: %s", error.cause)
             raise self._transport.always_lost()
 
@@ -144,12 +139,8 @@ class RemoteSession:
         request = self._run_request(prompts, masks, None, None, options, False)
 
         def ask() -> Estimate:
-            try:
-                answer = self._transport.request(
-                    "POST", f"/v1/sessions/{self.id}/estimate", message=request, affinity=self.id
-                )
-            except RefusedError as error:
-                raise (LostError() if error.kind in protocol.RECOVERABLE_KINDS else error) from error
+            path = f"/v1/sessions/{self.id}/estimate"
+            answer = self._transport.request("POST", path, message=request, affinity=self.id)
             return protocol.from_json(Estimate, answer)
 
         return self._recovering(ask, silent, None)

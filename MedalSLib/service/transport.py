@@ -163,8 +163,8 @@ class Transport:
             cancel: Ends the repeating.
 
         Raises:
-            RefusedError: The server refuses, in a way that repeating does not change.
-            MedalSError: The engine's own error.
+            LostError: The server does not have the session, run or image any more.
+            MedalSError: The engine's own error, or a refusal that repeating does not change.
             ServiceError: No answer of a Medal S server within the patience.
             CancelledError: `cancel` was set.
         """
