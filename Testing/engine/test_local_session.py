@@ -322,10 +322,10 @@ def test_a_model_may_leave_its_fine_network_to_masks(
         open_engine(str(folder), device="cpu") as opened,
         opened.open_session(image, affine, "CT") as session,
     ):
-        typed = session.segment(["liver", "left lung"])
-        corrected = session.segment(["left lung"], masks={"liver": drawn})
+        typed = session.segment(["liver", "left kidney"])
+        corrected = session.segment(["left kidney"], masks={"liver": drawn})
     assert "stage 2" not in typed.report.seconds
     assert corrected.report.structures["Liver"].source == "mask"
     assert {"stage 1", "stage 2"} <= set(corrected.report.seconds)
-    assert typed.masks["Left lung"].any()
-    np.testing.assert_array_equal(corrected.masks["Left lung"], typed.masks["Left lung"])
+    assert typed.masks["Left kidney"].any()
+    np.testing.assert_array_equal(corrected.masks["Left kidney"], typed.masks["Left kidney"])
