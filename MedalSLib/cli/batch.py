@@ -12,7 +12,8 @@ from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, 
 from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
-    from MedalSLib.engine.interface import Engine, Progress
+    from MedalSLib.engine.interface import Engine
+    from MedalSLib.run import Progress
     from MedalSLib.service.batch import BatchSummary
     from MedalSLib.service.batch_files import StudyOutcome
 

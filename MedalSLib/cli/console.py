@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from MedalSLib.engine.interface import Progress
 from MedalSLib.errors import MedalSError, ResourceError
+from MedalSLib.run import Progress
 
 _LOG_SECONDS = 30.0
-Options = TypeVar("Options")
+OptionsT = TypeVar("OptionsT")
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
 
@@ -45,7 +45,7 @@ def need_room(room: str) -> None:
         )
 
 
-def options_from(kind: type[Options], arguments: argparse.Namespace) -> Options:
+def options_from(kind: type[OptionsT], arguments: argparse.Namespace) -> OptionsT:
     """Return the options dataclass of a command from arguments of the same names."""
     return kind(**{entry.name: getattr(arguments, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
-from MedalSLib.engine.interface import Progress
+from MedalSLib.run import Progress
 
 
 def add_commands(commands: Commands) -> None:

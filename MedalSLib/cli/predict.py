@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, cancel_on_interrupt, complain, note, print_json
+from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, complain, note, print_json
 from MedalSLib.errors import CancelledError, InputError, MedalSError
 
 
@@ -30,7 +31,8 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
-    from MedalSLib.engine.challenge import open_challenge_engine
+    from MedalSLib.engine.challenge import predict_case
+    from MedalSLib.engine.local import LocalEngine
     from MedalSLib.volume import check_output, read_challenge, write_challenge_result
 
     cases = _cases(arguments.inputs)
@@ -38,8 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     reports: list[dict[str, object]] = []
     code = 0
     with (
-        open_challenge_engine(arguments.model, arguments.device) as engine,
+        LocalEngine(arguments.model, arguments.device) as engine,
         cancel_on_interrupt() as cancel,
+        closing(ProgressBar()) as progress,
     ):
         for number, path in enumerate(cases, start=1):
             target = arguments.outputs / path.name
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 check_output(target, arguments.overwrite)
                 case = read_challenge(path)
-                labels, report = engine.predict(case, seed=arguments.seed, cancel=cancel)
+                labels, report = predict_case(engine, case, arguments.seed, progress, cancel)
                 write_challenge_result(target, labels, spacing=case.spacing, overwrite=arguments.overwrite)
             except CancelledError:
                 raise

@@ -13,8 +13,10 @@ from MedalSLib.errors import InputError, PromptError
 if TYPE_CHECKING:
     import numpy as np
 
-    from MedalSLib.engine.interface import Box, EngineInfo, SegmentationResult
+    from MedalSLib.engine.interface import EngineInfo
+    from MedalSLib.run import RunResult
     from MedalSLib.volume import Grid, SegmentInfo
+    from MedalSLib.volume.geometry import Roi
 
 _DESCRIPTION = """\
 Segment the structures named in --text, and write them on the image's own grid.
@@ -62,7 +64,8 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment one image; nothing is written unless everything worked."""
-    from MedalSLib.engine import Options, open_engine
+    from MedalSLib.engine import open_engine
+    from MedalSLib.run import RunOptions
     from MedalSLib.volume import check_output, check_segmentation_output, read_image, save_preview, write_segmentation
     from MedalSLib.volume.windows import AS_IS
 
@@ -77,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in image.warnings:
         note(f"note: {warning}", arguments.quiet)
     masks = _read_masks(arguments.masks, image.grid) if arguments.masks else None
-    options = Options(
+    options = RunOptions(
         mode=arguments.mode,
         policy=arguments.policy,
         seed=arguments.seed,
@@ -147,7 +150,7 @@ def _parse_windows(entries: list[str]) -> dict[str, str]:
     return windows
 
 
-def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box | None:
+def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Roi | None:
     """Read a region of interest as index bounds."""
     import numpy as np
 
@@ -170,7 +173,7 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Box 
     return i, j, k
 
 
-def _to_write(result: SegmentationResult) -> tuple[dict[str, np.ndarray], dict[str, SegmentInfo]]:
+def _to_write(result: RunResult) -> tuple[dict[str, np.ndarray], dict[str, SegmentInfo]]:
     """The masks to write with colours and codes; instances in place of their structure where they were asked for."""
     from MedalSLib.vocabulary import describe
     from MedalSLib.volume import SegmentInfo
@@ -181,8 +184,9 @@ def _to_write(result: SegmentationResult) -> tuple[dict[str, np.ndarray], dict[s
         info = SegmentInfo.of(describe(f"{result.report.modality}_{name}"))
         instances = result.instances.get(name)
         parts = {name: mask}
-        if instances is not None and instances.any():
-            parts = {f"{name} {label}": instances == label for label in range(1, int(instances.max()) + 1)}
+        if instances is not None and instances.box is not None:
+            labels = instances.array()
+            parts = {f"{name} {label}": labels == label for label in range(1, int(labels.max()) + 1)}
         written |= parts
         infos |= dict.fromkeys(parts, info)
     return written, infos
@@ -194,7 +198,7 @@ def _describe(grid: Grid) -> str:
     return f"{sizes} voxels of {spacing} mm"
 
 
-def _tell(arguments: argparse.Namespace, result: SegmentationResult, info: EngineInfo, seconds: float) -> None:
+def _tell(arguments: argparse.Namespace, result: RunResult, info: EngineInfo, seconds: float) -> None:
     """Say what was found, and where it was written."""
     if arguments.json:
         report = result.report.to_dict()

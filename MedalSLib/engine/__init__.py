@@ -5,28 +5,22 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from MedalSLib.engine.interface import (
-    Engine,
-    EngineInfo,
-    Estimate,
-    Masks,
-    Options,
-    Progress,
-    Report,
-    SegmentationResult,
-    Session,
-    StructureReport,
-)
+from MedalSLib.engine.interface import Engine, EngineInfo, Session
+from MedalSLib.run import Estimate, Progress, Report, RunOptions, RunRequest, RunResult, StructureReport
+
+Options = RunOptions
+"""The name under which callers of `Session.segment` know the choices of a run."""
 
 __all__ = [
     "Engine",
     "EngineInfo",
     "Estimate",
-    "Masks",
     "Options",
     "Progress",
     "Report",
-    "SegmentationResult",
+    "RunOptions",
+    "RunRequest",
+    "RunResult",
     "Session",
     "StructureReport",
     "open_engine",

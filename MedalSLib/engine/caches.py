@@ -20,14 +20,14 @@ from MedalSLib.engine.memory_probe import free_memory_mb
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from MedalSLib.inference.segment import RunKey
+    from MedalSLib.inference.hooks import RunKey
     from MedalSLib.inference.tiling import Tile
     from MedalSLib.network.medals import VoxelFeatures
 
 Tier = Literal["device", "host", "disk"]
 _TIERS: tuple[Tier, ...] = ("device", "host", "disk")
 _FEATURES_OF_A_GPU: tuple[Tier, ...] = ("device", "host")
-_ANSWERS_OF_A_GPU: tuple[Tier, ...] = ("device",)
+_PROBABILITIES_OF_A_GPU: tuple[Tier, ...] = ("device",)
 """A GPU computes again sooner than files are written, and answers, 0.7 GB for 24 classes of a patch of 192^3, are
 fetched."""
 _MIB = 2**20
@@ -205,13 +205,13 @@ class SessionCaches:
         """Say that a run begins."""
         self.store.begin_run()
 
-    def features(self, image: Hashable, key: RunKey) -> _Features:
-        """Return where voxel features of a run on an image (its intensity window) are kept."""
-        return _Features(self.store, ("features", image, key), self.settings.half)
+    def features(self, key: RunKey) -> _Features:
+        """Return where voxel features of a run are kept."""
+        return _Features(self.store, ("features", key), self.settings.half)
 
-    def answers(self, image: Hashable, key: RunKey) -> _Answers | None:
-        """Return where answers of a run on an image (its intensity window) are kept, None if they are not."""
-        return _Answers(self.store, ("answers", image, key)) if self.settings.answers else None
+    def probabilities(self, key: RunKey) -> _Probabilities:
+        """Return where probabilities of prompted patches of a run are kept."""
+        return _Probabilities(self.store, ("answers", key))
 
     def clear(self) -> None:
         """Forget everything."""
@@ -247,8 +247,8 @@ class _Features:
         self._store.put((self._base, tile), tensors, tiers)
 
 
-class _Answers:
-    """An `AnswerCache` in a store."""
+class _Probabilities:
+    """A `ProbabilityCache` in a store."""
 
     def __init__(self, store: TensorStore, base: tuple[Hashable, ...]) -> None:
         self._store = store
@@ -259,7 +259,7 @@ class _Answers:
         return None if kept is None else kept[0]
 
     def put(self, key: Hashable, values: Tensor) -> bool:
-        tiers = _TIERS if values.device.type == "cpu" else _ANSWERS_OF_A_GPU
+        tiers = _TIERS if values.device.type == "cpu" else _PROBABILITIES_OF_A_GPU
         return self._store.put((self._base, key), (values,), tiers)
 
 

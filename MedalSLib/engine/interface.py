@@ -7,185 +7,21 @@ SimpleITK hand them out; affines take the index `(i, j, k)` to RAS millimetres.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol
+from typing import TypeVar
 
 import numpy as np
 
-Mode = Literal["auto", "text", "hybrid", "refine"]
-Policy = Literal["product", "published"]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on the image's own grid."""
-REFINE_MARGIN_MM = 20.0
-"""How far around the strokes a refinement may change the result."""
+from MedalSLib.errors import InputError
+from MedalSLib.run import Estimate, ProgressCallback, RunOptions, RunRequest, RunResult, StructureCallback
+from MedalSLib.volume.geometry import Roi
+from MedalSLib.volume.mask import BoxMask
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        stage: What is being done, in words fit for a progress bar ("stage 1", "stage 2", "refining", "finishing").
-        fraction: Share of the whole run that is done, 0..1, never decreasing within a run.
-        patch: Patches of this stage done so far.
-        patches: Patches of this stage in all.
-        seconds_left: Estimated time to the end of the run, None while unknown.
-    """
-
-    stage: str
-    fraction: float
-    patch: int = 0
-    patches: int = 0
-    seconds_left: float | None = None
-
-
-ProgressCallback = Callable[[Progress], None]
-StructureCallback = Callable[[str, np.ndarray], None]
-"""Called as `(name, mask_kji)` when a structure is final (or, while a region streams in, better than before).
-
-The array may be that of the result: read it, copy it, do not change it.
-"""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Choices of one run; the defaults are what a user expects.
-
-    Attributes:
-        mode: "text" ignores masks, "hybrid" uses each mask as its structure's prompt in stage 2, "refine" runs only
-            stage 2 in the region of the masks; "auto" is "hybrid" when there are masks, else "text".
-        policy: "published" reproduces the published implementation (argmax labels, its single-class magnification);
-            "product" keeps overlapping structures and reports absent ones as absent.
-        seed: Seed of the random prompt blocks: the same inputs and seed give the same masks.
-        instances: Published names whose connected components are wanted as separate instances; ("*",) for every
-            structure of kind "instance".
-        windows: Intensity window by published name, as "level/width" ("400" is wide) or a window's name.
-        postprocess: Apply the published component filter to the classes it is published for.
-        stages: "both", or "first" for a quick look with the coarse network alone.
-    """
-
-    mode: Mode = "auto"
-    policy: Policy = "product"
-    seed: int = 0
-    instances: tuple[str, ...] = ()
-    windows: Mapping[str, str] = field(default_factory=dict)
-    postprocess: bool = True
-    stages: Literal["both", "first"] = "both"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as JSON-ready values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class StructureReport:
-    """What was found of one structure.
-
-    Attributes:
-        name: Canonical published name.
-        found: False if the structure is reported absent (its mask is empty).
-        volume_ml: Volume of the mask in millilitres.
-        mean_probability: Mean probability over the mask, None if absent or if the mask was not computed.
-        window: Intensity window used, as shown to the user ("soft tissue 400/40").
-        source: Where its prompt in the last stage came from: "stage 1", "mask", "none".
-        instances: Number of separate instances, None unless they were asked for.
-    """
-
-    name: str
-    found: bool
-    volume_ml: float
-    mean_probability: float | None = None
-    window: str = ""
-    source: str = "none"
-    instances: int | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run went: for the JSON report of the command line, the panel's table and the bug report.
-
-    Attributes:
-        model: Name and version of the model.
-        device: Device the networks ran on ("cuda:0 NVIDIA ...", "cpu").
-        modality: Modality the run used.
-        seconds: Seconds by stage, and "total".
-        peak_memory_mb: Largest resident (CPU) or allocated (GPU) memory in MiB, None where it cannot be read.
-        cached: What was taken from caches instead of computed.
-        steps: Steps taken down the memory ladder, in words; empty if none was needed.
-        warnings: Sentences the user should read.
-        structures: One entry per structure, by published name.
-        understood: Published names by typed phrase.
-        seed: Seed used.
-    """
-
-    model: str
-    device: str
-    modality: str
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_memory_mb: float | None = None
-    cached: tuple[str, ...] = ()
-    steps: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    structures: dict[str, StructureReport] = field(default_factory=dict)
-    understood: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    seed: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-ready values."""
-        return asdict(self)
-
-
-class Masks(dict[str, np.ndarray]):
-    """Boolean masks (K, J, I) by canonical published name; a name as the user typed it finds its mask too."""
-
-    def __init__(self, masks: Mapping[str, np.ndarray] | None = None, typed: Mapping[str, str] | None = None) -> None:
-        super().__init__(masks or {})
-        self._typed = {name.casefold(): name for name in self}
-        self._typed |= {phrase.casefold(): name for phrase, name in (typed or {}).items()}
-
-    def __missing__(self, key: str) -> np.ndarray:
-        name = self._typed.get(key.casefold())
-        if name is None or name not in self:
-            raise KeyError(key)
-        return self[name]
-
-
-@dataclass
-class SegmentationResult:
-    """Masks of one run on the image's own grid.
-
-    Attributes:
-        masks: Boolean (K, J, I) arrays by published name; they may overlap.
-        labelmap: (K, J, I) unsigned integers: 0, or 1 + position in `names` of the most probable structure.
-        names: Published names in the order of the labels of `labelmap`.
-        report: How the run went.
-        instances: Labelmaps (K, J, I) of separate instances, 1..n, for the structures they were asked for.
-    """
-
-    masks: Masks
-    labelmap: np.ndarray
-    names: tuple[str, ...]
-    report: Report
-    instances: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will cost, before it starts.
-
-    Attributes:
-        seconds: Expected duration on this device, None until the device's speed is known.
-        memory_mb: Expected peak of additional memory on the device, in MiB.
-        patches: Network passes over all stages.
-        fits: Whether `memory_mb` fits into what is free now.
-    """
-
-    seconds: float | None
-    memory_mb: float
-    patches: int
-    fits: bool
+OneSession = TypeVar("OneSession", bound="Session")
+OneEngine = TypeVar("OneEngine", bound="Engine")
 
 
 @dataclass(frozen=True)
@@ -215,34 +51,31 @@ class EngineInfo:
     card: str = ""
 
 
-class Session(Protocol):
-    """One open image.  Caches live as long as the session; close it to free them."""
+class Session(ABC):
+    """One open image.  Caches live as long as the session; close it to free them.
+
+    Attributes:
+        modality: What the image is taken for.
+        warnings: Sentences for the user about how the image was taken.
+    """
 
     modality: str
     warnings: tuple[str, ...]
 
-    def segment(
+    @abstractmethod
+    def run(
         self,
-        prompts: Sequence[str] = (),
-        masks: Mapping[str, np.ndarray] | None = None,
-        locked: Mapping[str, np.ndarray] | None = None,
-        roi: Box | None = None,
+        request: RunRequest,
         *,
-        options: Options | None = None,
         on_progress: ProgressCallback | None = None,
         on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
-    ) -> SegmentationResult:
-        """Segment the structures that `prompts` and the keys of `masks` name.
+    ) -> RunResult:
+        """Segment the structures that the prompts and masks of a request name.
 
         Args:
-            prompts: Names or phrases as a user types them; each may name several structures ("kidneys").
-            masks: Spatial prompts: boolean (K, J, I) on the image's grid, by name.
-            locked: Boolean (K, J, I) by name: where True, the answer is the value that `masks[name]` has there,
-                whatever the network says (voxels the user painted in or erased).
-            roi: Hard limits of the answer, as index bounds; None for the whole image.
-            options: Choices of this run.
-            on_progress: Called often, from the thread that runs `segment`.
+            request: What is asked.
+            on_progress: Called often, from the thread that calls.
             on_structure: Called with each structure as soon as its mask is final.
             cancel: Set it to stop within one patch; the session stays usable.
 
@@ -252,32 +85,69 @@ class Session(Protocol):
             ResourceError: Every step down the memory ladder failed.
             CancelledError: `cancel` was set.
         """
-        ...
 
+    def segment(
+        self,
+        prompts: Sequence[str] = (),
+        masks: Mapping[str, np.ndarray | BoxMask] | None = None,
+        locked: Mapping[str, np.ndarray | BoxMask] | None = None,
+        roi: Roi | None = None,
+        *,
+        options: RunOptions | None = None,
+        on_progress: ProgressCallback | None = None,
+        on_structure: StructureCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> RunResult:
+        """Segment structures: `run` with the parts of a `RunRequest` as arguments.
+
+        Args:
+            prompts: Names or phrases as a user types them.
+            masks: Spatial prompts by name: boolean (K, J, I) on the image's grid, or `BoxMask`s.
+            locked: The same by name: where set, the answer is the value that the mask of that name has there.
+            roi: Hard limits of the answer, as index bounds ((i0, i1), (j0, j1), (k0, k1)).
+            options: Choices of the run.
+            on_progress: See `run`.
+            on_structure: See `run`.
+            cancel: See `run`.
+
+        Raises:
+            MedalSError: As `run`.
+        """
+        request = RunRequest(
+            tuple(prompts), box_masks(masks), box_masks(locked), roi, RunOptions() if options is None else options
+        )
+        return self.run(request, on_progress=on_progress, on_structure=on_structure, cancel=cancel)
+
+    @abstractmethod
     def estimate(
-        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+        self,
+        prompts: Sequence[str],
+        masks: Mapping[str, np.ndarray | BoxMask] | None = None,
+        options: RunOptions | None = None,
     ) -> Estimate:
         """Say what `segment` with the same arguments will cost."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Free the image and its caches."""
-        ...
 
-    def __enter__(self) -> Session: ...
+    def __enter__(self: OneSession) -> OneSession:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A loaded model on a device, or the way to one."""
 
+    @abstractmethod
     def info(self) -> EngineInfo:
         """Say what is loaded, where, and what it knows."""
-        ...
 
+    @abstractmethod
     def open_session(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str | None = None) -> Session:
         """Open an image.
 
@@ -290,14 +160,29 @@ class Engine(Protocol):
         Raises:
             InputError: Not a 3-D image with finite, varying intensities on an invertible grid.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Free the model; open sessions end."""
-        ...
 
-    def __enter__(self) -> Engine: ...
+    def __enter__(self: OneEngine) -> OneEngine:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
+
+
+def box_masks(masks: Mapping[str, np.ndarray | BoxMask] | None) -> dict[str, BoxMask]:
+    """Return masks by name as `BoxMask`s; of arrays of numbers, what is not zero is set.
+
+    Raises:
+        InputError: An array does not have three axes.
+    """
+    packed: dict[str, BoxMask] = {}
+    for name, mask in (masks or {}).items():
+        if not isinstance(mask, BoxMask) and np.ndim(mask) != 3:
+            raise InputError(f"The mask of {name} has the shape {np.shape(mask)}, not three axes.", "Give a 3-D mask.")
+        packed[name] = BoxMask.of(mask if isinstance(mask, BoxMask) else np.asarray(mask))
+    return packed

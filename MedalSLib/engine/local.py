@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +9,9 @@ import numpy as np
 from MedalSLib import __version__
 from MedalSLib.engine.caches import CacheSettings
 from MedalSLib.engine.checks import check_image
-from MedalSLib.engine.device import Device, choose_device
-from MedalSLib.engine.interface import EngineInfo
-from MedalSLib.engine.session import LocalSession
+from MedalSLib.engine.device import choose_device
+from MedalSLib.engine.interface import Engine, EngineInfo
+from MedalSLib.engine.session import LoadedModel, LocalSession
 from MedalSLib.vocabulary import normalize_modality
 from MedalSLib.volume import Grid, guess_modality
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from MedalSLib.network.bundle import Model
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """A model loaded once, and the sessions opened on it.
 
     Args:
@@ -50,14 +49,16 @@ class LocalEngine:
 
             torch.set_num_threads(threads)
             chosen = choose_device(device)  # its words name the threads
-        self.device: Device = chosen
         from MedalSLib.network.bundle import open_model
 
-        self.model: Model = open_model(model, device=self.device.name)
-        self.memory_limit_mb = memory_limit_mb
-        self.caches = caches or CacheSettings()
-        self.seconds_per_run: float | None = None
+        opened = open_model(model, device=chosen.name)
+        self.loaded = LoadedModel(opened, chosen, memory_limit_mb, caches or CacheSettings())
         self._sessions: list[LocalSession] = []
+
+    @property
+    def model(self) -> Model:
+        """The loaded model."""
+        return self.loaded.model
 
     def info(self) -> EngineInfo:
         """Say what is loaded, where, and what it knows."""
@@ -68,8 +69,8 @@ class LocalEngine:
             title=manifest.title,
             licence=manifest.licence,
             classes=tuple(manifest.classes),
-            device=self.device.words,
-            device_reason=self.device.reason,
+            device=self.loaded.device.words,
+            device_reason=self.loaded.device.reason,
             software=__version__,
             card=manifest.card,
         )
@@ -77,18 +78,32 @@ class LocalEngine:
     def open_session(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str | None = None) -> LocalSession:
         """Open an image (see `Engine.open_session`)."""
         array = check_image(array_kji)
-        k, j, i = array.shape
-        grid = Grid((k, j, i), affine_ras)
         chosen, warnings = _modality(array, modality)
-        session = LocalSession(self, array, grid, chosen, warnings)
+        return self._opened(array, affine_ras, chosen, warnings)
+
+    def open_windowed(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str) -> LocalSession:
+        """Open an image whose intensities are 0..255 after a window already, as the challenge's files are.
+
+        Args:
+            array_kji: Intensities (K, J, I).
+            affine_ras: 4x4, index (i, j, k) to RAS millimetres.
+            modality: Canonical modality.
+        """
+        return self._opened(array_kji, affine_ras, modality, (), windowed=True)
+
+    def _opened(
+        self,
+        array: np.ndarray,
+        affine_ras: np.ndarray,
+        modality: str,
+        warnings: tuple[str, ...],
+        windowed: bool = False,
+    ) -> LocalSession:
+        k, j, i = array.shape
+        session = LocalSession(self.loaded, array, Grid((k, j, i), affine_ras), modality, warnings, windowed)
         self._sessions = [other for other in self._sessions if not other.closed]
         self._sessions.append(session)
         return session
-
-    def learn_speed(self, seconds: float, runs: int) -> None:
-        """Remember how long a run of a network takes on this device, for estimates."""
-        if runs:
-            self.seconds_per_run = seconds / runs
 
     def close(self) -> None:
         """Close the sessions and free the model."""
@@ -96,18 +111,10 @@ class LocalEngine:
             session.close()
         self._sessions.clear()
         self.model.close()
-        if self.device.name.startswith("cuda"):
+        if self.loaded.device.name.startswith("cuda"):
             import torch
 
             torch.cuda.empty_cache()
-
-    def __enter__(self) -> LocalEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _modality(array: np.ndarray, wanted: str | None) -> tuple[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from MedalSLib.engine.interface import Progress, ProgressCallback
+from MedalSLib.run import Progress, ProgressCallback
 
 
 class ProgressMeter:

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from MedalSLib.engine.interface import REFINE_MARGIN_MM, Options, Session
+from MedalSLib.engine.interface import Session
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.correction_rounds import (
     Answer,
@@ -20,6 +20,7 @@ from MedalSLib.evaluation.correction_rounds import (
     correction_rounds,
 )
 from MedalSLib.evaluation.metrics import dice, surface_dice
+from MedalSLib.run import REFINE_MARGIN_MM, RunOptions
 from MedalSLib.volume import Grid, bounding_box
 
 TEXT, MASK, BOTH, PAINTING = "text only", "mask only", "text and mask", "text, then painting"
@@ -33,7 +34,7 @@ def compare_prompts(
     truths: Masks,
     spacing_kji: Sequence[float],
     simulation: Simulation,
-    options: Options | None = None,
+    options: RunOptions | None = None,
     on_round: OnWay | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[str, CaseCurve]:
@@ -53,7 +54,7 @@ def compare_prompts(
         truths: Boolean (K, J, I) by name; empty ones are left out.
         spacing_kji: Spacing along k, j, i in mm.
         simulation: How the user is simulated.
-        options: Options of every run.
+        options: RunOptions of every run.
         on_round: Progress.
         cancel: Set it to stop.
 
@@ -109,17 +110,17 @@ def present_truths(truths: Masks) -> dict[str, np.ndarray]:
     return present
 
 
-def whole_image_answer(session: Session, options: Options | None, cancel: threading.Event | None) -> Answer:
+def whole_image_answer(session: Session, options: RunOptions | None, cancel: threading.Event | None) -> Answer:
     """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
     return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
 
 
 def refining_answer(
-    session: Session, spacing_kji: Sequence[float], options: Options | None, cancel: threading.Event | None
+    session: Session, spacing_kji: Sequence[float], options: RunOptions | None, cancel: threading.Event | None
 ) -> Answer:
     """Return what refines as the panel does: each structure around its newest correction, the rest of it stays."""
     known: dict[str, np.ndarray] = {}
-    refining = replace(options or Options(), mode="refine")
+    refining = replace(options or RunOptions(), mode="refine")
 
     def refine(name: str, mask: np.ndarray, locked: np.ndarray) -> np.ndarray:
         newest = bounding_box(locked & ~known.get(name, np.zeros_like(locked)))

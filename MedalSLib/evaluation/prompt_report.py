@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import Engine, Options, Session
+from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.cases import LabelledImage
 from MedalSLib.evaluation.correction_rounds import CaseCurve, Simulation, area, mean_curve
 from MedalSLib.evaluation.figure import draw_curves
 from MedalSLib.evaluation.prompt_comparison import compare_prompts
 from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
+from MedalSLib.run import RunOptions
 from MedalSLib.volume import AS_IS
 from MedalSLib.volume.files import replacing
 
@@ -58,9 +59,9 @@ def known_truths(image: LabelledImage, classes: Iterable[str]) -> dict[str, np.n
     return {name: truth for name, truth in image.truths.items() if truth.any() and f"{image.modality}_{name}" in known}
 
 
-def options_for(image: LabelledImage) -> Options:
+def options_for(image: LabelledImage) -> RunOptions:
     """Return the options of a run: intensities that were windowed before are taken as they are."""
-    return Options(windows={"*": AS_IS.name} if image.windowed else {})
+    return RunOptions(windows={"*": AS_IS.name} if image.windowed else {})
 
 
 def evaluate_prompts(

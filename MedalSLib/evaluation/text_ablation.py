@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from MedalSLib.engine.local import LocalEngine
@@ -47,5 +48,5 @@ class TextBlindModel(Model):
 def without_texts(engine: LocalEngine) -> LocalEngine:
     """Return an engine on the same device with the same networks that ignores what texts say; need not be closed."""
     twin = copy.copy(engine)
-    twin.model = TextBlindModel(engine.model)
+    twin.loaded = replace(engine.loaded, model=TextBlindModel(engine.model))
     return twin

@@ -13,7 +13,7 @@ The room in the order of the data:
 
 The one call an engine needs::
 
-    from MedalSLib.inference.segment import Hooks, RunOptions, segment_volume
+    from MedalSLib.inference.pipeline import Hooks, RunOptions, segment_volume
     from MedalSLib.inference.stage import Compute
 
     result = segment_volume(

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.predictor import Network
+from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.resampling_policy import Hwd
 from MedalSLib.network.medals import MedalS
 

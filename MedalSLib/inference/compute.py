@@ -26,6 +26,10 @@ class Compute:
             those are does not depend on the memory that is free, so that the same run gives the same figures.
         fast: Whether networks run in the form made for the device (see `backends`): channels last in half precision on
             a GPU with `autocast`, OpenVINO on a CPU where it is installed.
+        memory_limit_mb: MiB that a run may take: steps down the memory ladder are taken beforehand until the estimate
+            fits; None to take them only when memory runs out.
+        free_memory_mb: MiB free on the device: classes run in as many sweeps as their sums need to fit there, which
+            changes no answer; None if that is not known.
     """
 
     device: str = "cpu"
@@ -35,6 +39,8 @@ class Compute:
     class_chunk: int | None = None
     batch_voxels: int = 0
     fast: bool = False
+    memory_limit_mb: float | None = None
+    free_memory_mb: float | None = None
 
     @property
     def torch_device(self) -> torch.device:

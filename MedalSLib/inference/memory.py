@@ -11,10 +11,12 @@ from typing import TypeVar
 import torch
 
 from MedalSLib.errors import ResourceError
-from MedalSLib.inference.accumulator import most_voxels
+from MedalSLib.inference.blending import most_voxels
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.models import StagedModel, stage_specs
 from MedalSLib.inference.resampling_policy import ResamplingPlan, plan
+from MedalSLib.inference.stage_specs import stage_specs
+from MedalSLib.network.axes import hwd
+from MedalSLib.network.bundle import Model
 
 T = TypeVar("T")
 
@@ -270,16 +272,16 @@ def finest_width(network: object) -> int:
 
 
 def estimate_run(
-    model: StagedModel,
+    model: Model,
     shape_dhw: Sequence[int],
     spacing_dhw: Sequence[float],
-    structures: Sequence[object],
+    keys: Sequence[str],
     *,
     prompted: bool = False,
     first_stage_only: bool = False,
     compute: Compute | None = None,
 ) -> RunEstimate:
-    """Estimate a run of `segment.segment_volume` before it starts.
+    """Estimate a run of `pipeline.segment_volume` before it starts.
 
     Stage 2's region is known only once stage 1 has run, so the whole volume is assumed: an upper bound.
 
@@ -287,7 +289,7 @@ def estimate_run(
         model: The model.
         shape_dhw: The volume in voxels.
         spacing_dhw: Its spacing in mm.
-        structures: What is asked for, each with a `key`.
+        keys: What is asked for ("CT_Liver").
         prompted: Whether masks are given, so that stage 2's patches run twice even if stage 1 finds nothing.
         first_stage_only: Whether stage 2 is left out.
         compute: How it will be run.
@@ -295,12 +297,9 @@ def estimate_run(
     specs = stage_specs(model)
     if first_stage_only and 1 in specs:
         specs = {1: specs[1]}
-    keys = [str(getattr(item, "key", item)) for item in structures]
-    shape_hwd = (shape_dhw[1], shape_dhw[2], shape_dhw[0])
-    spacing_hwd = (spacing_dhw[1], spacing_dhw[2], spacing_dhw[0])
     patches, needs = 0, []
     for number, spec in specs.items():
-        made = plan(shape_hwd, spacing_hwd, keys, spec, magnify_single=False)
+        made = plan(hwd(shape_dhw), hwd(spacing_dhw), keys, spec, magnify_single=False)
         twice = 2 if (number == 2 and len(specs) == 2) or prompted else 1
         patches += twice * len(made.tiles)
         needs.append(estimate_stage(made, len(keys), compute, finest_width(model.network(str(number)))))

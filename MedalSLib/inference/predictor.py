@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.elementwise import chosen
-from MedalSLib.inference.mixing import mixed_prompts
+from MedalSLib.inference.hooks import FeatureCache
+from MedalSLib.inference.network_interface import Network
+from MedalSLib.inference.prompt_fusion import fused_prompts
 from MedalSLib.inference.prompts import (
     PROMPT_BLOCK,
     REFINEMENT_BLOCK,
@@ -20,6 +20,7 @@ from MedalSLib.inference.prompts import (
     Permutation,
     shown_first,
 )
+from MedalSLib.inference.tensor_ops import select
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.medals import VoxelFeatures
 
@@ -28,49 +29,6 @@ _VALUES = {"cpu": 1 << 20, "cuda": 1 << 25}
 
 Logits = Callable[[int, int, int, int], Tensor]
 """`(start, stop, top, bottom) -> logits (stop - start, bottom - top, W, D)` of a chunk of classes and rows."""
-
-
-class Network(Protocol):
-    """The parts of `MedalSLib.network.medals.MedalS` that inference calls."""
-
-    def encode(self, image: Tensor, union_prompt: Tensor) -> VoxelFeatures:
-        """See `MedalS.encode`."""
-        ...
-
-    def plain(self, image: Tensor) -> VoxelFeatures:
-        """See `MedalS.plain`."""
-        ...
-
-    def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
-        """See `MedalS.mask_embeddings`."""
-        ...
-
-    def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> Tensor:
-        """See `MedalS.mix_prompts`."""
-        ...
-
-    def fuse(self, features: VoxelFeatures, mixed: Tensor | None = None) -> Tensor:
-        """See `MedalS.fuse`."""
-        ...
-
-    def project(self, voxels: Tensor, embeddings: Tensor) -> Tensor:
-        """See `MedalS.project`."""
-        ...
-
-
-class FeatureCache(Protocol):
-    """Voxel features of patches that were run without prompts: they depend on the image alone, not on any text.
-
-    What is put in is what `MedalS.plain` returns.
-    """
-
-    def get(self, tile: Tile) -> VoxelFeatures | None:
-        """Return what was put in for a tile, on any device and in any floating precision, or None."""
-        ...
-
-    def put(self, tile: Tile, features: VoxelFeatures) -> None:
-        """Keep the features of a tile, or not."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -190,7 +148,7 @@ class PatchPredictor:
 
         def logits(start: int, stop: int, top: int, bottom: int) -> Tensor:
             one, other = (each(start, stop, top, bottom) for each in (first, second))
-            return chosen(shown[top:bottom], other, one)
+            return select(shown[top:bottom], other, one)
 
         return logits
 
@@ -261,7 +219,7 @@ class PatchPredictor:
             images = image.expand(batch, 1, *image.shape)
             features = self._network.encode(images, torch.stack(list(unions))[:, None].to(image.dtype))
             embeddings = self._network.mask_embeddings(features, self._queries.expand(batch, -1, -1))
-            mixed = mixed_prompts(self._network, embeddings, prompts, halves)
+            mixed = fused_prompts(self._network, embeddings, prompts, halves)
             voxels = self._network.fuse(features, mixed)
         return [_Pass(self._network, voxels[i : i + 1], embeddings[i : i + 1]) for i in range(batch)]
 

@@ -6,9 +6,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.boxes import Box
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tiling import Tile
+from MedalSLib.volume.box import Box
 
 
 def middle_of_patch(tile: Tile, probabilities: Tensor, plan: ResamplingPlan) -> tuple[Box, np.ndarray]:

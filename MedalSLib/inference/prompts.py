@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.boxes import Slices, intersection, shifted, slices
-from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
-from MedalSLib.inference.tensor_box import tensor_box
+from MedalSLib.inference.tensor_ops import tensor_box, to_device
 from MedalSLib.inference.tiling import Tile
-from MedalSLib.inference.transfer import sent
+from MedalSLib.volume.box import Slices, intersection, shifted, slices
+from MedalSLib.volume.mask import BoxMask
 
 PROMPT_BLOCK = 8
 REFINEMENT_BLOCK = 4
@@ -109,8 +108,8 @@ class PatchPrompts:
         """Return the same on a device."""
         if device == self.union.device:
             return self
-        parts = tuple(ClassPrompt(part.index, part.box, sent(part.mask, device)) for part in self.parts)
-        return PatchPrompts(sent(self.union, device), parts, self if self.union.device.type == "cpu" else None)
+        parts = tuple(ClassPrompt(part.index, part.box, to_device(part.mask, device)) for part in self.parts)
+        return PatchPrompts(to_device(self.union, device), parts, self if self.union.device.type == "cpu" else None)
 
 
 def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> ClassPrompt | None:
@@ -136,7 +135,7 @@ class LabelmapVolume:
 
     Args:
         labels_hwd: Integers (H, W, D) on the volume's own grid.
-        values: Label of each class, in the order of the queries.
+        count: Number of classes; class k has label k + 1.
         plan: Plan of the stage that is prompted.
         device: Where the labelmap is brought to the plan's grid, and stays.
     """
@@ -144,12 +143,12 @@ class LabelmapVolume:
     def __init__(
         self,
         labels_hwd: np.ndarray,
-        values: Sequence[int],
+        count: int,
         plan: ResamplingPlan,
         device: torch.device | str = "cpu",
     ) -> None:
         self._labels = labelmap_to_plan(labels_hwd, plan, device)
-        self._values = tuple(int(value) for value in values)
+        self._count = count
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
@@ -157,7 +156,7 @@ class LabelmapVolume:
         if not bool(labels.any()):
             return None
         found = set(torch.unique(labels).tolist())
-        parts = (_class_prompt(index, labels == value) for index, value in enumerate(self._values) if value in found)
+        parts = (_class_prompt(index, labels == index + 1) for index in range(self._count) if index + 1 in found)
         return PatchPrompts(labels > 0, tuple(part for part in parts if part is not None)).to(device)
 
 
@@ -173,14 +172,14 @@ class MaskVolume:
 
     def __init__(
         self,
-        masks_hwd: Mapping[int, np.ndarray | PackedMask],
+        masks_hwd: Mapping[int, np.ndarray | BoxMask],
         plan: ResamplingPlan,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._masks: dict[int, PackedMask] = {}
+        self._masks: dict[int, BoxMask] = {}
         for index in sorted(masks_hwd):
-            packed = mask_to_plan(PackedMask.of(masks_hwd[index]), plan, device)
-            if not packed.empty:
+            packed = mask_to_plan(BoxMask.of(masks_hwd[index]), plan, device)
+            if not packed.is_empty:
                 self._masks[index] = packed
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
@@ -189,10 +188,10 @@ class MaskVolume:
         parts = []
         place = ((tile[0], tile[1]), (tile[2], tile[3]), (tile[4], tile[5]))
         for index, packed in self._masks.items():
-            shared = None if packed.bounds is None else intersection(place, packed.bounds)
+            shared = None if packed.box is None else intersection(place, packed.box)
             if shared is None:
                 continue
-            mask = torch.from_numpy(packed.unpack(shared))
+            mask = torch.from_numpy(packed.array(shared))
             part = _class_prompt(
                 index, mask, [start - begin for (start, _), (begin, _) in zip(shared, place, strict=True)]
             )

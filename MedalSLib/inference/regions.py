@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from MedalSLib.inference.boxes import Box
-from MedalSLib.inference.class_policy import rules_of
+from MedalSLib.inference.class_rules import rules_of
 from MedalSLib.inference.resampling_policy import StageSpec, region_spacing
+from MedalSLib.network.axes import dhw, hwd
+from MedalSLib.volume.box import Box
 
 
 def stage_2_region(
@@ -39,7 +40,7 @@ def stage_2_region(
     keys = frozenset(classes)
     growth = rules_of(keys).region_growth
     spacing = region_spacing(shape_dhw, spacing_dhw, keys, spec, magnify_single and len(keys) == 1)
-    patch, target = _dhw(spec.patch_hwd), _dhw(spec.spacing_hwd)
+    patch, target = dhw(spec.patch_hwd), dhw(spec.spacing_hwd)
     bounds = []
     for axis, (start, stop) in enumerate(box):
         middle = (start + stop - 1) / 2
@@ -73,10 +74,4 @@ def challenge_spacing(spacing_npz: Sequence[float], shape_dhw: Sequence[int]) ->
     fewest, largest = int(np.argmin(shape_dhw)), int(np.argmax(spacing))
     if fewest != largest and spacing[largest] > 0.5:
         spacing[fewest], spacing[largest] = spacing[largest], spacing[fewest]
-    deep, high, wide = (float(np.float32(value)) for value in spacing)
-    return high, wide, deep
-
-
-def _dhw(values_hwd: Sequence[float]) -> tuple[float, float, float]:
-    high, wide, deep = values_hwd
-    return deep, high, wide
+    return hwd([float(np.float32(value)) for value in spacing])

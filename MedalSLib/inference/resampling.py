@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.boxes import shifted, slices
-from MedalSLib.inference.elementwise import relabel
-from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
-from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import fetched_bits
+from MedalSLib.inference.tensor_ops import bits_of, relabel, tensor_box
+from MedalSLib.volume.box import shifted, slices
+from MedalSLib.volume.mask import BoxMask
 
 _ONE = 1000.0
 """One, in the units in which interpolated masks are compared."""
@@ -52,31 +50,31 @@ def labelmap_to_plan(
     return pad(_vote(labels, plan.resampled_shape, _interpolation(plan)), plan)
 
 
-def mask_to_plan(mask_hwd: PackedMask, plan: ResamplingPlan, device: torch.device | str = "cpu") -> PackedMask:
+def mask_to_plan(mask_hwd: BoxMask, plan: ResamplingPlan, device: torch.device | str = "cpu") -> BoxMask:
     """Bring one mask to the plan's padded grid: what `labelmap_to_plan` does with a single label.
 
     Only voxels near the mask are interpolated, on a device.
     """
     if mask_hwd.shape != plan.original_shape:
         raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {mask_hwd.shape}")
-    if mask_hwd.bounds is None:
-        return PackedMask.without_voxels(plan.shape)
+    if mask_hwd.box is None:
+        return BoxMask.empty(plan.shape)
     axes = [
         (ResamplingAxis.nearest if axis == plan.separate_axis else ResamplingAxis.of)(source, target)
         for axis, (source, target) in enumerate(zip(plan.original_shape, plan.resampled_shape, strict=True))
     ]
-    new = [axis.near(*span) for axis, span in zip(axes, mask_hwd.bounds, strict=True)]
+    new = [axis.near(*span) for axis, span in zip(axes, mask_hwd.box, strict=True)]
     if any(start >= stop for start, stop in new):  # it lies between the voxels that are sampled
-        return PackedMask.without_voxels(plan.shape)
+        return BoxMask.empty(plan.shape)
     high, wide, deep = (axis.needed(*span) for axis, span in zip(axes, new, strict=True))
-    values = torch.from_numpy(mask_hwd.unpack((high, wide, deep))).to(device).float() * _ONE
+    values = torch.from_numpy(mask_hwd.array((high, wide, deep))).to(device).float() * _ONE
     for axis, (begin, _) in ((2, deep), (1, wide), (0, high)):
         values = axes[axis].interpolate(values, axis, begin, *new[axis])
     mask = values.half() > _ONE / 2
     box = tensor_box(mask)
     if box is None:
-        return PackedMask.without_voxels(plan.shape)
-    return PackedMask(fetched_bits(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
+        return BoxMask.empty(plan.shape)
+    return BoxMask(bits_of(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
 
 
 def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:

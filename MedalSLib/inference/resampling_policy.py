@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.inference.class_policy import ClassRules, rules_of
+from MedalSLib.inference.class_rules import ClassRules, rules_of
 from MedalSLib.inference.tiling import Tile, tiles
 
 Hwd = tuple[int, int, int]

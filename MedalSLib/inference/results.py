@@ -1,32 +1,18 @@
-"""The answer for a volume, and how the answers of several groups of structures become one."""
+"""The result for a volume, and how the results of several groups of structures become one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import cached_property
 
 import numpy as np
 
-from MedalSLib.inference.boxed import Boxed
-from MedalSLib.inference.boxes import Box, joined, shifted, slices
-from MedalSLib.inference.packed import PackedMask, PackedMasks
-
-Source = Literal["stage 1", "mask", "none"]
-
-
-class StructureLike(Protocol):
-    """What inference needs to know of a structure (`MedalSLib.vocabulary.Structure` has it)."""
-
-    @property
-    def key(self) -> str:
-        """Modality and published name, as "CT_Liver"."""
-        ...
-
-    @property
-    def kind(self) -> Literal["semantic", "instance"]:
-        """Whether its pieces are separate objects."""
-        ...
+from MedalSLib.run import Source
+from MedalSLib.vocabulary import Structure
+from MedalSLib.volume.box import EMPTY, Box, relative, shape_of, slices, union
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask, DenseMasks
 
 
 @dataclass(frozen=True)
@@ -51,9 +37,9 @@ class VolumeResult:
     """Segmentation of a volume, on its own grid (D, H, W).
 
     Attributes:
-        masks: A boolean mask for each structure, by key; they may overlap.  Unpacked each time one is asked for.
+        box_masks: A mask for each structure, by key; they may overlap.
         labels: uint8 or uint16: 0, or 1 + position of the most probable structure.
-        sureness: float16: the probability of that structure, 0 where none reaches 0.5.
+        confidence: float16: the probability of that structure, 0 where none reaches 0.5.
         structures: What was found, by key.
         instances: Labelmaps 1..n of separate instances, by key, where they were asked for.
         boxes: Region (D, H, W) of the last stage, one for each group of structures that ran together.
@@ -63,26 +49,31 @@ class VolumeResult:
         runs: Runs of the networks.
     """
 
-    masks: PackedMasks
-    labels: Boxed
-    sureness: Boxed
+    box_masks: Mapping[str, BoxMask]
+    labels: BoxArray
+    confidence: BoxArray
     structures: Mapping[str, StructureResult]
-    instances: Mapping[str, np.ndarray] = field(default_factory=dict)
+    instances: Mapping[str, BoxArray] = field(default_factory=dict)
     boxes: tuple[Box, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     runs: int = 0
 
+    @cached_property
+    def masks(self) -> DenseMasks:
+        """`box_masks` as boolean arrays of the whole volume, each newly made."""
+        return DenseMasks(self.box_masks)
+
     @property
     def labelmap(self) -> np.ndarray:
         """`labels` of the whole volume, newly made."""
-        return self.labels.dense()
+        return self.labels.array()
 
     @property
     def probability(self) -> np.ndarray:
-        """`sureness` of the whole volume, newly made."""
-        return self.sureness.dense()
+        """`confidence` of the whole volume, newly made."""
+        return self.confidence.array()
 
 
 def label_type(count: int) -> type[np.unsignedinteger]:
@@ -90,11 +81,11 @@ def label_type(count: int) -> type[np.unsignedinteger]:
     return np.uint8 if count < 2**8 else np.uint16
 
 
-def merge_results(results: Sequence[VolumeResult], structures: Sequence[StructureLike]) -> VolumeResult:
+def merge_results(results: Sequence[VolumeResult], structures: Sequence[Structure]) -> VolumeResult:
     """Join answers for different structures of one volume; each voxel of the labelmap takes the more probable one.
 
     Args:
-        results: Answers that share no structure.
+        results: Results that share no structure.
         structures: All structures, in the order of the labels of the joined labelmap.
 
     Raises:
@@ -102,28 +93,28 @@ def merge_results(results: Sequence[VolumeResult], structures: Sequence[Structur
     """
     if not results:
         raise ValueError("there is no result to merge")
-    if len(results) == 1 and list(results[0].masks) == [item.key for item in structures]:
+    if len(results) == 1 and list(results[0].box_masks) == [item.key for item in structures]:
         return results[0]
     position = {item.key: number for number, item in enumerate(structures, start=1)}
-    shape, box = results[0].labels.shape, joined(result.labels.bounds for result in results)
-    size = [stop - start for start, stop in box or ()] or [0, 0, 0]
-    labelmap, best = np.zeros(size, dtype=label_type(len(structures))), np.zeros(size, dtype=np.float16)
-    masks: dict[str, PackedMask] = {}
+    shape, box = results[0].labels.shape, union(result.labels.box for result in results)
+    labelmap = np.zeros(shape_of(box or EMPTY), dtype=label_type(len(structures)))
+    best = np.zeros(labelmap.shape, dtype=np.float16)
+    masks: dict[str, BoxMask] = {}
     for result in results:
-        masks |= {key: result.masks.packed(key) for key in result.masks}
-        if box is None or result.labels.bounds is None:
+        masks |= result.box_masks
+        if box is None or result.labels.box is None:
             continue
-        here = slices(shifted(result.labels.bounds, [-start for start, _ in box]))
-        lookup = np.array([0, *(position[key] for key in result.masks)], dtype=labelmap.dtype)
-        _merge(labelmap[here], best[here], lookup[np.ascontiguousarray(result.labels.part)], result.sureness.part)
+        here = slices(relative(result.labels.box, box))
+        lookup = np.array([0, *(position[key] for key in result.box_masks)], dtype=labelmap.dtype)
+        _merge(labelmap[here], best[here], lookup[np.ascontiguousarray(result.labels.crop)], result.confidence.crop)
     seconds: dict[str, float] = {}
     for result in results:
         for stage, value in result.seconds.items():
             seconds[stage] = seconds.get(stage, 0.0) + value
     return VolumeResult(
-        masks=PackedMasks({item.key: masks[item.key] for item in structures if item.key in masks}),
-        labels=Boxed(labelmap, box, shape),
-        sureness=Boxed(best, box, shape),
+        box_masks={item.key: masks[item.key] for item in structures if item.key in masks},
+        labels=BoxArray(labelmap, box, shape),
+        confidence=BoxArray(best, box, shape),
         structures={key: found for result in results for key, found in result.structures.items()},
         instances={key: labels for result in results for key, labels in result.instances.items()},
         boxes=tuple(box for result in results for box in result.boxes),

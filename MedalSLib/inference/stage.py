@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.accumulator import Accumulator, batches
-from MedalSLib.inference.answers import AnswerCache, Answers
+from MedalSLib.inference.blending import BlendedPatches, batches
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.mask_sink import MaskSink
-from MedalSLib.inference.packed import PackedMask
-from MedalSLib.inference.predictor import FeatureCache, Network, PatchPredictor
+from MedalSLib.inference.hooks import FeatureCache, ProbabilityCache
+from MedalSLib.inference.mask_output import MaskOutput
+from MedalSLib.inference.network_interface import Network
+from MedalSLib.inference.outputs import LabelOutput, StageOutput, StageResult
+from MedalSLib.inference.patch_cache import CachedPredictor
+from MedalSLib.inference.predictor import PatchPredictor
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
     MaskVolume,
@@ -27,8 +29,8 @@ from MedalSLib.inference.prompts import (
 )
 from MedalSLib.inference.resampling import preprocess
 from MedalSLib.inference.resampling_policy import ResamplingPlan
-from MedalSLib.inference.sinks import LabelSink, Sink, StageResult
 from MedalSLib.inference.tiling import Tile
+from MedalSLib.volume.mask import BoxMask
 
 OnEarly = Callable[[Tile, int, Tensor], None]
 """`(tile, class, probabilities)`: probabilities (N, H, W, D) of the classes `class`.. of a patch, not yet blended."""
@@ -42,21 +44,20 @@ class StageHooks:
     Attributes:
         on_patch: Called as `(done, total)` after each patch.
         should_cancel: Asked before each run of the network; True ends the stage with `CancelledError`.
-        cache: Voxel features of patches without prompts; its keys are this plan's tiles, so one cache belongs to one
+        features: Voxel features of patches without prompts; its keys are this plan's tiles, so one cache belongs to one
             image, one network and one plan.
-        tile_order: Returns the tiles in the order in which they should run.  The answer does not depend on it, but the
-            accumulators then hold the whole volume.  With `answers`, only what has to run runs in this order, ahead of
-            the rest; it is blended in the usual one.
-        answers: Probabilities of prompted patches; its keys are this plan's tiles and what they were asked, so it
-            belongs to one image, one network and one plan.
+        probabilities: Of prompted patches; its keys are this plan's tiles and what they were asked, so it belongs to
+            one image, one network and one plan.
+        run_first: With `probabilities`, returns the tiles in the order in which those that have to run do so, ahead
+            of being blended in the usual order, which the answer depends on.
         on_early: Given the patches that run ahead, as they come.
     """
 
     on_patch: Callable[[int, int], None] | None = None
     should_cancel: Callable[[], bool] | None = None
-    cache: FeatureCache | None = None
-    tile_order: TileOrder | None = None
-    answers: AnswerCache | None = None
+    features: FeatureCache | None = None
+    probabilities: ProbabilityCache | None = None
+    run_first: TileOrder | None = None
     on_early: OnEarly | None = None
 
 
@@ -65,9 +66,8 @@ def run_stage(
     queries: Tensor,
     image_hwd: np.ndarray | Tensor,
     plan: ResamplingPlan,
-    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None = None,
+    class_masks: np.ndarray | Mapping[int, np.ndarray | BoxMask] | None = None,
     *,
-    label_values: Sequence[int] | None = None,
     instance: bool = False,
     policy: Literal["product", "published"] = "product",
     seed: int = 0,
@@ -83,10 +83,8 @@ def run_stage(
         queries: Text queries [N, Q].
         image_hwd: Intensities (H, W, D), 0..255.
         plan: The plan made for this volume, these classes and this network.
-        class_masks: Prompts on the volume's own grid: a labelmap (H, W, D) whose labels are `label_values`, or boolean
-            masks (H, W, D), which may overlap, packed or not, by position of the class among the queries; None for no
-            prompts.
-        label_values: Label of each class, 1..N by default; the product's labelmap always has 1..N.
+        class_masks: Prompts on the volume's own grid: a labelmap (H, W, D) whose labels are 1 + position of the class
+            among the queries, or masks (H, W, D), which may overlap, by position; None for no prompts.
         instance: Whether the classes are instance targets, which are refined from their own prediction.
         policy: "published" (argmax on the plan's grid, labels resampled back) or "product" (a mask for each class).
         seed: Seed of the random prompt blocks.
@@ -101,14 +99,13 @@ def run_stage(
     """
     compute, hooks = compute or Compute(), hooks or StageHooks()
     count = len(queries)
-    values = tuple(range(1, count + 1)) if label_values is None else tuple(int(value) for value in label_values)
     with torch.inference_mode():
         volume = preprocess(image_hwd, plan, compute.blending_device)
-        prompts = _prompt_volume(class_masks, values, plan, compute.blending_device)
-        sink: Sink = (
-            LabelSink(plan, values, compute.blending_device)
+        prompts = _prompt_volume(class_masks, count, plan, compute.blending_device)
+        output: StageOutput = (
+            LabelOutput(plan, count, compute.blending_device)
             if policy == "published"
-            else MaskSink(plan, count, compute.blending_device, labels)
+            else MaskOutput(plan, count, compute.blending_device, labels)
         )
         predictor = PatchPredictor(
             network,
@@ -116,19 +113,18 @@ def run_stage(
             compute,
             permutation or seeded_permutation(seed),
             plan.refinement_iterations if instance else 0,
-            hooks.cache,
+            hooks.features,
             hooks.should_cancel,
         )
-        answers = Answers(predictor, None if permutation else hooks.answers, queries, seed)
-        _sweep_all(answers, volume, prompts, plan, sink, compute, hooks)
-        return replace(sink.result(), runs=predictor.runs, reused=predictor.reused, repeated=answers.reused)
+        patches = CachedPredictor(predictor, None if permutation else hooks.probabilities, queries, seed)
+        _sweep_all(patches, volume, prompts, plan, output, compute, hooks)
+        return replace(output.result(), runs=predictor.runs, reused=predictor.reused, repeated=patches.reused)
 
 
 @dataclass
 class _Sweep:
     """What the patches of a stage are cut from, and how far they have come."""
 
-    answers: Answers
     volume: Tensor
     prompts: PromptVolume | None
     device: torch.device
@@ -150,52 +146,49 @@ class _Sweep:
 
 
 def _sweep_all(
-    answers: Answers,
+    patches: CachedPredictor,
     volume: Tensor,
     prompts: PromptVolume | None,
     plan: ResamplingPlan,
-    sink: Sink,
+    output: StageOutput,
     compute: Compute,
     hooks: StageHooks,
 ) -> None:
-    """Run all patches, once for each chunk of classes, and hand final rows to the sink."""
-    chunk = compute.class_chunk or answers.count
-    starts = range(0, answers.count, max(1, chunk))
-    sweep = _Sweep(answers, volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
-    order = hooks.tile_order
-    if hooks.answers is not None and order is not None:
-        for tile, start in product(_ordered(plan, order), starts):
-            early = answers.ahead(*sweep.patch(tile), tile, start, min(start + chunk, answers.count))
-            if answers.full:
-                break
-            if early is not None:
-                sweep.count(tile, start)
-                if hooks.on_early is not None:
-                    hooks.on_early(tile, start, early)
-        order = None
+    """Run all patches, once for each chunk of classes, and hand final regions to the output."""
+    chunk = max(1, compute.class_chunk or patches.count)
+    starts = range(0, patches.count, chunk)
+    sweep = _Sweep(volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
+    if hooks.probabilities is not None and hooks.run_first is not None:
+        _run_ahead(patches, sweep, hooks.run_first(plan.tiles), starts, hooks.on_early)
     for start in starts:
-        stop = min(start + chunk, answers.count)
-        sink.begin(start, stop)
-        sums = Accumulator(stop - start, plan, compute.accumulator_dtype, compute.blending_device)
-        for batch in batches(plan, None if order is None else _ordered(plan, order)):
+        stop = min(start + chunk, patches.count)
+        output.begin(start, stop)
+        sums = BlendedPatches(stop - start, plan, compute.accumulator_dtype, compute.blending_device)
+        for batch in batches(plan):
             for tile in batch.tiles:
-                sums.add(tile, answers.probabilities(*sweep.patch(tile), tile, start, stop))
+                sums.add(tile, patches.probabilities(*sweep.patch(tile), tile, start, stop))
                 sweep.count(tile, start)
-            for region in batch.final:
-                sink.take(region, sums.rows(region))
-                sums.forget(region)
+            output.take(batch.final, sums.rows(batch.final))
+            sums.forget(batch.final)
 
 
-def _ordered(plan: ResamplingPlan, order: TileOrder) -> tuple[Tile, ...]:
-    ordered = tuple(order(plan.tiles))
-    if sorted(ordered) != sorted(plan.tiles):
-        raise ValueError("tile_order must return the same tiles in another order")
-    return ordered
+def _run_ahead(
+    patches: CachedPredictor, sweep: _Sweep, tiles: Sequence[Tile], starts: range, on_early: OnEarly | None
+) -> None:
+    """Run the patches whose answer is not known in an order of its own, while there is room to keep the answers."""
+    for tile, start in product(tiles, starts):
+        early = patches.ahead(*sweep.patch(tile), tile, start, min(start + starts.step, patches.count))
+        if patches.full:
+            return
+        if early is not None:
+            sweep.count(tile, start)
+            if on_early is not None:
+                on_early(tile, start, early)
 
 
 def _prompt_volume(
-    class_masks: np.ndarray | Mapping[int, np.ndarray | PackedMask] | None,
-    values: Sequence[int],
+    class_masks: np.ndarray | Mapping[int, np.ndarray | BoxMask] | None,
+    count: int,
     plan: ResamplingPlan,
     device: torch.device,
 ) -> PromptVolume | None:
@@ -203,4 +196,4 @@ def _prompt_volume(
         return None
     if isinstance(class_masks, Mapping):
         return MaskVolume(class_masks, plan, device) if class_masks else None
-    return LabelmapVolume(class_masks, values, plan, device)
+    return LabelmapVolume(class_masks, count, plan, device)

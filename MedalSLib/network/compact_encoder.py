@@ -63,8 +63,8 @@ class CompactTextEncoder(nn.Module):
 
     Hashed words and word pieces make spellings of one name neighbors.  That alone would also make neighbors of left
     and right, and of T11 and T12, which share nearly all their letters: so side, spinal region and number are
-    explicit inputs.  Besides being inputs they fill the last quarter of the query with fixed codes, and the trained part has
-    a fixed length, so that no training can bring two sides or two levels close together.
+    explicit inputs.  They also fill the last quarter of the query with fixed codes, and the trained part has a fixed
+    length, so that no training can bring two sides or two levels close together.
 
     Args:
         config: Sizes.

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from MedalSLib.engine.interface import Report, StructureReport
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.wording import volumeText
+from MedalSLib.run import Report, StructureReport
 from MedalSLib.slicer.request import RunOutcome, Written
 
 RowState = Literal["waiting", "found", "absent", "kept"]

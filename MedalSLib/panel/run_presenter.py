@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from MedalSLib.engine.interface import Engine, Options, Progress
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import CancelledError, MedalSError, PromptError, ServiceError
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter
@@ -25,6 +25,7 @@ from MedalSLib.panel.result_rows import (
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
 from MedalSLib.panel.wording import estimateText, progressText
+from MedalSLib.run import Progress, RunOptions
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class RunPresenter:
         volume = self._workspace.volume()
         window = state.windows.get("*", "")
         every = dict.fromkeys((*names, *self._spatial.prompts.values()), window) if window else {}
-        options = Options(
+        options = RunOptions(
             seed=state.seed,
             stages="first" if state.firstStageOnly else "both",
             instances=("*",) if state.separateInstances else (),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from MedalSLib.engine.interface import Estimate, Progress
 from MedalSLib.panel.i18n import tr as _
+from MedalSLib.run import Estimate, Progress
 
 
 def progressText(event: Progress) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 import slicer
 
-from MedalSLib.engine.interface import Engine, Estimate, Progress, ProgressCallback
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.panel.comparison import Comparison
 from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume
 from MedalSLib.panel.volume_facts import VolumeFacts
+from MedalSLib.run import Estimate, Progress, ProgressCallback
 from MedalSLib.service.describing import UploadDescription
 from MedalSLib.slicer import segments, volumes
 from MedalSLib.slicer.frames import FrameResults, runFrames

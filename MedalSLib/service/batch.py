@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.engine import Options, open_engine
-from MedalSLib.engine.interface import Engine, Progress
+from MedalSLib.engine import open_engine
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError, PromptError, ResourceError
+from MedalSLib.run import Progress, RunOptions
 from MedalSLib.service.batch_files import BatchJob, StudyOutcome, append_outcome, read_manifest, result_names
 from MedalSLib.service.logs import log_exception
 
@@ -77,7 +78,7 @@ def segment_study(
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
             found = session.segment(
                 job.prompts,
-                options=Options(seed=job.seed),
+                options=RunOptions(seed=job.seed),
                 on_progress=lambda progress: on_progress(study, progress),
                 cancel=cancel,
             )

@@ -10,13 +10,13 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import EngineInfo, ProgressCallback
+from MedalSLib.engine.interface import Engine, EngineInfo
 from MedalSLib.errors import ServiceError
+from MedalSLib.run import ProgressCallback
 from MedalSLib.service import protocol
 from MedalSLib.service.addresses import Address, parse_address
 from MedalSLib.service.client_errors import PlainHttpError
@@ -127,7 +127,7 @@ def shake_hands(transport: Transport, patience: float | None = None) -> dict[str
     return answer
 
 
-class RemoteEngine:
+class RemoteEngine(Engine):
     """The engine of a server; see `MedalSLib.engine.interface.Engine`.
 
     Args:
@@ -232,14 +232,6 @@ class RemoteEngine:
     def live_sessions(self) -> list[RemoteSession]:
         """Return the sessions that are open."""
         return [session for session in list(self._sessions) if not session.closed]
-
-    def __enter__(self) -> RemoteEngine:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _beat(engine: weakref.ref[RemoteEngine], closed: threading.Event) -> None:

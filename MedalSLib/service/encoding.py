@@ -18,16 +18,15 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.service.protocol import EncodedArray
-from MedalSLib.volume import bounding_box
+from MedalSLib.volume.box import EMPTY, Box, Shape, shape_of
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 IMAGE_DTYPES = ("|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8")
 LABEL_DTYPES = ("|u1", "<u2", "<u4")
 BITS = "bits"
-_NOTHING = ((0, 0), (0, 0), (0, 0))
 MAX_AXIS = 1 << 16
 """Longest axis accepted: far above any scanner, and small enough that products of three stay exact."""
-
-Shape = tuple[int, int, int]
 
 
 class DamagedError(ValueError):
@@ -160,26 +159,23 @@ def inflate(data: bytes, size: int) -> bytes:
     return plain
 
 
-def encode_array(array: np.ndarray) -> EncodedArray:
-    """Encode a boolean mask (K, J, I) as packed bits of its box, or an unsigned labelmap as its box.
+def encode_mask(mask: BoxMask) -> EncodedArray:
+    """Encode a mask (K, J, I) as the packed bits of its box."""
+    return _encoded(mask.shape, mask.box, BITS, mask.to_bytes())
 
-    Raises:
-        InputError: Not three axes, or neither boolean nor unsigned integers.
-    """
-    if array.ndim != 3:
-        raise InputError(f"A mask has the shape {array.shape}, not three axes.", "Give masks on the image's grid.")
-    if array.dtype != bool and array.dtype.newbyteorder("<").str not in LABEL_DTYPES:
-        raise InputError(f"A mask holds values of the type {array.dtype}.", "Give boolean masks.")
-    box = bounding_box(array) or _NOTHING
-    crop = np.ascontiguousarray(array[tuple(slice(*bounds) for bounds in box)])
-    if array.dtype == bool:
-        dtype, plain = BITS, np.packbits(crop).tobytes()
-    else:
-        dtype = array.dtype.newbyteorder("<").str
-        plain = crop.astype(dtype, copy=False).tobytes()
-    data = base64.b64encode(zlib.compress(plain, 1)).decode("ascii") if plain else ""
-    shape: Shape = (array.shape[0], array.shape[1], array.shape[2])
-    return EncodedArray(shape, box, dtype, data)
+
+def encode_labels(labels: BoxArray) -> EncodedArray:
+    """Encode an unsigned labelmap (K, J, I) as its box, in the smallest type that holds it."""
+    crop = labels.crop
+    if crop.dtype.newbyteorder("<").str not in LABEL_DTYPES:
+        crop = crop.astype(np.min_scalar_type(int(crop.max(initial=0))))
+    dtype = crop.dtype.newbyteorder("<").str
+    return _encoded(labels.shape, labels.box, dtype, np.ascontiguousarray(crop, dtype=dtype).tobytes())
+
+
+def _encoded(shape: Shape, box: Box | None, dtype: str, plain: bytes) -> EncodedArray:
+    data = base64.b64encode(zlib.compress(plain, 1)).decode("ascii") if box is not None else ""
+    return EncodedArray(shape, box or EMPTY, dtype, data)
 
 
 def check_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...]) -> int:
@@ -200,26 +196,42 @@ def check_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...]) ->
     return (voxels + 7) // 8 if encoded.dtype == BITS else voxels * np.dtype(encoded.dtype).itemsize
 
 
-def decode_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...] = (BITS,)) -> np.ndarray:
-    """Return the array (K, J, I) on the whole grid, the inverse of `encode_array`.
+def decode_mask(encoded: EncodedArray, shape: Shape) -> BoxMask:
+    """Return the mask (K, J, I) that `encode_mask` wrote.
+
+    Args:
+        encoded: The mask.
+        shape: The image's shape.
 
     Raises:
         DamagedError: The announcement or the data do not fit the grid.
     """
-    size = check_array(encoded, shape, dtypes)
-    bits = encoded.dtype == BITS
-    whole = np.zeros(shape, dtype=bool if bits else np.dtype(encoded.dtype))
+    return BoxMask.from_bytes(_plain(encoded, check_array(encoded, shape, (BITS,))), encoded.box, shape)
+
+
+def decode_labels(encoded: EncodedArray, shape: Shape) -> BoxArray:
+    """Return the labelmap (K, J, I) that `encode_labels` wrote.
+
+    Args:
+        encoded: The labelmap.
+        shape: The image's shape.
+
+    Raises:
+        DamagedError: The announcement or the data do not fit the grid.
+    """
+    plain = _plain(encoded, check_array(encoded, shape, LABEL_DTYPES))
+    crop = np.frombuffer(plain, dtype=encoded.dtype).reshape(shape_of(encoded.box))
+    return BoxArray(crop, encoded.box if crop.size else None, shape)
+
+
+def _plain(encoded: EncodedArray, size: int) -> bytes:
     if not size:
-        return whole
+        return b""
     try:
         packed = base64.b64decode(encoded.data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise DamagedError("the array is not base64") from error
-    plain = np.frombuffer(inflate(packed, size), dtype=np.uint8)
-    crop_shape = tuple(high - low for low, high in encoded.box)
-    crop = np.unpackbits(plain, count=math.prod(crop_shape)).view(bool) if bits else plain.view(encoded.dtype)
-    whole[tuple(slice(*bounds) for bounds in encoded.box)] = crop.reshape(crop_shape)
-    return whole
+    return inflate(packed, size)
 
 
 def body_digest(body: bytes) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from MedalSLib.engine.interface import EngineInfo, Options, Report
+from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import (
     CancelledError,
     InputError,
@@ -26,6 +26,7 @@ from MedalSLib.errors import (
     ResourceError,
     ServiceError,
 )
+from MedalSLib.run import Report, RunOptions
 
 PROTOCOL = 1
 """Version spoken here; raised whenever a message changes in a way the other side could misread."""
@@ -207,7 +208,7 @@ class RunRequest:
     masks: dict[str, EncodedArray] = field(default_factory=dict)
     locked: dict[str, EncodedArray] = field(default_factory=dict)
     roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
-    options: Options = field(default_factory=Options)
+    options: RunOptions = field(default_factory=RunOptions)
     stream_structures: bool = False
 
 
@@ -228,7 +229,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Answer to `GET .../result`: a `SegmentationResult` with its arrays encoded."""
+    """Answer to `GET .../result`: a `RunResult` with its arrays encoded."""
 
     masks: dict[str, EncodedArray]
     labelmap: EncodedArray

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from MedalSLib.engine.interface import Masks, Progress, ProgressCallback, SegmentationResult, StructureCallback
 from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.run import Progress, ProgressCallback, RunResult, StructureCallback
 from MedalSLib.service import protocol
 from MedalSLib.service.client_errors import LostError, error_from_body
-from MedalSLib.service.encoding import LABEL_DTYPES, Shape, decode_array
+from MedalSLib.service.encoding import Shape, decode_labels, decode_mask
 from MedalSLib.service.event_stream import EventReader, RunEvent
 from MedalSLib.service.transport import Transport
 
@@ -52,7 +52,7 @@ class RemoteRun:
         self._on_structure = on_structure
         self._cancel = cancel
 
-    def finish(self, request: protocol.RunRequest) -> SegmentationResult:
+    def finish(self, request: protocol.RunRequest) -> RunResult:
         """Run to the end and return the result.
 
         Raises:
@@ -125,7 +125,7 @@ class RemoteRun:
         if event.kind == "structure" and self._on_structure is not None:
             found = self._on_structure
             encoded = protocol.from_json(protocol.EncodedArray, values["mask"])
-            name, mask = str(values["name"]), decode_array(encoded, self._shape)
+            name, mask = str(values["name"]), decode_mask(encoded, self._shape)
             return lambda: found(name, mask)
         if event.kind == "failed":
             return lambda: self._failed(values)
@@ -151,7 +151,7 @@ class RemoteRun:
 
         threading.Thread(target=send, name="medals-cancel", daemon=True).start()
 
-    def _fetch(self) -> SegmentationResult:
+    def _fetch(self) -> RunResult:
         answer = self._ask("GET", "/result")
         try:
             return decode_result(answer, self._shape)
@@ -160,7 +160,7 @@ class RemoteRun:
             raise LostError() from error
 
 
-def decode_result(answer: object, shape: Shape) -> SegmentationResult:
+def decode_result(answer: object, shape: Shape) -> RunResult:
     """Rebuild a result from the JSON of `protocol.RunResult`.
 
     Raises:
@@ -168,12 +168,10 @@ def decode_result(answer: object, shape: Shape) -> SegmentationResult:
         ValueError: Another part is not what it should be.
     """
     message = protocol.from_json(protocol.RunResult, answer)
-    masks = {name: decode_array(encoded, shape) for name, encoded in message.masks.items()}
-    typed = {phrase: names[0] for phrase, names in message.report.understood.items() if len(names) == 1}
-    return SegmentationResult(
-        masks=Masks(masks, typed),
-        labelmap=decode_array(message.labelmap, shape, LABEL_DTYPES),
+    return RunResult(
+        box_masks={name: decode_mask(encoded, shape) for name, encoded in message.masks.items()},
+        labels=decode_labels(message.labelmap, shape),
         names=message.names,
         report=message.report,
-        instances={name: decode_array(encoded, shape, LABEL_DTYPES) for name, encoded in message.instances.items()},
+        instances={name: decode_labels(encoded, shape) for name, encoded in message.instances.items()},
     )

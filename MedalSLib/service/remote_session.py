@@ -6,27 +6,20 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import (
-    Box,
-    Estimate,
-    Options,
-    Progress,
-    ProgressCallback,
-    SegmentationResult,
-    StructureCallback,
-)
+from MedalSLib.engine.interface import Session, box_masks
 from MedalSLib.errors import InputError, MedalSError, ServiceError
+from MedalSLib.run import Estimate, Progress, ProgressCallback, RunOptions, RunRequest, RunResult, StructureCallback
 from MedalSLib.service import protocol
 from MedalSLib.service.client_errors import LostError
-from MedalSLib.service.encoding import canonical_image, encode_array
+from MedalSLib.service.encoding import canonical_image, encode_mask
 from MedalSLib.service.image_upload import ImageUpload
 from MedalSLib.service.remote_run import RemoteRun
 from MedalSLib.service.transport import Transport
+from MedalSLib.volume.mask import BoxMask
 
 LOG = logging.getLogger("medals.client")
 GOODBYE_SECONDS = 2.0
@@ -34,7 +27,7 @@ BEAT_SECONDS = 10.0
 SENDING = "sending the image"
 
 
-class RemoteSession:
+class RemoteSession(Session):
     """An image that is open on a server; see `MedalSLib.engine.interface.Session`.
 
     Args:
@@ -101,46 +94,46 @@ class RemoteSession:
                     LOG.info("the server lost the image while it was sent: %s", error.cause)
             raise self._transport.always_lost()
 
-    def segment(
+    def run(
         self,
-        prompts: Sequence[str] = (),
-        masks: Mapping[str, np.ndarray] | None = None,
-        locked: Mapping[str, np.ndarray] | None = None,
-        roi: Box | None = None,
+        request: RunRequest,
         *,
-        options: Options | None = None,
         on_progress: ProgressCallback | None = None,
         on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
-    ) -> SegmentationResult:
-        """Segment on the server; see `MedalSLib.engine.interface.Session.segment`.
+    ) -> RunResult:
+        """Segment on the server; see `MedalSLib.engine.interface.Session.run`.
 
         A run that was lost with its server, session or connection is begun again; the same seed gives the same masks.
 
         Raises:
             ServiceError: The server cannot be reached or refuses; call again when it is back.
         """
-        request = self._run_request(prompts, masks, locked, roi, options, on_structure is not None)
+        message = self._message(request, on_structure is not None)
         report = _never_back(on_progress or silent)
         return self._recovering(
-            lambda: RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel).finish(request),
+            lambda: RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel).finish(message),
             report,
             cancel,
         )
 
     def estimate(
-        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+        self,
+        prompts: Sequence[str],
+        masks: Mapping[str, np.ndarray | BoxMask] | None = None,
+        options: RunOptions | None = None,
     ) -> Estimate:
         """Say what `segment` with the same arguments will cost on the server.
 
         Raises:
             ServiceError: The server cannot be reached or refuses.
         """
-        request = self._run_request(prompts, masks, None, None, options, False)
+        parts = RunRequest(tuple(prompts), box_masks(masks), options=options or RunOptions())
+        message = self._message(parts, False)
 
         def ask() -> Estimate:
             path = f"/v1/sessions/{self.id}/estimate"
-            answer = self._transport.request("POST", path, message=request, affinity=self.id)
+            answer = self._transport.request("POST", path, message=message, affinity=self.id)
             return protocol.from_json(Estimate, answer)
 
         return self._recovering(ask, silent, None)
@@ -182,46 +175,30 @@ class RemoteSession:
             self.open(report, cancel)
         raise self._transport.always_lost()
 
-    def _run_request(
-        self,
-        prompts: Sequence[str],
-        masks: Mapping[str, np.ndarray] | None,
-        locked: Mapping[str, np.ndarray] | None,
-        roi: Box | None,
-        options: Options | None,
-        stream_structures: bool,
-    ) -> protocol.RunRequest:
+    def _message(self, request: RunRequest, stream_structures: bool) -> protocol.RunRequest:
         bounds = None
-        if roi is not None:
-            (i0, i1), (j0, j1), (k0, k1) = roi
+        if request.roi is not None:
+            (i0, i1), (j0, j1), (k0, k1) = request.roi
             bounds = ((int(i0), int(i1)), (int(j0), int(j1)), (int(k0), int(k1)))
         return protocol.RunRequest(
-            prompts=tuple(prompts),
-            masks=self._encode(masks),
-            locked=self._encode(locked),
+            prompts=tuple(request.prompts),
+            masks=self._encode(request.masks),
+            locked=self._encode(request.locked),
             roi=bounds,
-            options=options or Options(),
+            options=request.options,
             stream_structures=stream_structures,
         )
 
-    def _encode(self, masks: Mapping[str, np.ndarray] | None) -> dict[str, protocol.EncodedArray]:
+    def _encode(self, masks: Mapping[str, BoxMask]) -> dict[str, protocol.EncodedArray]:
         encoded = {}
-        for name, mask in (masks or {}).items():
-            if tuple(mask.shape) != self.shape:
+        for name, mask in masks.items():
+            if mask.shape != self.shape:
                 raise InputError(
-                    f"The mask “{name}” has the shape {tuple(mask.shape)}, the image {self.shape}.",
+                    f"The mask “{name}” has the shape {mask.shape}, the image {self.shape}.",
                     "Resample the mask to the image's grid.",
                 )
-            encoded[name] = encode_array(np.asarray(mask).astype(bool, copy=False))
+            encoded[name] = encode_mask(mask)
         return encoded
-
-    def __enter__(self) -> RemoteSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def silent(_: Progress) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 import MedalSLib
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import BITS, DamagedError, body_digest, check_array, decode_array
+from MedalSLib.service.encoding import BITS, DamagedError, body_digest, check_array, decode_mask
 from MedalSLib.service.http_errors import (
     HttpError,
     invalid,
@@ -264,7 +264,7 @@ def estimate(session: UsedSessionOf, body: protocol.RunRequest, server: ServerOf
     """Say what a run would cost."""
     _check_run(server.settings, session, body)
     with server.store.reserved(session.owner, len(body.masks) * session.image.voxels):
-        masks = {name: decode_array(encoded, session.image.shape) for name, encoded in body.masks.items()}
+        masks = {name: decode_mask(encoded, session.image.shape) for name, encoded in body.masks.items()}
         return answer(session.engine.estimate(body.prompts, masks or None, body.options))
 
 

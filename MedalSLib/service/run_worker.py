@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
-import numpy as np
-
-from MedalSLib.engine.interface import SegmentationResult
 from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.run import RunResult
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import LABEL_DTYPES, DamagedError, decode_array, encode_array
+from MedalSLib.service.encoding import DamagedError, decode_mask, encode_labels, encode_mask
 from MedalSLib.service.http_errors import HttpError, to_http_error
 from MedalSLib.service.logs import log_exception
 from MedalSLib.service.sessions import Run
 from MedalSLib.service.store import Store
+from MedalSLib.volume.mask import BoxMask
 
 RunEnded = Callable[[Run, float, tuple[str, ...]], None]
 """Called as `(run, seconds, names)` with the published names of the result's structures."""
@@ -53,8 +52,8 @@ class RunWorker:
             raise CancelledError()
         shape = run.session.image.shape
         with self._store.reserved(run.owner, (len(request.masks) + len(request.locked)) * run.session.image.voxels):
-            masks = {name: decode_array(encoded, shape) for name, encoded in request.masks.items()}
-            locked = {name: decode_array(encoded, shape) for name, encoded in request.locked.items()}
+            masks = {name: decode_mask(encoded, shape) for name, encoded in request.masks.items()}
+            locked = {name: decode_mask(encoded, shape) for name, encoded in request.locked.items()}
             run.request = None
             result = run.session.engine.segment(
                 request.prompts,
@@ -80,32 +79,21 @@ class RunWorker:
         run.publish("failed", said, state="failed")
 
 
-def _structure_publisher(run: Run) -> Callable[[str, np.ndarray], None]:
-    def publish(name: str, mask: np.ndarray) -> None:
-        encoded = protocol.to_json(encode_array(np.asarray(mask, dtype=bool)))
+def _structure_publisher(run: Run) -> Callable[[str, BoxMask], None]:
+    def publish(name: str, mask: BoxMask) -> None:
+        encoded = protocol.to_json(encode_mask(mask))
         run.publish("structure", {"name": name, "mask": encoded}, name=name)
 
     return publish
 
 
-def _labels(array: np.ndarray) -> np.ndarray:
-    """Return a labelmap in the smallest unsigned type that holds it."""
-    if array.dtype.newbyteorder("<").str in LABEL_DTYPES:
-        return array
-    return array.astype(np.min_scalar_type(int(array.max(initial=0))))
-
-
-def encode_result(result: SegmentationResult) -> bytes:
+def encode_result(result: RunResult) -> bytes:
     """Return a result as the JSON of `protocol.RunResult`."""
     message = protocol.RunResult(
-        masks=_encode_all(result.masks),
-        labelmap=encode_array(_labels(result.labelmap)),
+        masks={name: encode_mask(mask) for name, mask in result.box_masks.items()},
+        labelmap=encode_labels(result.labels),
         names=tuple(result.names),
-        instances=_encode_all({name: _labels(labels) for name, labels in result.instances.items()}),
+        instances={name: encode_labels(labels) for name, labels in result.instances.items()},
         report=result.report,
     )
     return json.dumps(protocol.to_json(message), default=float).encode("ascii")
-
-
-def _encode_all(arrays: Mapping[str, np.ndarray]) -> dict[str, protocol.EncodedArray]:
-    return {name: encode_array(array) for name, array in arrays.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from MedalSLib.engine.interface import Report, SegmentationResult
+from MedalSLib.run import Report, RunResult
 from MedalSLib.slicer.oriented_image import Patch, boundingBox
 from MedalSLib.volume.geometry import Box
 
@@ -63,7 +63,7 @@ class Answer:
     instances: dict[str, tuple[Cut, ...]]
 
 
-def answerOf(result: SegmentationResult, overlapping: bool) -> Answer:
+def answerOf(result: RunResult, overlapping: bool) -> Answer:
     """Cut an engine's result out of its image.
 
     Args:
@@ -73,7 +73,7 @@ def answerOf(result: SegmentationResult, overlapping: bool) -> Answer:
     masks = {name: Cut.of(mask) for name, mask in result.masks.items()}
     if not overlapping:
         masks = disjoint(masks, result.labelmap, result.names)
-    instances = {name: tuple(_instances(labels)) for name, labels in result.instances.items()}
+    instances = {name: tuple(_instances(labels.array())) for name, labels in result.instances.items()}
     return Answer(result.report, masks, instances)
 
 

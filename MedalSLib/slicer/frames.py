@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from MedalSLib.engine.interface import Engine, Progress, ProgressCallback
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.run import Progress, ProgressCallback
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
 from MedalSLib.slicer.runner import Runner
 from MedalSLib.slicer.sequences import VolumeSequence, addSegmentationSequence

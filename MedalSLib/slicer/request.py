@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from MedalSLib.engine.interface import Options, Report
+from MedalSLib.run import Report, RunOptions
 
 if TYPE_CHECKING:
     from MedalSLib.slicer.strokes import Strokes
@@ -50,7 +50,7 @@ class NodeRequest:
     updatePrompts: bool = True
     excludedIDs: tuple[str, ...] = ()
     roiNode: Any = None
-    options: Options = field(default_factory=Options)
+    options: RunOptions = field(default_factory=RunOptions)
     overlap: Overlap = Overlap.ALLOW
     allFrames: bool = False
 

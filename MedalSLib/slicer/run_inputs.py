@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import Options
 from MedalSLib.errors import InputError, PromptError
+from MedalSLib.run import RunOptions
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.request import NodeRequest
 from MedalSLib.slicer.roi import Region, regionOf
@@ -39,7 +39,7 @@ class RunInputs:
     masks: dict[str, np.ndarray]
     locked: dict[str, np.ndarray]
     region: Region | None
-    options: Options
+    options: RunOptions
 
     def requireSomething(self) -> None:
         """Refuse a run without any prompt.

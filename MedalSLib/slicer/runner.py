@@ -9,15 +9,9 @@ from typing import Any
 
 import vtk
 
-from MedalSLib.engine.interface import (
-    REFINE_MARGIN_MM,
-    Engine,
-    Estimate,
-    Progress,
-    ProgressCallback,
-    Session,
-)
+from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError
+from MedalSLib.run import REFINE_MARGIN_MM, Estimate, Progress, ProgressCallback
 from MedalSLib.slicer.answers import Answer, Cut, answerOf
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.editing import SegmentEditing
@@ -284,7 +278,7 @@ class Runner:
                 None if inputs.region is None else inputs.region.box,
                 options=inputs.options,
                 on_progress=send,
-                on_structure=lambda name, mask: send((name, Cut.of(mask))),
+                on_structure=lambda name, mask: send((name, Cut.of(mask.array()))),
                 cancel=stop,
             )
             return answerOf(result, overlapping=overlap is Overlap.ALLOW)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.engine.interface import Engine, Progress, ProgressCallback, Session
+from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import MedalSError
+from MedalSLib.run import Progress, ProgressCallback
 from MedalSLib.slicer.volumes import VolumeImage
 
 

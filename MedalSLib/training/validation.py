@@ -56,7 +56,7 @@ def held_out_dice(
         as_it_is = plain_plan(case.shape_hwd, prepared.spec.spacing_hwd, prepared.spec)
         result = run_stage(model.network, queries, image, as_it_is, compute=compute, hooks=hooks)
         for position, (label, lines) in enumerate(zip(present, texts, strict=True)):
-            mask = result.masks[position].unpack()
+            mask = result.masks[position].array()
             truth = labels == label
             overlap = 2.0 * np.count_nonzero(mask & truth) / (np.count_nonzero(mask) + np.count_nonzero(truth))
             found.setdefault(canonical_key(lines, case.modality), []).append(float(overlap))

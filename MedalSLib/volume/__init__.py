@@ -15,11 +15,13 @@ Importing this room loads numpy only; the libraries that read and write files ar
 them.
 """
 
-from MedalSLib.volume.boxes import bounding_box
+from MedalSLib.volume.box import Box, bounding_box
+from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.challenge import ChallengeCase, read_challenge, write_challenge_result
 from MedalSLib.volume.files import check_output
-from MedalSLib.volume.geometry import Grid, NetworkFrame, axial_grid, same_grid
+from MedalSLib.volume.geometry import Grid, NetworkFrame, Roi, axial_grid, same_grid
 from MedalSLib.volume.image import Image
+from MedalSLib.volume.mask import BoxMask, DenseMasks
 from MedalSLib.volume.modality_guess import guess_modality
 from MedalSLib.volume.preview import save_preview
 from MedalSLib.volume.reading import read_image
@@ -33,10 +35,15 @@ from MedalSLib.volume.writing import check_segmentation_output, write_segmentati
 __all__ = [
     "AS_IS",
     "PERCENTILE",
+    "Box",
+    "BoxArray",
+    "BoxMask",
     "ChallengeCase",
+    "DenseMasks",
     "Grid",
     "Image",
     "NetworkFrame",
+    "Roi",
     "SegmentInfo",
     "Segmentation",
     "Window",

@@ -16,10 +16,13 @@ from math import ceil
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 Bounds = tuple[int, int]
-Box = tuple[Bounds, Bounds, Bounds]
-"""Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on a grid."""
+Roi = tuple[Bounds, Bounds, Bounds]
+"""Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on a grid, in the order in which users and files count."""
+Box = Roi  # the slicer room's word for it
 DhwSlices = tuple[slice, slice, slice]
 
 _POSITIVE, _NEGATIVE = "RAS", "LPI"
@@ -100,7 +103,7 @@ class Grid:
         return "".join((_POSITIVE if sign > 0 else _NEGATIVE)[row] for row, sign in zip(columns, signs, strict=True))
 
     @property
-    def whole_box(self) -> Box:
+    def whole_box(self) -> Roi:
         """Bounds of the whole grid."""
         i, j, k = self.shape_ijk
         return (0, i), (0, j), (0, k)
@@ -115,7 +118,7 @@ class Grid:
         offset = np.asarray(position_ras, dtype=np.float64) - self.affine_ras[:3, 3]
         return offset @ np.linalg.inv(self.affine_ras[:3, :3]).T
 
-    def clip_box(self, box: Sequence[Sequence[int]]) -> Box:
+    def clip_box(self, box: Sequence[Sequence[int]]) -> Roi:
         """Return the part of `box` that lies on the grid.
 
         Raises:
@@ -133,7 +136,7 @@ class Grid:
         i, j, k = clipped
         return i, j, k
 
-    def grow_box(self, box: Box, margin_mm: float) -> Box:
+    def grow_box(self, box: Roi, margin_mm: float) -> Roi:
         """Return a box with a margin on every side, cut off at the image's border."""
         i, j, k = (
             (start - reach, stop + reach)
@@ -249,6 +252,25 @@ class NetworkFrame:
         back = np.argsort(order).tolist()
         return view.transpose((*range(leading), *(leading + axis for axis in back)))
 
+    def mask_to_network(self, mask_kji: BoxMask) -> BoxMask:
+        """Return a mask (K, J, I) on the grid as one of the frame (D, H, W)."""
+        order, flips = self._layout
+        return mask_kji.turned(order, [axis + 3 for axis in flips])
+
+    def mask_from_network(self, mask_dhw: BoxMask) -> BoxMask:
+        """Return a mask (D, H, W) of the frame as one on the grid (K, J, I)."""
+        return mask_dhw.turned(*self._back)
+
+    def array_from_network(self, array_dhw: BoxArray) -> BoxArray:
+        """Return labels or probabilities (D, H, W) of the frame as those on the grid (K, J, I), a view."""
+        return array_dhw.turned(*self._back)
+
+    @cached_property
+    def _back(self) -> tuple[list[int], list[int]]:
+        """Axis of d, h, w that becomes k, j, i; and which of k, j, i are flipped."""
+        order, flips = self._layout
+        return np.argsort(order).tolist(), [order[axis + 3] for axis in flips]
+
     def box_to_network(self, box: Sequence[Sequence[int]]) -> DhwSlices:
         """Return the slices of d, h, w that hold the voxels of `box` = ((i0, i1), (j0, j1), (k0, k1)).
 
@@ -263,7 +285,7 @@ class NetworkFrame:
         )
         return d, h, w
 
-    def box_from_network(self, slices_dhw: Sequence[slice]) -> Box:
+    def box_from_network(self, slices_dhw: Sequence[slice]) -> Roi:
         """Return ((i0, i1), (j0, j1), (k0, k1)) of the voxels in the slices of d, h, w; inverts `box_to_network`."""
         order, flips = self._layout
         bounds: dict[int, Bounds] = {}

@@ -22,8 +22,8 @@ import torch  # noqa: E402
 from pretend_gpu import pretend_gpu, reset_traffic  # noqa: E402
 
 from MedalSLib.engine.computing import choose_compute  # noqa: E402
-from MedalSLib.inference.options import Policy, RunOptions  # noqa: E402
-from MedalSLib.inference.segment import segment_volume  # noqa: E402
+from MedalSLib.inference.pipeline import segment_volume  # noqa: E402
+from MedalSLib.run import Policy, RunOptions  # noqa: E402
 from tools.benchmarks.scenes import BenchStructure, told_image  # noqa: E402
 from tools.benchmarks.telling import Telling, two_stage_model  # noqa: E402
 from tools.benchmarks.whole_run import CLASSES, PATCHES, SHAPE_DHW, SPACING_DHW  # noqa: E402

@@ -11,10 +11,14 @@ import pytest
 import torch
 from tiny_models import blocky_image, write_tiny_model
 
-from MedalSLib.engine import Options, SegmentationResult, open_engine
+from MedalSLib.engine import open_engine
 from MedalSLib.engine.caches import CacheSettings, TensorStore
-from MedalSLib.engine.correction import Correction
 from MedalSLib.engine.local import LocalEngine
+from MedalSLib.inference import pipeline
+from MedalSLib.inference.edit import Edit
+from MedalSLib.inference.hooks import RunKey
+from MedalSLib.run import RunOptions, RunResult
+from MedalSLib.volume import AS_IS, BoxMask
 
 MIB = 2**20
 KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Right kidney")
@@ -49,7 +53,7 @@ def wide_image() -> np.ndarray:
     return blocky_image(1, (4, 8, 8), (4, 5, 5))
 
 
-def same(first: SegmentationResult, second: SegmentationResult) -> bool:
+def same(first: RunResult, second: RunResult) -> bool:
     assert first.names == second.names
     equal = all(np.array_equal(first.masks[name], second.masks[name]) for name in first.names)
     return equal and np.array_equal(first.labelmap, second.labelmap)
@@ -63,7 +67,7 @@ def brush(shape: tuple[int, ...], center: tuple[int, int, int], radius: int = 2)
 def test_a_further_name_takes_its_voxel_features_from_the_session(
     engine: LocalEngine, forgetful: LocalEngine, wide_image: np.ndarray, affine: np.ndarray
 ) -> None:
-    options = Options(stages="first", policy="published")
+    options = RunOptions(stages="first", policy="published")
     with engine.open_session(wide_image, affine, "CT") as session:
         first = session.segment(["liver", "right kidney"], options=options)
         second = session.segment(["spleen", "left kidney"], options=options)
@@ -84,7 +88,7 @@ def test_a_correction_runs_only_the_patches_it_touches_and_gives_the_answer_of_a
     before[2:14, 2:38, 2:38] = True  # fixes the region, so that the patches stay where they are
     stroke = brush(shape, (5, 6, 6))
     after = before & ~stroke
-    seen: list[tuple[str, np.ndarray]] = []
+    seen: list[tuple[str, BoxMask]] = []
     names = ["liver", "spleen"]
     with engine.open_session(wide_image, affine, "CT") as session:
         session.segment(names, masks={"liver": before})
@@ -98,17 +102,17 @@ def test_a_correction_runs_only_the_patches_it_touches_and_gives_the_answer_of_a
     assert same(corrected, full)
     early = [mask for name, mask in seen[:-2] if name == "Liver"]
     assert early, "the corrected structure is shown before the run is over"
-    assert not (early[0] & stroke).any(), "what the user erased stays erased while the answer streams in"
-    np.testing.assert_array_equal(dict(seen)["Liver"], full.masks["Liver"])
+    assert not (early[0].array() & stroke).any(), "what the user erased stays erased while the answer streams in"
+    assert dict(seen)["Liver"] == full.box_masks["Liver"]
 
 
 def test_another_seed_is_another_answer(engine: LocalEngine, wide_image: np.ndarray, affine: np.ndarray) -> None:
     mask = np.zeros(wide_image.shape, dtype=bool)
     mask[2:14, 2:38, 2:38] = True
     with engine.open_session(wide_image, affine, "CT") as session:
-        session.segment(["liver"], masks={"liver": mask}, options=Options(seed=1))
-        other = session.segment(["liver"], masks={"liver": mask}, options=Options(seed=2))
-        again = session.segment(["liver"], masks={"liver": mask}, options=Options(seed=2))
+        session.segment(["liver"], masks={"liver": mask}, options=RunOptions(seed=1))
+        other = session.segment(["liver"], masks={"liver": mask}, options=RunOptions(seed=2))
+        again = session.segment(["liver"], masks={"liver": mask}, options=RunOptions(seed=2))
     assert not any("answers" in words for words in other.report.cached)
     assert any("answers" in words for words in again.report.cached)
     assert same(other, again)
@@ -117,9 +121,7 @@ def test_another_seed_is_another_answer(engine: LocalEngine, wide_image: np.ndar
 def test_memory_that_runs_out_takes_what_the_session_kept(
     engine: LocalEngine, wide_image: np.ndarray, affine: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from MedalSLib.inference import segment as inference
-
-    really = inference.run_product
+    really = pipeline.run_product
     kept: list[int] = []
 
     def once_too_much(*arguments: Any) -> Any:
@@ -128,10 +130,10 @@ def test_memory_that_runs_out_takes_what_the_session_kept(
             raise MemoryError
         return really(*arguments)
 
-    options = Options(stages="first")
+    options = RunOptions(stages="first")
     with engine.open_session(wide_image, affine, "CT") as session:
         session.segment(["liver"], options=options)
-        monkeypatch.setattr(inference, "run_product", once_too_much)
+        monkeypatch.setattr(pipeline, "run_product", once_too_much)
         second = session.segment(["spleen"], options=options)
     assert kept[0] > 0
     assert kept[1] == 0
@@ -186,19 +188,18 @@ def test_a_full_disk_is_a_smaller_cache_and_no_error(tmp_path: Path) -> None:
 
 
 def test_patches_near_the_edit_come_first() -> None:
-    from MedalSLib.inference.segment import RunKey
-
     edit = np.zeros((40, 40, 40), dtype=bool)
     edit[30:34, 4:8, 20:24] = True  # D, H, W
-    correction = Correction.of({"CT_Liver": edit}, {"CT_Liver": edit})
+    mask = BoxMask.of(edit)
+    correction = Edit.of({"CT_Liver": mask}, {"CT_Liver": mask})
     assert correction is not None
     assert correction.box == ((30, 34), (4, 8), (20, 24))
-    key = RunKey(2, ((20, 40), (0, 40), (0, 40)), (1.0, 1.0, 1.0), (0.5, 0.5, 0.5), (80, 80, 40))
+    key = RunKey(AS_IS, 2, ((20, 40), (0, 40), (0, 40)), (1.0, 1.0, 1.0), (0.5, 0.5, 0.5), (80, 80, 40))
     tiles = [(h, h + 20, w, w + 20, d, d + 20) for h in (0, 60) for w in (0, 30, 60) for d in (0, 20)]
     assert correction.nearest_first(key, tiles)[0] == (0, 20, 30, 50, 20, 40) or correction.nearest_first(key, tiles)[
         0
     ] == (0, 20, 30, 50, 0, 20)
-    assert Correction.of({"CT_Liver": edit}, {"CT_Liver": np.zeros_like(edit)}) is None
+    assert Edit.of({"CT_Liver": mask}, {"CT_Liver": BoxMask.empty(edit.shape)}) is None
 
 
 def test_half_precision_halves_what_features_take(tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray) -> None:
@@ -208,6 +209,6 @@ def test_half_precision_halves_what_features_take(tiny_model: Path, wide_image: 
             open_engine(str(tiny_model), device="cpu", caches=CacheSettings(half=half)) as opened,
             opened.open_session(wide_image, affine, "CT") as session,
         ):
-            session.segment(["liver"], options=Options(stages="first"))
+            session.segment(["liver"], options=RunOptions(stages="first"))
             used[half] = session._caches.store.used("host")
     assert 0.45 < used[True] / used[False] < 0.6

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MedalSLib.engine import Options, Progress, open_engine
+from MedalSLib.engine import open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import CancelledError, InputError, ModelError, PromptError, ResourceError
 from MedalSLib.network.manifest import read_manifest, write_manifest
+from MedalSLib.run import Progress, RunOptions
+from MedalSLib.volume import BoxMask
 
 
 def block(shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
@@ -31,7 +33,7 @@ def test_names_as_typed_come_back_as_masks_on_the_images_grid(
     for mask in result.masks.values():
         assert mask.dtype == bool
         assert mask.shape == image.shape
-    assert result.masks["liver"] is result.masks["Liver"]
+    assert np.array_equal(result.masks["liver"], result.masks["Liver"])
     assert result.report.understood["both kidneys"] == ("Right kidney", "Left kidney")
     assert result.report.modality == "CT"
 
@@ -69,9 +71,9 @@ def test_the_same_seed_gives_the_same_masks_whatever_ran_before(
     engine: LocalEngine, image: np.ndarray, affine: np.ndarray
 ) -> None:
     with engine.open_session(image, affine, "CT") as session:
-        first = session.segment(["liver", "spleen"], options=Options(seed=3))
+        first = session.segment(["liver", "spleen"], options=RunOptions(seed=3))
         session.segment(["left lung"])
-        again = session.segment(["liver", "spleen"], options=Options(seed=3))
+        again = session.segment(["liver", "spleen"], options=RunOptions(seed=3))
     assert any(first.masks[name].any() for name in first.names)
     for name in first.names:
         np.testing.assert_array_equal(first.masks[name], again.masks[name])
@@ -94,7 +96,9 @@ def test_refining_changes_nothing_far_from_the_edit(engine: LocalEngine, affine:
     locked = np.zeros(wide.shape, dtype=bool)
     locked[10:14, 20:24, 20:24] = True
     with engine.open_session(wide, affine, "CT") as session:
-        result = session.segment([], masks={"liver": drawn}, locked={"liver": locked}, options=Options(mode="refine"))
+        result = session.segment(
+            [], masks={"liver": drawn}, locked={"liver": locked}, options=RunOptions(mode="refine")
+        )
     far = np.zeros(wide.shape, dtype=bool)
     far[:, 90:, 90:] = True
     np.testing.assert_array_equal(result.masks["Liver"][far], drawn[far])
@@ -141,19 +145,19 @@ def test_cancel_stops_and_the_session_stays_usable(engine: LocalEngine, image: n
 
 
 def test_structures_stream_as_they_are_final(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
-    seen: dict[str, np.ndarray] = {}
+    seen: dict[str, BoxMask] = {}
     with engine.open_session(image, affine, "CT") as session:
         result = session.segment(["liver", "left lung"], on_structure=seen.__setitem__)
     assert set(seen) == set(result.names)
-    assert all(mask.any() for mask in seen.values())
+    assert all(not mask.is_empty for mask in seen.values())
     for name, mask in seen.items():
-        np.testing.assert_array_equal(mask, result.masks[name])
+        assert mask == result.box_masks[name]
 
 
 def test_windows_are_reported_and_can_be_changed(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     with engine.open_session(image, affine, "CT") as session:
         usual = session.segment(["liver", "left lung"])
-        narrow = session.segment(["liver"], options=Options(windows={"liver": "60/150"}))
+        narrow = session.segment(["liver"], options=RunOptions(windows={"liver": "60/150"}))
     assert usual.report.structures["Liver"].window != usual.report.structures["Left lung"].window
     assert "60" in narrow.report.structures["Liver"].window
     assert (narrow.masks["Liver"] != usual.masks["Liver"]).any()
@@ -165,9 +169,9 @@ def test_instances_are_numbered_apart(engine: LocalEngine, image: np.ndarray, af
         result = session.segment(
             masks={"liver tumors": drawn},
             locked={"liver tumors": np.ones_like(drawn)},
-            options=Options(instances=("*",)),
+            options=RunOptions(instances=("*",)),
         )
-    labels = result.instances["Liver tumors"]
+    labels = result.instances["Liver tumors"].array()
     assert result.report.structures["Liver tumors"].instances == 2
     np.testing.assert_array_equal(labels > 0, drawn)
     assert {labels[4, 4, 4], labels[16, 16, 16]} == {1, 2}

@@ -13,9 +13,10 @@ import torch
 from pretend_gpu import OnGpu, Traffic, pretend_gpu, reset_traffic
 from tiny_models import blocky_image, write_tiny_model
 
-from MedalSLib.engine import Options, SegmentationResult, computing, open_engine
+from MedalSLib.engine import computing, open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.inference.compute import Compute
+from MedalSLib.run import RunOptions, RunResult
 
 PATCH = (16, 16, 32)
 KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Liver tumors")
@@ -54,7 +55,7 @@ def drawn(image: np.ndarray) -> np.ndarray:
     return mask
 
 
-def asked(model: Path, device: str, image: np.ndarray, affine: np.ndarray, **wanted: Any) -> SegmentationResult:
+def asked(model: Path, device: str, image: np.ndarray, affine: np.ndarray, **wanted: Any) -> RunResult:
     with open_engine(str(model), device=device) as engine, engine.open_session(image, affine, "CT") as session:
         return session.segment(NAMES, **wanted)
 
@@ -63,15 +64,15 @@ def ways(image: np.ndarray) -> Mapping[str, dict[str, Any]]:
     mask = drawn(image)
     return {
         "both stages": {},
-        "first stage": {"options": Options(stages="first")},
+        "first stage": {"options": RunOptions(stages="first")},
         "with a mask": {"masks": {"liver": mask}},
-        "refined": {"masks": {"liver": mask}, "options": Options(mode="refine")},
+        "refined": {"masks": {"liver": mask}, "options": RunOptions(mode="refine")},
         "locked, in a box": {
             "masks": {"liver": mask},
             "locked": {"liver": mask},
             "roi": ((3, 25), (3, 25), (2, 19)),
         },
-        "as published": {"options": Options(policy="published")},
+        "as published": {"options": RunOptions(policy="published")},
     }
 
 
@@ -112,7 +113,7 @@ def test_instances_are_refined_and_told_apart_on_a_gpu(
             open_engine(str(tiny_model), device=device) as engine,
             engine.open_session(wide_image, affine, "CT") as session,
         ):
-            found.append(session.segment(["liver tumors"], options=Options(instances=("*",))).instances)
+            found.append(session.segment(["liver tumors"], options=RunOptions(instances=("*",))).instances)
     assert found[0].keys() == found[1].keys()
     assert found[0]["Liver tumors"].max() > 1
     for name, labels in found[0].items():
@@ -149,7 +150,7 @@ def test_masks_are_fetched_as_bits(gpu: None, tiny_model: Path, wide_image: np.n
 def test_another_name_sends_no_patch_and_runs_no_convolution(
     gpu: None, tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray
 ) -> None:
-    options = Options(stages="first")
+    options = RunOptions(stages="first")
     with open_engine(str(tiny_model), device="cuda:0") as engine:
         first, further = traffic_of(
             engine, wide_image, affine, *({"prompts": [name], "options": options} for name in ("liver", "spleen"))

@@ -9,8 +9,8 @@ import pytest
 from tiny_models import write_tiny_model
 
 from MedalSLib.engine import open_engine
-from MedalSLib.engine.interface import Options
 from MedalSLib.errors import InputError
+from MedalSLib.run import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,11 @@ def test_own_names_are_segmented_in_the_order_typed_with_windows_of_their_own(
     custom: Path, image: np.ndarray, affine: np.ndarray
 ) -> None:
     with open_engine(str(custom), device="cpu") as engine, engine.open_session(image, affine, "CT") as session:
-        options = Options(stages="first", windows={"gallbladder wall": "60/150"})
+        options = RunOptions(stages="first", windows={"gallbladder wall": "60/150"})
         result = session.segment(["the Gallbladder wall, liver"], options=options)
         assert result.names == ("Gallbladder wall", "Liver")
         assert result.report.structures["Gallbladder wall"].window == "L60 W150"
         assert result.report.structures["Liver"].window.startswith("soft tissue")
         assert result.masks["gallbladder wall"].shape == image.shape
         with pytest.raises(InputError, match="belongs to no known structure"):
-            session.segment(["liver"], options=Options(stages="first", windows={"odd lump": "60/150"}))
+            session.segment(["liver"], options=RunOptions(stages="first", windows={"odd lump": "60/150"}))

@@ -29,7 +29,7 @@ def loaded(program: str) -> set[str]:
     [
         ("import MedalSLib", set()),
         ("import MedalSLib.vocabulary", set()),
-        ("from MedalSLib.engine.interface import Options", set()),
+        ("from MedalSLib.run import RunOptions", set()),
         ("import MedalSLib.engine", set()),
         ("from MedalSLib.cli import build_parser; build_parser()", set()),
         ("from MedalSLib.cli import main; main(['names', 'kid', '--modality', 'CT'])", set()),

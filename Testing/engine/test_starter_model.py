@@ -9,7 +9,8 @@ import pytest
 import slicerio
 import torch
 
-from MedalSLib.engine import SegmentationResult, open_engine
+from MedalSLib.engine import open_engine
+from MedalSLib.run import RunResult
 from MedalSLib.volume import Image, read_image, read_segmentation
 
 DATA = Path(slicerio.__file__).parent / "data"
@@ -21,7 +22,7 @@ def chest() -> Image:
 
 
 @pytest.fixture(scope="module")
-def lungs(chest: Image) -> SegmentationResult:
+def lungs(chest: Image) -> RunResult:
     torch.set_num_threads(2)
     with (
         open_engine("starter", device="cpu") as engine,
@@ -34,14 +35,14 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2.0 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
-def test_both_lungs_are_found_each_on_its_own_side(chest: Image, lungs: SegmentationResult) -> None:
+def test_both_lungs_are_found_each_on_its_own_side(chest: Image, lungs: RunResult) -> None:
     truth = read_segmentation(DATA / "Segmentation.seg.nrrd").masks_on(chest.grid)
     for side in ("left", "right"):
         drawn = truth[f"{side} lung"]
         assert dice(lungs.masks[f"{side} lung"], drawn) >= 0.85, side
 
 
-def test_the_report_gives_plausible_volumes(lungs: SegmentationResult) -> None:
+def test_the_report_gives_plausible_volumes(lungs: RunResult) -> None:
     for name in ("Left lung", "Right lung"):
         entry = lungs.report.structures[name]
         assert entry.found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
+from MedalSLib.vocabulary import Structure, describe
 
 
 class BandNetwork(nn.Module):
@@ -72,18 +73,10 @@ class FakeModel:
             )
             for stage in self.networks
         ]
-        return SimpleNamespace(stages=stages)
+        return SimpleNamespace(stages=stages, text_stages="both")
 
     def network(self, stage: str) -> nn.Module:
         return self.networks[stage]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A structure that is asked for."""
-
-    key: str
-    kind: str = "semantic"
 
 
 @pytest.fixture(autouse=True)
@@ -107,8 +100,9 @@ def band_model() -> Callable[..., FakeModel]:
 
 
 @pytest.fixture
-def wanted() -> type[Wanted]:
-    return Wanted
+def wanted() -> Callable[..., Structure]:
+    """Returns a structure that is asked for: `wanted(key, kind="semantic")`."""
+    return lambda key, kind="semantic": replace(describe(key), kinds=(kind,))
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from MedalSLib.inference.accumulator import Accumulator, batches
-from MedalSLib.inference.mixing import mixed_prompts
+from MedalSLib.inference.blending import BlendedPatches, batches
+from MedalSLib.inference.prompt_fusion import fused_prompts
 from MedalSLib.inference.prompts import PatchPrompts
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import StageSpec, plan
@@ -21,8 +21,7 @@ SPEC = StageSpec(2, (1.0, 1.0, 1.0), (16, 16, 16))
 PLAN = plan((40, 36, 20), (1.0, 1.0, 1.0), ["CT_Liver", "CT_Spleen"], SPEC)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_cells_hold_the_weighted_mean_of_all_patches(turned: bool) -> None:
+def test_cells_hold_the_weighted_mean_of_all_patches() -> None:
     generator = torch.Generator().manual_seed(0)
     patches = {tile: torch.rand(3, 16, 16, 16, generator=generator) for tile in PLAN.tiles}
     weights = torch.tensor(gaussian_weights(PLAN.patch)).double()
@@ -30,18 +29,17 @@ def test_cells_hold_the_weighted_mean_of_all_patches(turned: bool) -> None:
     for (h0, h1, w0, w1, d0, d1), patch in patches.items():
         sums[:, h0:h1, w0:w1, d0:d1] += patch * weights
         total[h0:h1, w0:w1, d0:d1] += weights
-    blended = Accumulator(3, PLAN, torch.float32, torch.device("cpu"))
+    blended = BlendedPatches(3, PLAN, torch.float32, torch.device("cpu"))
     found = torch.full((3, *PLAN.shape), torch.nan)
-    for batch in batches(PLAN, PLAN.tiles[::-1] if turned else None):
+    for batch in batches(PLAN):
         for tile in batch.tiles:
             blended.add(tile, [(top, top + 4, patches[tile][:, top : top + 4].clone()) for top in range(0, 16, 4)])
-        for region in batch.final:
-            rows = blended.rows(region)
-            for index in range(3):
-                part = found[index, slice(*region.rows), slice(*region.columns)]
-                assert part.isnan().all(), "each voxel is final once"
-                part.copy_(rows(index))
-            blended.forget(region)
+        rows = blended.rows(batch.final)
+        for index in range(3):
+            part = found[index, slice(*batch.final.rows), slice(*batch.final.columns)]
+            assert part.isnan().all(), "each voxel is final once"
+            part.copy_(rows(index))
+        blended.forget(batch.final)
     torch.testing.assert_close(found.double(), sums / total, atol=1e-6, rtol=0)
 
 
@@ -62,7 +60,7 @@ def test_prompts_mixed_within_their_boxes_are_prompts_mixed_in_the_whole_patch(
     embeddings = torch.randn(passes, 14, tiny_network.config.embedding_dim, generator=generator)
     halves = [torch.rand(16, 16, 16, generator=generator) > 0.5 for _ in range(passes)]
     with torch.inference_mode():
-        found = mixed_prompts(tiny_network, embeddings, PatchPrompts.of(masks), halves)
+        found = fused_prompts(tiny_network, embeddings, PatchPrompts.of(masks), halves)
         expected = tiny_network.mix_prompts(embeddings, torch.stack([masks & half for half in halves]))
     assert found is not None
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
@@ -70,7 +68,7 @@ def test_prompts_mixed_within_their_boxes_are_prompts_mixed_in_the_whole_patch(
 
 def test_no_class_prompt_is_nothing_to_mix(tiny_network: MedalS) -> None:
     prompts = PatchPrompts(torch.ones(16, 16, 16, dtype=torch.bool), ())
-    assert mixed_prompts(tiny_network, torch.zeros(1, 2, 6), prompts, [prompts.union]) is None
+    assert fused_prompts(tiny_network, torch.zeros(1, 2, 6), prompts, [prompts.union]) is None
 
 
 @pytest.mark.parametrize(("source", "target"), [(20, 33), (33, 20), (20, 20), (7, 50), (50, 7), (1, 4)])

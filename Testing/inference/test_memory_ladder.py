@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from MedalSLib.errors import ResourceError
-from MedalSLib.inference.accumulator import Accumulator, batches, most_voxels
+from MedalSLib.inference.blending import BlendedPatches, batches, most_voxels
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.memory import (
     LADDER,
@@ -22,8 +22,8 @@ from MedalSLib.inference.memory import (
     out_of_memory,
     with_ladder,
 )
+from MedalSLib.inference.pipeline import segment_volume
 from MedalSLib.inference.resampling_policy import StageSpec, plan
-from MedalSLib.inference.segment import RunOptions, segment_volume
 
 GPU = Compute(device="cuda", batch_voxels=1 << 20)
 
@@ -110,7 +110,7 @@ def test_a_run_with_little_memory_says_in_how_many_sweeps_it_went(band_model: Ca
     queries = torch.tensor([[10.0 * number, 20.0] for number in range(20)])
     roomy, tight = (
         segment_volume(
-            band_model(stages="1"), image, (1.0, 1.0, 1.0), items, queries, options=RunOptions(free_memory_mb=free)
+            band_model(stages="1"), image, (1.0, 1.0, 1.0), items, queries, compute=Compute(free_memory_mb=free)
         )
         for free in (1e6, 0.01)
     )
@@ -122,14 +122,13 @@ def test_a_run_with_little_memory_says_in_how_many_sweeps_it_went(band_model: Ca
 def test_the_estimate_of_the_sums_is_what_blending_holds() -> None:
     for shape, patch in (((40, 36, 20), (16, 16, 16)), ((16, 50, 16), (16, 16, 16)), ((16, 16, 16), (16, 16, 16))):
         made = plan(shape, (1, 1, 1), ["CT_Liver", "CT_Spleen"], StageSpec(2, (1.0, 1.0, 1.0), patch))
-        sums = Accumulator(3, made, torch.float32, torch.device("cpu"))
+        sums = BlendedPatches(3, made, torch.float32, torch.device("cpu"))
         held = []
         for batch in batches(made):
             for tile in batch.tiles:
                 sums.add(tile, [(0, 16, torch.ones(3, *patch))])
             held.append(sum(cell[0].numel() for cell in sums._sums.values()))
-            for region in batch.final:
-                sums.forget(region)
+            sums.forget(batch.final)
         assert max(held) == most_voxels(made)
         assert not sums._sums
 

@@ -14,7 +14,7 @@ from MedalSLib.inference.prompts import (
     shown_first,
 )
 from MedalSLib.inference.resampling_policy import StageSpec, plan
-from MedalSLib.inference.tensor_box import tensor_box
+from MedalSLib.inference.tensor_ops import tensor_box
 
 SPEC = StageSpec(2, (1.0, 1.0, 1.0), (16, 16, 16))
 PLAN = plan((30, 24, 20), (1.0, 1.3, 1.1), ["CT_Liver", "CT_Spleen"], SPEC)
@@ -49,10 +49,10 @@ def test_blocks_depend_on_seed_tile_and_iteration_alone() -> None:
 
 def test_masks_that_do_not_overlap_are_the_prompts_of_a_labelmap() -> None:
     labels = np.zeros((30, 24, 20), dtype=np.uint8)
-    labels[2:12, 3:9, 4:15] = 3
-    labels[20:29, 10:22, 2:8] = 7
-    by_label = LabelmapVolume(labels, (3, 5, 7), PLAN)
-    by_mask = MaskVolume({0: labels == 3, 2: labels == 7}, PLAN)
+    labels[2:12, 3:9, 4:15] = 1
+    labels[20:29, 10:22, 2:8] = 3
+    by_label = LabelmapVolume(labels, 3, PLAN)
+    by_mask = MaskVolume({0: labels == 1, 2: labels == 3}, PLAN)
     prompted = 0
     for tile in PLAN.tiles:
         first, second = by_label.patch(tile, CPU), by_mask.patch(tile, CPU)
@@ -68,7 +68,7 @@ def test_masks_that_do_not_overlap_are_the_prompts_of_a_labelmap() -> None:
 def test_a_patch_without_prompt_voxels_has_no_prompts() -> None:
     empty = np.zeros((30, 24, 20), dtype=bool)
     assert all(MaskVolume({0: empty}, PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
-    assert all(LabelmapVolume(empty.astype(np.int16), (1, 2), PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
+    assert all(LabelmapVolume(empty.astype(np.int16), 2, PLAN).patch(tile, CPU) is None for tile in PLAN.tiles)
 
 
 def test_overlapping_masks_stay_whole() -> None:

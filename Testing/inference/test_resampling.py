@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedalSLib.inference.packed import PackedMask
 from MedalSLib.inference.resampling import (
     labelmap_to_plan,
     labelmap_to_shape,
@@ -22,6 +21,7 @@ from MedalSLib.inference.resampling import (
     trilinear,
 )
 from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.volume.mask import BoxMask
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = json.loads((GOLDEN / "preprocess.json").read_text())
@@ -89,9 +89,9 @@ def test_one_mask_is_resampled_as_a_labelmap_of_one_label() -> None:
     for spacing in ((1.4, 1.4, 1.4), (0.9, 0.9, 4.0)):
         made = plan(mask.shape, spacing, ["CT_Liver", "CT_Spleen"], replace(SPEC, spacing_hwd=(1.1, 1.3, 1.2)))
         expected = labelmap_to_plan(mask.astype(np.uint8), made).bool()
-        assert np.array_equal(mask_to_plan(PackedMask.pack(mask), made).unpack(), expected.numpy())
+        assert np.array_equal(mask_to_plan(BoxMask.of(mask), made).array(), expected.numpy())
         assert expected.any()
-        assert mask_to_plan(PackedMask.pack(np.zeros_like(mask)), made).empty
+        assert mask_to_plan(BoxMask.of(np.zeros_like(mask)), made).is_empty
 
 
 @given(
@@ -115,7 +115,7 @@ def test_a_mask_in_a_corner_is_resampled_as_in_the_whole_volume(
         expected = labelmap_to_plan(mask.astype(np.uint8), made).bool().numpy()
         share = preprocess(mask.astype(np.float32), made).numpy()
         decided = np.abs(share - (0.5 + 2**-12)) > 1e-5  # between 1/2 and the next larger half float
-        found = mask_to_plan(PackedMask.pack(mask), made).unpack()
+        found = mask_to_plan(BoxMask.of(mask), made).array()
         assert np.array_equal(found[decided], expected[decided])
 
 

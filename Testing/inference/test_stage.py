@@ -15,9 +15,9 @@ import torch
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.outputs import StageResult
 from MedalSLib.inference.resampling import trilinear
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
-from MedalSLib.inference.sinks import StageResult
 from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.medals import MedalS
@@ -65,7 +65,7 @@ def same(first: StageResult, second: StageResult, exact: bool = True) -> None:
     if exact:
         np.testing.assert_array_equal(first.labelmap, second.labelmap)
         np.testing.assert_array_equal(first.max_probability, second.max_probability)
-        assert all(np.array_equal(a.unpack(), b.unpack()) for a, b in zip(first.masks, second.masks, strict=True))
+        assert all(np.array_equal(a.array(), b.array()) for a, b in zip(first.masks, second.masks, strict=True))
     else:
         assert (first.labelmap == second.labelmap).mean() > 0.999
         # Sums in another order differ in the last digit, and the product keeps half-precision probabilities.
@@ -88,16 +88,6 @@ def test_same_seed_same_answer_whatever_ran_before(
     other = run_stage(tiny_network, queries, image, made, prompts, policy=policy, seed=2)
     assert np.array_equal(other.max_probability, first.max_probability) != prompted
     assert first.labelmap.any()
-
-
-@pytest.mark.parametrize("policy", ["product", "published"])
-def test_the_order_of_tiles_does_not_matter(tiny_network: MedalS, scene: Any, policy: Any) -> None:
-    image, made, queries, masks = scene
-    prompts = masks if policy == "product" else None
-    first = run_stage(tiny_network, queries, image, made, prompts, policy=policy)
-    hooks = StageHooks(tile_order=lambda tiles: tuple(reversed(tiles)))
-    second = run_stage(tiny_network, queries, image, made, prompts, policy=policy, hooks=hooks)
-    same(first, second, exact=False)
 
 
 @pytest.mark.parametrize("policy", ["product", "published"])
@@ -157,18 +147,18 @@ def test_masks_are_interpolated_probabilities_at_one_half(band_network: Callable
         one = run_stage(band_network(), queries[index : index + 1], image, made)
         published = run_stage(band_network(), queries[index : index + 1], image, made, policy="published")
         expected = published.max_probability >= 0.5
-        assert (result.masks[index].unpack() == expected).mean() > 0.9999
-        assert result.voxels[index] == result.masks[index].unpack().sum() > 0
+        assert (result.masks[index].array() == expected).mean() > 0.9999
+        assert result.voxels[index] == result.masks[index].array().sum() > 0
         assert abs(result.mean_probability[index] - published.max_probability[expected].mean()) < 1e-3
-        assert np.array_equal(one.masks[0].unpack(), result.masks[index].unpack())
+        assert np.array_equal(one.masks[0].array(), result.masks[index].array())
         alone.append(np.where(expected, published.max_probability, 0).astype(np.float16))
     np.testing.assert_allclose(result.max_probability, np.maximum(*alone), atol=1e-3)
     surer = np.where(np.maximum(*alone) == 0, 0, np.where(alone[1] > alone[0], 2, 1))
     assert (result.labelmap == surer).mean() > 0.999
-    both = result.masks[0].unpack() & result.masks[1].unpack()
+    both = result.masks[0].array() & result.masks[1].array()
     assert both.any()
-    labelled = np.choose(result.labelmap, [~(result.masks[0].unpack() | result.masks[1].unpack()),
-                                           result.masks[0].unpack(), result.masks[1].unpack()])  # fmt: skip
+    labelled = np.choose(result.labelmap, [~(result.masks[0].array() | result.masks[1].array()),
+                                           result.masks[0].array(), result.masks[1].array()])  # fmt: skip
     assert labelled.all()
 
 
@@ -180,14 +170,8 @@ def test_rows_are_interpolated_as_by_torch(band_network: Callable[..., Any]) -> 
         queries = torch.tensor([[100.0, 30.0]])
         published = run_stage(band_network(), queries, image, made, policy="published")
         product = run_stage(band_network(), queries, image, made)
-        assert (product.masks[0].unpack() == (published.max_probability >= 0.5)).mean() > 0.9999
+        assert (product.masks[0].array() == (published.max_probability >= 0.5)).mean() > 0.9999
         assert trilinear(torch.zeros(made.resampled_shape), image.shape).shape == image.shape
-
-
-def test_a_tile_order_that_loses_a_tile_is_refused(tiny_network: MedalS, scene: Any) -> None:
-    image, made, queries, _ = scene
-    with pytest.raises(ValueError, match="tile_order"):
-        run_stage(tiny_network, queries, image, made, hooks=StageHooks(tile_order=lambda tiles: tiles[1:]))
 
 
 class NoRoom:
@@ -203,15 +187,7 @@ class NoRoom:
 def test_patches_do_not_run_ahead_where_there_is_no_room_for_their_answers(tiny_network: MedalS, scene: Any) -> None:
     image, made, queries, masks = scene
     plain = run_stage(tiny_network, queries, image, made, masks)
-    hooks = StageHooks(answers=NoRoom(), tile_order=lambda tiles: tiles[::-1])
+    hooks = StageHooks(probabilities=NoRoom(), run_first=lambda tiles: tiles[::-1])
     ahead = run_stage(tiny_network, queries, image, made, masks, hooks=hooks)
     same(ahead, plain)
     assert ahead.runs <= plain.runs + 2
-
-
-def test_labels_of_any_value_come_out(band_network: Callable[..., Any]) -> None:
-    image = np.full((16, 16, 16), 100.0)
-    made = plan(image.shape, (1, 1, 1), PAIR, SPEC)
-    queries = torch.tensor([[200.0, 20.0], [100.0, 20.0]])
-    result = run_stage(band_network(), queries, image, made, label_values=(3, 700), policy="published")
-    assert (result.labelmap == 700).all()

@@ -9,8 +9,9 @@ import pytest
 from fake_engine import CRASH, OUT_OF_MEMORY, UNKNOWN, FakeEngine
 from service_support import AFFINE, Running, make_image, running_server, same_result, wait_until
 
-from MedalSLib.engine import Options, open_engine
+from MedalSLib.engine import open_engine
 from MedalSLib.errors import InputError, PromptError, ResourceError, ServiceError
+from MedalSLib.run import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_full_request_gives_the_result_of_the_local_engine(server: Running) ->
         "masks": masks,
         "locked": {"Spleen": image < -900},
         "roi": ((1, 15), (2, 19), (0, 11)),
-        "options": Options(seed=3, instances=("Liver",), windows={"Liver": "400/40"}),
+        "options": RunOptions(seed=3, instances=("Liver",), windows={"Liver": "400/40"}),
     }
     local = FakeEngine().open_session(image, AFFINE).segment(**arguments)
     progress, structures = [], {}
@@ -52,7 +53,7 @@ def test_a_full_request_gives_the_result_of_the_local_engine(server: Running) ->
     assert same_result(remote, local)
     assert np.array_equal(remote.masks["LIVER"], remote.masks["Liver"])
     assert structures.keys() == local.masks.keys()
-    assert all(np.array_equal(structures[name], local.masks[name]) for name in structures)
+    assert structures == local.box_masks
     fractions = [step.fraction for step in progress]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from service_support import AFFINE, running_server
 
-from MedalSLib.engine import Options, open_engine
-from MedalSLib.engine.interface import Engine, SegmentationResult
+from MedalSLib.engine import open_engine
+from MedalSLib.engine.interface import Engine
+from MedalSLib.run import RunOptions, RunResult
 from MedalSLib.service.child import open_isolated_engine
 
 torch = pytest.importorskip("torch", reason="needs the engine's packages")
@@ -36,23 +37,23 @@ def requests() -> list[dict[str, Any]]:
     locked = np.zeros(SHAPE, bool)
     locked[8:11, 10:14, :] = True
     return [
-        {"prompts": ["liver, kidneys"], "options": Options(seed=1)},
+        {"prompts": ["liver, kidneys"], "options": RunOptions(seed=1)},
         {
             "prompts": ["spleen"],
             "masks": {"liver": painted},
             "locked": {"liver": locked},
-            "options": Options(mode="hybrid", seed=1),
+            "options": RunOptions(mode="hybrid", seed=1),
         },
         {
             "masks": {"liver": painted, "Liver tumors": painted & locked},
             "roi": ((3, 25), (4, 26), (2, 20)),
-            "options": Options(seed=2, instances=("*",)),
+            "options": RunOptions(seed=2, instances=("*",)),
         },
-        {"prompts": ["liver", "spleen"], "options": Options(policy="published", seed=3)},
+        {"prompts": ["liver", "spleen"], "options": RunOptions(policy="published", seed=3)},
     ]
 
 
-def answers(engine: Engine) -> list[SegmentationResult]:
+def answers(engine: Engine) -> list[RunResult]:
     with engine.open_session(image(), AFFINE, "CT") as session:
         return [session.segment(**request) for request in requests()]
 
@@ -65,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def local(model: str) -> list[SegmentationResult]:
+def local(model: str) -> list[RunResult]:
     torch.set_num_threads(1)
     with open_engine(model, "cpu") as engine:
         found = answers(engine)
@@ -90,7 +91,7 @@ def in_a_child(model: str) -> Iterator[Engine]:
 
 @pytest.mark.parametrize("place", [on_a_server, in_a_child])
 def test_masks_labels_and_reports_are_the_local_engine_s_to_the_bit(
-    place: Any, model: str, local: list[SegmentationResult]
+    place: Any, model: str, local: list[RunResult]
 ) -> None:
     with place(model) as engine:
         assert Path(model).name in engine.info().model
@@ -102,7 +103,7 @@ def test_masks_labels_and_reports_are_the_local_engine_s_to_the_bit(
             assert np.array_equal(far.masks[name], mask), name
         assert far.labelmap.dtype == near.labelmap.dtype and np.array_equal(far.labelmap, near.labelmap)
         assert far.instances.keys() == near.instances.keys()
-        assert all(np.array_equal(far.instances[name], near.instances[name]) for name in near.instances)
+        assert far.instances == near.instances
         assert far.report.structures == near.report.structures
         for field in ("model", "device", "modality", "seed", "understood", "warnings", "cached"):
             assert getattr(far.report, field) == getattr(near.report, field), field

@@ -27,8 +27,8 @@ from service_support import (
     wait_until,
 )
 
-from MedalSLib.engine.interface import SegmentationResult
 from MedalSLib.errors import CancelledError, InputError, MedalSError, ResourceError, ServiceError
+from MedalSLib.run import RunResult
 from MedalSLib.service.client import RemoteEngine, connect
 from MedalSLib.service.encoding import array_bytes, canonical_image, chunk_bounds, digest_of, encode_chunk
 from MedalSLib.service.protocol import ImageHeader, SessionRequest
@@ -468,7 +468,7 @@ def test_a_full_queue_tells_its_position_and_everybody_gets_the_result() -> None
     waited = threading.Event()
     fake.before_structure = lambda name: waited.wait(60)  # the first run ends only when somebody was told to wait
     keys = tuple((f"user{number}", f"key-of-user-{number}") for number in range(4))
-    results: list[SegmentationResult] = []
+    results: list[RunResult] = []
     stages: set[str] = set()
     with running_server(fake, keys=keys, queue_length=3) as running:
 

@@ -9,21 +9,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from MedalSLib.service.encoding import (
-    BITS,
     IMAGE_DTYPES,
     LABEL_DTYPES,
     DamagedError,
     array_bytes,
     canonical_image,
     chunk_bounds,
-    decode_array,
     decode_chunk,
+    decode_labels,
+    decode_mask,
     digest_of,
-    encode_array,
     encode_chunk,
+    encode_labels,
+    encode_mask,
 )
 from MedalSLib.service.protocol import EncodedArray, from_json, to_json
-from MedalSLib.volume import bounding_box
+from MedalSLib.volume import BoxArray, BoxMask, bounding_box
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=9)
 
@@ -41,17 +42,24 @@ def test_images_survive_in_chunks_of_any_size(data: st.DataObject, dtype: str, c
 
 
 @settings(max_examples=200, deadline=None)
-@given(hnp.arrays(bool, SHAPES) | st.sampled_from(LABEL_DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES)))
-def test_masks_and_labelmaps_survive(array: np.ndarray) -> None:
-    encoded = from_json(EncodedArray, to_json(encode_array(array)))
-    back = decode_array(encoded, array.shape, (BITS, *LABEL_DTYPES))
+@given(hnp.arrays(bool, SHAPES))
+def test_masks_survive(array: np.ndarray) -> None:
+    encoded = from_json(EncodedArray, to_json(encode_mask(BoxMask.of(array))))
+    assert np.array_equal(decode_mask(encoded, array.shape).array(), array)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(LABEL_DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES)))
+def test_labelmaps_survive(array: np.ndarray) -> None:
+    encoded = from_json(EncodedArray, to_json(encode_labels(BoxArray.of(array))))
+    back = decode_labels(encoded, array.shape).array()
     assert back.dtype == array.dtype and np.array_equal(back, array)
 
 
 def test_only_the_box_of_a_mask_travels() -> None:
     mask = np.zeros((100, 200, 300), bool)
     mask[10:20, 30:50, 200:216] = True
-    encoded = encode_array(mask)
+    encoded = encode_mask(BoxMask.of(mask))
     assert encoded.box == ((10, 20), (30, 50), (200, 216)) == bounding_box(mask)
     assert len(encoded.data) < 60
 
@@ -69,14 +77,14 @@ def test_every_single_flipped_bit_of_a_mask_is_noticed() -> None:
     import base64
 
     mask = np.random.default_rng(0).random((5, 6, 7)) > 0.5
-    encoded = to_json(encode_array(mask))
+    encoded = to_json(encode_mask(BoxMask.of(mask)))
     packed = base64.b64decode(encoded["data"])
     for place in range(len(packed) * 8):
         broken = bytearray(packed)
         broken[place // 8] ^= 1 << (place % 8)
         values = encoded | {"data": base64.b64encode(bytes(broken)).decode()}
         try:
-            assert np.array_equal(decode_array(from_json(EncodedArray, values), mask.shape), mask)
+            assert np.array_equal(decode_mask(from_json(EncodedArray, values), mask.shape).array(), mask)
         except DamagedError:
             continue
 

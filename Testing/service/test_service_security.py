@@ -27,10 +27,11 @@ from service_support import AFFINE, KEY, Running, make_image, running_server, se
 from MedalSLib.errors import ServiceError
 from MedalSLib.service import protocol
 from MedalSLib.service.client import connect
-from MedalSLib.service.encoding import array_bytes, body_digest, canonical_image, digest_of, encode_array, encode_chunk
+from MedalSLib.service.encoding import array_bytes, body_digest, canonical_image, digest_of, encode_chunk, encode_mask
 from MedalSLib.service.keys import ApiKeys, add_key, hash_key, new_key, parse_keys, read_key_file, remove_keys
 from MedalSLib.service.logs import JsonFormatter
 from MedalSLib.service.settings import Settings, check_exposure
+from MedalSLib.volume.mask import BoxMask
 
 IMAGE = make_image()
 ALICE, BOB = "key-of-alice", "key-of-bob"
@@ -329,7 +330,7 @@ def test_a_body_that_does_not_arrive_is_given_up() -> None:
 
 def test_a_mask_that_unpacks_to_more_than_its_box_is_refused(server: Running) -> None:
     bomb = base64.b64encode(zlib.compress(bytes(1 << 24), 9)).decode()
-    good = asdict(encode_array(IMAGE > 0))
+    good = asdict(encode_mask(BoxMask.of(IMAGE > 0)))
     with server.connect() as engine, engine.open_session(IMAGE, AFFINE) as session:
         for number, change in enumerate(
             [
@@ -357,7 +358,7 @@ def test_too_many_masks_prompts_and_runs_are_refused() -> None:
     fake = FakeEngine(patches=1000, seconds_per_patch=0.02)
     with running_server(fake, masks=3, prompts=3, runs_per_key=2) as running, running.connect() as engine:
         session = engine.open_session(IMAGE, AFFINE)
-        mask = asdict(encode_array(IMAGE > 0))
+        mask = asdict(encode_mask(BoxMask.of(IMAGE > 0)))
 
         def start(body: dict) -> requests.Response:
             return call(running, "PUT", f"/v1/sessions/{session.id}/runs/{uuid.uuid4().hex}", json=body)

@@ -26,10 +26,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "support")]
 
+from fake_engine import dense_result  # noqa: E402
 from slicer_host.boot import host  # noqa: E402  # needs the path above
 
-from MedalSLib.engine.interface import Masks, Options, Report, SegmentationResult, StructureReport  # noqa: E402
+from MedalSLib.run import Report, RunResult, StructureReport  # noqa: E402
 from MedalSLib.vocabulary import structures  # noqa: E402
+from MedalSLib.volume.mask import BoxMask  # noqa: E402
 
 STEP = 2
 """Voxels by which the second run's structures are moved."""
@@ -76,14 +78,13 @@ class Finished:
         self.modality, self.warnings = modality or "CT", ()
         return self
 
-    def segment(self, prompts: Any, masks: Any, locked: Any, roi: Any, *, options: Options, on_progress: Any,
-                on_structure: Any, cancel: Any) -> SegmentationResult:  # fmt: skip
+    def segment(self, prompts: Any, masks: Any, *args: Any, on_structure: Any, **options: Any) -> RunResult:
         found = {name: self.masks[name] for name in (*prompts, *masks)}
         for name, mask in found.items():
-            on_structure(name, mask)
+            on_structure(name, BoxMask.of(mask))
         reports = {name: StructureReport(name, True, 1.0) for name in found}
         report = Report("none", "none", self.modality, {"total": 0.0}, structures=reports)
-        return SegmentationResult(Masks(found), self.labelmap, tuple(self.masks), report)
+        return dense_result(found, self.labelmap, tuple(self.masks), report)
 
     def close(self) -> None:
         self.masks = {}

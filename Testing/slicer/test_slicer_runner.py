@@ -10,8 +10,8 @@ import pytest
 from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
-from MedalSLib.engine.interface import Options
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError, ServiceError
+from MedalSLib.run import RunOptions
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ class TestARun:
         labels[2:4, 2:4, 2:4], labels[10:12, 10:12, 10:12] = 1, 2
         engine = FakeEngine({"Liver tumor": labels > 0}, instances={"Liver tumor": labels})
         outcome = runner.run(
-            engine, replace(request_, prompts=("Liver tumor",), options=Options(instances=("Liver tumor",)))
+            engine, replace(request_, prompts=("Liver tumor",), options=RunOptions(instances=("Liver tumor",)))
         )
         assert segmentNames(outcome.segmentationNode) == ["Liver tumor 1", "Liver tumor 2"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from fake_engine import FakeEngine, FakeSession
 
-from MedalSLib.engine.interface import Progress, SegmentationResult
 from MedalSLib.errors import ModelError
+from MedalSLib.run import Progress, RunRequest, RunResult
 
 
 class WildEngine(FakeEngine):
@@ -24,13 +24,13 @@ class WildEngine(FakeEngine):
 class WildSession(FakeSession):
     """Dies by the prompt "die"; by "hang" reports that it has begun, and then listens to nobody for a minute."""
 
-    def segment(self, prompts: Any = (), *args: Any, on_progress: Any = None, **options: Any) -> SegmentationResult:
-        if "die" in prompts:
+    def run(self, request: RunRequest, *, on_progress: Any = None, **callbacks: Any) -> RunResult:
+        if "die" in request.prompts:
             os.kill(os.getpid(), signal.SIGKILL)
-        if "hang" in prompts:
+        if "hang" in request.prompts:
             on_progress(Progress("stage 1", 0.0))
             time.sleep(60)
-        return super().segment(prompts, *args, on_progress=on_progress, **options)
+        return super().run(request, on_progress=on_progress, **callbacks)
 
 
 def make(model: str, device: str, fail: str = "", **options: Any) -> WildEngine:

@@ -9,31 +9,31 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 
 import numpy as np
 
-from MedalSLib.engine.interface import (
-    Box,
-    EngineInfo,
+from MedalSLib.engine.interface import Engine, EngineInfo, Session
+from MedalSLib.errors import CancelledError, InputError, PromptError
+from MedalSLib.run import (
     Estimate,
-    Masks,
-    Options,
     Progress,
     ProgressCallback,
     Report,
-    SegmentationResult,
+    RunOptions,
+    RunRequest,
+    RunResult,
     StructureCallback,
     StructureReport,
 )
-from MedalSLib.errors import CancelledError, InputError, PromptError
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 OUT_OF_MEMORY = "raise out of memory"
 CRASH = "raise crash"
 UNKNOWN = "unknown"
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Counts what it does, so that tests can see that a run was done once, or cancelled early."""
 
     def __init__(self, patches: int = 4, seconds_per_patch: float = 0.0) -> None:
@@ -62,13 +62,27 @@ class FakeEngine:
     def close(self) -> None:
         self.closed = True
 
-    def __enter__(self) -> FakeEngine:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def dense(masks: Mapping[str, np.ndarray | BoxMask] | None) -> dict[str, np.ndarray]:
+    """Masks by name as arrays, however they were handed in."""
+    return {name: mask.array() if isinstance(mask, BoxMask) else mask for name, mask in (masks or {}).items()}
+
+
+def dense_result(
+    masks: Mapping[str, np.ndarray],
+    labelmap: np.ndarray,
+    names: tuple[str, ...],
+    report: Report,
+    instances: Mapping[str, np.ndarray] | None = None,
+) -> RunResult:
+    """A result made of arrays."""
+    return RunResult(
+        {name: BoxMask.of(mask) for name, mask in masks.items()},
+        BoxArray.of(labelmap),
+        names,
+        report,
+        {name: BoxArray.of(labels) for name, labels in (instances or {}).items()},
+    )
 
 
 def fake_mask(array: np.ndarray, name: str, seed: int = 0) -> np.ndarray:
@@ -78,7 +92,7 @@ def fake_mask(array: np.ndarray, name: str, seed: int = 0) -> np.ndarray:
     return (array >= edges[0]) & (array < edges[1])
 
 
-class FakeSession:
+class FakeSession(Session):
     def __init__(self, engine: FakeEngine, array: np.ndarray, modality: str | None) -> None:
         self._engine = engine
         self._array = array
@@ -86,19 +100,16 @@ class FakeSession:
         self.warnings = () if modality else ("Taken for CT.",)
         self.closed = False
 
-    def segment(
+    def run(
         self,
-        prompts: Sequence[str] = (),
-        masks: Mapping[str, np.ndarray] | None = None,
-        locked: Mapping[str, np.ndarray] | None = None,
-        roi: Box | None = None,
+        request: RunRequest,
         *,
-        options: Options | None = None,
         on_progress: ProgressCallback | None = None,
         on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
-    ) -> SegmentationResult:
-        masks, locked, options = masks or {}, locked or {}, options or Options()
+    ) -> RunResult:
+        prompts, roi, options = request.prompts, request.roi, request.options
+        masks, locked = dense(request.masks), dense(request.locked)
         self._fail_on_demand(prompts)
         for patch in range(self._engine.patches):
             self._engine.before_patch(patch)
@@ -109,7 +120,7 @@ class FakeSession:
             if on_progress is not None:
                 on_progress(Progress("stage 1", (patch + 1) / self._engine.patches, patch + 1, self._engine.patches))
         names = tuple(dict.fromkeys([prompt.capitalize() for prompt in prompts] + list(masks)))
-        found = Masks({}, {prompt: prompt.capitalize() for prompt in prompts})
+        found: dict[str, np.ndarray] = {}
         labelmap = np.zeros(self._array.shape, np.uint8)
         for label, name in enumerate(names, 1):
             self._engine.before_structure(name)
@@ -123,7 +134,7 @@ class FakeSession:
             found[name] = mask
             labelmap[mask & (labelmap == 0)] = label
             if on_structure is not None:
-                on_structure(name, mask)
+                on_structure(name, BoxMask.of(mask))
         report = Report(
             "fake 1",
             "cpu",
@@ -135,7 +146,7 @@ class FakeSession:
             seed=options.seed,
         )
         instances = {name: found[name].astype(np.uint16) for name in names if name in options.instances}
-        return SegmentationResult(found, labelmap, names, report, instances)
+        return dense_result(found, labelmap, names, report, instances)
 
     def _fail_on_demand(self, prompts: Sequence[str]) -> None:
         if OUT_OF_MEMORY in prompts:
@@ -146,17 +157,9 @@ class FakeSession:
             raise PromptError("“unknown” names nothing.", "Did you mean liver?")
 
     def estimate(
-        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: RunOptions | None = None
     ) -> Estimate:
         return Estimate(1.0, float(self._array.nbytes), len(prompts) + len(masks or {}), True)
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> FakeSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

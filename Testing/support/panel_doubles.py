@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from MedalSLib.engine.interface import EngineInfo, Estimate, Progress, Report, StructureReport
+from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import CancelledError
 from MedalSLib.panel.volume_facts import VolumeFacts
+from MedalSLib.run import Estimate, Progress, Report, StructureReport
 from MedalSLib.service.describing import UploadDescription
 from MedalSLib.slicer.request import Overlap, RunOutcome, Written
 

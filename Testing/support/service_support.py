@@ -159,9 +159,7 @@ def same_result(left: Any, right: Any) -> bool:
     same_masks = left.masks.keys() == right.masks.keys() and all(
         np.array_equal(left.masks[name], right.masks[name]) and left.masks[name].dtype == bool for name in right.masks
     )
-    same_instances = left.instances.keys() == right.instances.keys() and all(
-        np.array_equal(left.instances[name], right.instances[name]) for name in right.instances
-    )
+    same_instances = left.instances == right.instances
     same_labels = np.array_equal(left.labelmap, right.labelmap) and left.labelmap.dtype == right.labelmap.dtype
     return (
         same_masks

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
 import numpy as np
 
 import MedalSLib
-from MedalSLib.engine.interface import (
-    Box,
-    EngineInfo,
+from MedalSLib.engine.interface import Engine, EngineInfo, Session
+from MedalSLib.run import (
     Estimate,
-    Masks,
-    Options,
     Progress,
     ProgressCallback,
     Report,
-    SegmentationResult,
+    RunOptions,
+    RunRequest,
+    RunResult,
     StructureCallback,
     StructureReport,
 )
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 _GOLDEN = 0.6180339887498949
 _RIPPLES = 7.0
@@ -59,8 +59,8 @@ def ripples(shape_kji: tuple[int, int, int], number: int) -> np.ndarray:
     return mask
 
 
-class FixedEngine:
-    """Answers any name with a mask that depends on the image's shape and on the name's place in the request only."""
+class FixedEngine(Engine):
+    """PatchCache any name with a mask that depends on the image's shape and on the name's place in the request only."""
 
     def info(self) -> EngineInfo:
         """Say that it is for measurements."""
@@ -74,16 +74,8 @@ class FixedEngine:
     def close(self) -> None:
         """Do nothing: there is nothing to free."""
 
-    def __enter__(self) -> FixedEngine:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class FixedSession:
+class FixedSession(Session):
     """An image of a shape; see `MedalSLib.engine.interface.Session`."""
 
     def __init__(self, shape: tuple[int, int, int], modality: str) -> None:
@@ -92,34 +84,31 @@ class FixedSession:
         self._shape = shape
         self._masks: list[np.ndarray] = []
 
-    def segment(
+    def run(
         self,
-        prompts: Sequence[str] = (),
-        masks: Mapping[str, np.ndarray] | None = None,
-        locked: Mapping[str, np.ndarray] | None = None,
-        roi: Box | None = None,
+        request: RunRequest,
         *,
-        options: Options | None = None,
         on_progress: ProgressCallback | None = None,
         on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
-    ) -> SegmentationResult:
+    ) -> RunResult:
         """Return the fixed masks; they are made in the first run, which should not be measured."""
-        names = tuple(dict.fromkeys([*prompts, *(masks or {})]))
+        names = tuple(dict.fromkeys([*request.prompts, *request.masks]))
         while len(self._masks) < len(names):
             self._masks.append(ripples(self._shape, len(self._masks)))
         if on_progress is not None:
             on_progress(Progress("finishing", 1.0))
-        found = Masks(dict(zip(names, self._masks, strict=False)))
-        labelmap = np.zeros(self._shape, np.uint8)
-        if names:
-            labelmap[found[names[0]]] = 1
+        found = dict(zip(names, map(BoxMask.of, self._masks), strict=False))
+        labels = BoxArray.of((self._masks[0] if names else np.zeros(self._shape, bool)).astype(np.uint8))
         structures = {name: StructureReport(name, True, 1.0) for name in names}
         report = Report("fixed 1", "cpu", self.modality, structures=structures)
-        return SegmentationResult(found, labelmap, names, report)
+        return RunResult(found, labels, names, report)
 
     def estimate(
-        self, prompts: Sequence[str], masks: Mapping[str, np.ndarray] | None = None, options: Options | None = None
+        self,
+        prompts: Sequence[str],
+        masks: Mapping[str, np.ndarray | BoxMask] | None = None,
+        options: RunOptions | None = None,
     ) -> Estimate:
         """Say that it costs nothing."""
         return Estimate(0.0, 0.0, 0, True)
@@ -127,14 +116,6 @@ class FixedSession:
     def close(self) -> None:
         """Free the masks."""
         self._masks.clear()
-
-    def __enter__(self) -> FixedSession:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_fixed(model: str, device: str) -> FixedEngine:

@@ -22,7 +22,7 @@ def memory(options: BenchOptions) -> dict[str, Any]:
 
     from MedalSLib.inference.compute import Compute
     from MedalSLib.inference.memory import estimate_run, fitting
-    from MedalSLib.inference.segment import segment_volume
+    from MedalSLib.inference.pipeline import segment_volume
 
     edge = options.shape or _EDGE
     patch = min(_PATCH, 32 * max(2, edge // 64)) if options.shape else _PATCH
@@ -35,7 +35,8 @@ def memory(options: BenchOptions) -> dict[str, Any]:
         found: list[Any] = []
 
         def estimate(way: Any, image: Any = image, items: Any = items) -> Any:
-            return estimate_run(model, image.shape, (1.0, 1.0, 1.0), items, prompted=True, compute=way)
+            keys = [item.key for item in items]
+            return estimate_run(model, image.shape, (1.0, 1.0, 1.0), keys, prompted=True, compute=way)
 
         way, steps = fitting(lambda way, of=estimate: of(way).memory_mb, Compute(), count, _LIMIT_MB)  # type: ignore[misc]
         with watched_memory() as peak:

@@ -77,6 +77,11 @@ class BenchStructure:
     key: str
     kind: Literal["semantic"] = "semantic"
 
+    @property
+    def name(self) -> str:
+        """The key, without the modality."""
+        return self.key.partition("_")[2]
+
 
 def random_network(options: BenchOptions) -> Any:
     """Return a `MedalS` of random weights, the same each time."""

@@ -17,9 +17,9 @@ from tools.benchmarks.measuring import Seconds, ratio, timed
 from tools.benchmarks.scenes import BenchOptions, ball, phantom_ct, synthetic_ct, write_model
 
 if TYPE_CHECKING:
-    from MedalSLib.engine import Options
     from MedalSLib.engine.interface import Session
     from MedalSLib.engine.local import LocalEngine
+    from MedalSLib.run import RunOptions
 
 _CHEST = (160, 3.0)
 """Edge in voxels and voxel in mm of the phantom that the bundled model works on: half a metre, twelve patches."""
@@ -41,7 +41,7 @@ class _Bench:
     model: Path
     image: np.ndarray
     affine: np.ndarray
-    runs: Mapping[str, Options]
+    runs: Mapping[str, RunOptions]
     names: tuple[str, str] = ("Liver", "Spleen")
 
     @property
@@ -85,7 +85,7 @@ def new_name(options: BenchOptions) -> dict[str, Any]:
     return {"image": list(what.image.shape), "rows": rows}
 
 
-def _kept(results: list[Any], session: Session, name: str, options: Options) -> None:
+def _kept(results: list[Any], session: Session, name: str, options: RunOptions) -> None:
     results.append(session.segment([name], options=options))
 
 
@@ -118,11 +118,11 @@ def correction(options: BenchOptions) -> dict[str, Any]:
 
 
 def _corrected(session: Session, other: Session, after: Any, locked: Any, way: Any, first: Seconds) -> dict[str, Any]:
-    from MedalSLib.engine import Options
+    from MedalSLib.run import RunOptions
 
     results: list[Any] = []
     shown: list[float] = []
-    options = Options(mode=way)
+    options = RunOptions(mode=way)
 
     def correct() -> None:
         begun = time.perf_counter()
@@ -174,15 +174,15 @@ def _strokes(mask: np.ndarray, spacing: np.ndarray) -> Iterator[tuple[str, np.nd
 @contextmanager
 def _bench(options: BenchOptions) -> Iterator[_Bench]:
     """Prepare a model and an image: the bundled model, or one of random weights."""
-    from MedalSLib.engine import Options
     from MedalSLib.network.registry import find_folder
+    from MedalSLib.run import RunOptions
     from MedalSLib.volume import read_image
 
     with tempfile.TemporaryDirectory(prefix="medals-bench-") as folder:
-        model, runs = Path(folder), {"the first": Options(stages="first"), "both": Options()}
+        model, runs = Path(folder), {"the first": RunOptions(stages="first"), "both": RunOptions()}
         bundled = options.width == "starter"
         if bundled:
-            model, runs = find_folder("starter"), {"the only one": Options()}
+            model, runs = find_folder("starter"), {"the only one": RunOptions()}
         else:
             write_model(model, options)
         if options.scan is not None:

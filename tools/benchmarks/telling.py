@@ -21,7 +21,7 @@ def two_stage_model(patches: dict[int, tuple[int, int, int]], network: Any) -> A
         SimpleNamespace(stage=str(stage), spacing_hwd=_SPACINGS[stage], patch_hwd=patch, resampling="published")
         for stage, patch in patches.items()
     ]
-    return SimpleNamespace(manifest=SimpleNamespace(stages=stages), network=lambda stage: network)
+    return SimpleNamespace(manifest=SimpleNamespace(stages=stages, text_stages="both"), network=lambda stage: network)
 
 
 class Telling:

@@ -45,8 +45,7 @@ def whole_runs(
 
     from MedalSLib.engine.computing import choose_compute
     from MedalSLib.errors import ResourceError
-    from MedalSLib.inference.options import RunOptions
-    from MedalSLib.inference.segment import segment_volume
+    from MedalSLib.inference.pipeline import segment_volume
     from MedalSLib.network.gpu_network import GpuNetwork
 
     patches = patches or PATCHES
@@ -63,11 +62,11 @@ def whole_runs(
         for attempt in ("first", "again"):
             told.operations = 0.0
             row: dict[str, Any] = {"memory_limit_gb": limit, "run": attempt}
-            wanted = RunOptions(memory_limit_mb=None if limit is None else limit * 1000.0)
+            way = replace(compute, memory_limit_mb=None if limit is None else limit * 1000.0)
             with _limited(device, limit):
                 begun = time.perf_counter()
                 try:
-                    found = segment_volume(model, image, SPACING_DHW, items, queries, options=wanted, compute=compute)
+                    found = segment_volume(model, image, SPACING_DHW, items, queries, compute=way)
                 except (ResourceError, RuntimeError) as error:  # the ladder's last step leaves the GPU; this does not
                     rows.append(row | {"error": str(error)})
                     break

@@ -6,22 +6,16 @@ import threading
 import time
 
 import numpy as np
+from fake_engine import dense, dense_result
 
-from MedalSLib.engine.interface import (
-    EngineInfo,
-    Estimate,
-    Masks,
-    Options,
-    Progress,
-    Report,
-    SegmentationResult,
-    StructureReport,
-)
+from MedalSLib.engine.interface import Engine, EngineInfo, Session
 from MedalSLib.errors import CancelledError
+from MedalSLib.run import Estimate, Progress, Report, StructureReport
 from MedalSLib.volume.geometry import Grid
+from MedalSLib.volume.mask import BoxMask
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Finds in every image the masks it was told, and records how it was asked.
 
     Args:
@@ -51,38 +45,29 @@ class FakeEngine:
     def close(self):
         pass
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, kind, error, trace):
-        self.close()
-
-
-class FakeSession:
+class FakeSession(Session):
     def __init__(self, engine, grid, modality):
         self.engine, self.grid, self.modality = engine, grid, modality
         self.warnings = ()
 
-    def segment(
+    def run(
         self,
-        prompts=(),
-        masks=None,
-        locked=None,
-        roi=None,
+        request,
         *,
-        options=None,
         on_progress=None,
         on_structure=None,
         cancel=None,
     ):
         self.engine.busy += 1
         try:
-            return self._segment(prompts, masks, locked, roi, options, on_progress, on_structure, cancel)
+            return self._segment(request, on_progress, on_structure, cancel)
         finally:
             self.engine.busy -= 1
 
-    def _segment(self, prompts, masks, locked, roi, options, on_progress, on_structure, cancel):
-        options, masks, locked = options or Options(), dict(masks or {}), dict(locked or {})
+    def _segment(self, request, on_progress, on_structure, cancel):
+        prompts, roi, options = request.prompts, request.roi, request.options
+        masks, locked = dense(request.masks), dense(request.locked)
         for mask in (*masks.values(), *locked.values()):
             assert mask.shape == self.grid.shape_kji and mask.dtype == bool
         self.engine.threads.add(threading.current_thread().name)
@@ -99,7 +84,7 @@ class FakeSession:
             mask = self._answer(name, masks, locked, roi)
             found[name] = mask
             if on_structure:
-                on_structure(name, mask)
+                on_structure(name, BoxMask.of(mask))
             end = time.monotonic() + self.engine.pause
             while time.monotonic() < end and not (cancel is not None and cancel.is_set()):
                 time.sleep(0.002)
@@ -118,7 +103,7 @@ class FakeSession:
         instances = {
             name: labels for name, labels in self.engine.instances.items() if name in found and options.instances
         }
-        return SegmentationResult(Masks(found), labelmap, tuple(found), report, instances)
+        return dense_result(found, labelmap, tuple(found), report, instances)
 
     def _answer(self, name, masks, locked, roi):
         answer = self.engine.answers.get(name, np.zeros(self.grid.shape_kji, bool)).copy()

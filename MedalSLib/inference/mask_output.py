@@ -6,15 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.inference.accumulator import Region, Rows, Span
-from MedalSLib.inference.boxes import Box, intersection, joined, slices
-from MedalSLib.inference.elementwise import reaching, relabel
-from MedalSLib.inference.packed import PackedMask
+from MedalSLib.inference.blending import Region, Rows, Span
+from MedalSLib.inference.outputs import THRESHOLD, StageResult
 from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import ResamplingPlan
-from MedalSLib.inference.sinks import THRESHOLD, StageResult
-from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import fetched_bits
+from MedalSLib.inference.tensor_ops import bits_of, relabel, tensor_box, threshold_to_zero
+from MedalSLib.volume.box import Box, intersection, slices, union
+from MedalSLib.volume.mask import BoxMask
 
 _VALUES = 1 << 21
 """Voxels of one class that are interpolated at once."""
@@ -22,7 +20,7 @@ _SET_BITS = np.array([bin(byte).count("1") for byte in range(256)])
 """Of each byte."""
 
 
-class MaskSink:
+class MaskOutput:
     """Each class's probability interpolated to the volume's own grid, then thresholded at 0.5.
 
     Interpolating the probability rather than the thresholded mask puts the boundary between voxels where the network
@@ -91,11 +89,11 @@ class MaskSink:
             voxels=tuple(self._voxels.tolist()),
         )
 
-    def _mask(self, index: int) -> PackedMask:
+    def _mask(self, index: int) -> BoxMask:
         rows, columns, (start, stop) = self._written[index] or ((0, 0),) * 3
         bits = self._bits[index][slice(*rows), slice(*columns), start // 8 : -(-stop // 8)]
         part = np.unpackbits(bits, axis=-1, count=stop - start)
-        return PackedMask.at((rows[0], columns[0], start), part.view(bool), self._shape)
+        return BoxMask.from_crop(part.view(bool), (rows[0], columns[0], start), self._shape)
 
     def _take_class(self, offset: int, part: _Part, rows: Span, columns: Span) -> None:
         """Interpolate the volume's voxels of some rows and columns, of one class."""
@@ -135,7 +133,7 @@ class MaskSink:
         if beyond is not None:
             _, (left, right), deep = beyond
             near.append((self._rows.near(part.top - 1, part.top), (columns[0] + left, columns[0] + right), deep))
-        around = joined(near)
+        around = union(near)
         box = None if around is None else intersection(around, (rows, columns, (0, self._shape[2])))
         if box is None:
             return None
@@ -157,14 +155,14 @@ class MaskSink:
     def _write(self, index: int, probability: Tensor, place: Box) -> None:
         here, (start, stop) = slices(place), place[2]
         mask = probability >= THRESHOLD
-        sure = reaching(probability, THRESHOLD)
+        sure = threshold_to_zero(probability, THRESHOLD)
         if self._best.numel():
             best, rounded = self._best[here], sure.half()
             relabel(self._labels[here], rounded > best, index + 1)  # compared as stored: the earlier class wins a tie
             torch.maximum(best, rounded, out=best)
-        bits = fetched_bits(mask)
+        bits = bits_of(mask)
         self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = bits
-        self._written[index] = joined([self._written[index], place])
+        self._written[index] = union([self._written[index], place])
         self._voxels[index] += int(_SET_BITS[bits].sum())
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 

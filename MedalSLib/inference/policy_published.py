@@ -1,4 +1,8 @@
-"""Both stages joined exactly as published: for the challenge's files, and as the yardstick of the product's way."""
+"""Both stages joined exactly as published: one label a voxel, stage 2 in the box of stage 1's labels.
+
+`segment_published` is the published order of work, with the stages behind a function; `run_published` runs it with the
+networks for a group of structures.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 
-from MedalSLib.inference.boxes import Box, slices, whole
-from MedalSLib.inference.class_policy import rules_of
-from MedalSLib.inference.postprocessing import keep_best_components, remove_small_components
+from MedalSLib.inference.class_rules import policy_of, rules_of
+from MedalSLib.inference.group_result import GroupResult
+from MedalSLib.inference.postprocessing import filter_applies, keep_best_components, remove_small_components
 from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec
-from MedalSLib.volume import bounding_box
+from MedalSLib.inference.stage_runner import StageRunner
+from MedalSLib.network.axes import dhw, hwd
+from MedalSLib.run import Source
+from MedalSLib.volume.box import Box, bounding_box, slices, whole
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class StageCall:
     want_probability: bool
 
 
-StageRunner = Callable[[StageCall], tuple[np.ndarray, np.ndarray | None]]
+RunStage = Callable[[StageCall], tuple[np.ndarray, np.ndarray | None]]
 """Returns the labelmap and the largest probability (D, H, W) of the region; None where that is not wanted."""
 
 
@@ -62,7 +72,7 @@ def segment_published(
     spacing_hwd: tuple[float, float, float],
     classes: Sequence[str],
     label_values: Sequence[int],
-    run: StageRunner,
+    run: RunStage,
     *,
     instance: bool,
     filtered: Sequence[str],
@@ -126,12 +136,11 @@ def _region(
     box = None if prompts is None else bounding_box(prompts > 0)
     if box is None:
         return whole(image_dhw.shape)
-    high, wide, deep = spacing_hwd
-    return stage_2_region(box, image_dhw.shape, (deep, high, wide), classes, spec)
+    return stage_2_region(box, image_dhw.shape, dhw(spacing_hwd), classes, spec)
 
 
 def _fine(
-    run: StageRunner,
+    run: RunStage,
     spec: StageSpec,
     image_dhw: np.ndarray,
     spacing_hwd: tuple[float, float, float],
@@ -150,3 +159,89 @@ def _fine(
     probability = np.zeros(image_dhw.shape, dtype=np.float32)
     probability[inside] = sure
     return labels, probability
+
+
+def run_published(
+    runs: StageRunner,
+    specs: Mapping[int, StageSpec],
+    masks: Mapping[int, BoxMask],
+) -> GroupResult:
+    """Segment a group of structures of one kind as published.
+
+    Masks, which the published code does not take, replace stage 1's labels of their structures.
+
+    Args:
+        runs: Runs stages on the image.
+        specs: The model's stages.
+        masks: Masks (D, H, W) the user gave, by position in the group.
+    """
+    options = runs.group.options
+    if options.stages == "first" and 1 in specs:
+        specs = {1: specs[1]}
+    values = range(1, len(runs.keys) + 1)
+    given = {} if options.mode == "text" else masks
+    best = np.zeros(runs.image.shape, dtype=np.float16)
+    last: list[Box] = [whole(runs.image.shape)]
+
+    def run(call: StageCall) -> tuple[np.ndarray, np.ndarray | None]:
+        if call.spec.stage == 1 and len(given) == len(values):
+            return _painted(np.zeros(call.image_dhw.shape, dtype=np.int16), given), None
+        result = runs.run(call.spec, call.region, prompts=call.labels_dhw)
+        last[0] = call.region
+        best.fill(0)
+        here = best[slices(call.region)]
+        np.multiply(result.max_probability, result.labelmap > 0, out=here, casting="same_kind")
+        labels = _painted(result.labelmap, given) if call.spec.stage == 1 else result.labelmap
+        return labels, result.max_probability
+
+    filtered = options.postprocess and filter_applies(runs.image.shape)
+    result = segment_published(
+        runs.image,
+        hwd(runs.spacing_dhw),
+        runs.keys,
+        values,
+        run,
+        instance=runs.group.instance,
+        filtered=[key for key in runs.keys if policy_of(key).postprocess] if filtered else [],
+        specs=specs,
+    )
+    best *= result.labelmap > 0
+    found, means = _by_class(result.class_labels, values, best)
+    sources: list[Source] = [
+        ("mask" if index in given else "stage 1") if result.prompted else "none" for index in range(len(values))
+    ]
+    return GroupResult(
+        masks=found,
+        labels=BoxArray.of(result.class_labels),
+        probability=BoxArray.of(best),
+        mean_probability=means,
+        sources=tuple(sources),
+        box=last[0],
+    )
+
+
+def _by_class(
+    labels: np.ndarray, values: Sequence[int], probability: np.ndarray
+) -> tuple[tuple[BoxMask, ...], tuple[float, ...]]:
+    """Return the mask of each label and the mean probability over it, 0 where there is none."""
+    masks, means = [], []
+    for value, place in zip(values, find_objects(labels, max(values)), strict=True):
+        if place is None:
+            masks.append(BoxMask.empty(labels.shape))
+            means.append(0.0)
+            continue
+        crop = labels[place] == value
+        masks.append(BoxMask.from_crop(crop, [span.start for span in place], labels.shape))
+        means.append(float(probability[place][crop].mean(dtype=np.float64)))
+    return tuple(masks), tuple(means)
+
+
+def _painted(labels: np.ndarray, masks: Mapping[int, BoxMask]) -> np.ndarray:
+    """Return stage 1's labels with the given masks in place of what it found of their structures."""
+    if not masks:
+        return labels
+    painted = np.where(np.isin(labels, [index + 1 for index in masks]), 0, labels).astype(np.int16)
+    for index, mask in masks.items():
+        if mask.box is not None:
+            painted[slices(mask.box)][mask.crop()] = index + 1
+    return painted

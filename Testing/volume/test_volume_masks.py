@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from MedalSLib.inference.boxed import Boxed
-from MedalSLib.inference.packed import PackedMask, PackedMasks
 from MedalSLib.inference.results import VolumeResult, merge_results
+from MedalSLib.volume.box_array import BoxArray
+from MedalSLib.volume.mask import BoxMask
 
 SHAPE = (9, 11, 21)
 
@@ -23,49 +23,49 @@ def scattered(seed: int) -> np.ndarray:
     return mask
 
 
-class TestPackedMask:
+class TestBoxMask:
     @given(st.integers(0, 10_000), st.integers(0, 10_000))
     @settings(max_examples=100, deadline=None)
     def test_any_part_comes_back_as_it_was(self, seed: int, other: int) -> None:
         mask, random = scattered(seed), np.random.default_rng(other)
-        packed = PackedMask.pack(mask)
+        packed = BoxMask.of(mask)
         (a, b), (c, d), (e, f) = (sorted(random.integers(0, size + 1, 2).tolist()) for size in SHAPE)
-        assert np.array_equal(packed.unpack(), mask)
-        assert np.array_equal(packed.unpack(((a, b), (c, d), (e, f))), mask[a:b, c:d, e:f])
-        assert packed.empty == (not mask.any())
+        assert np.array_equal(packed.array(), mask)
+        assert np.array_equal(packed.array(((a, b), (c, d), (e, f))), mask[a:b, c:d, e:f])
+        assert packed.is_empty == (not mask.any())
 
     def test_only_the_box_of_the_mask_is_kept(self) -> None:
         mask = np.zeros((300, 300, 300), dtype=bool)
         mask[7, 20:30, 5:8] = True
-        packed = PackedMask.pack(mask)
-        assert packed.bounds == ((7, 8), (20, 30), (5, 8))
+        packed = BoxMask.of(mask)
+        assert packed.box == ((7, 8), (20, 30), (5, 8))
         assert packed.bits.nbytes <= 10
-        assert packed.inside().shape == (1, 10, 3)
+        assert packed.crop().shape == (1, 10, 3)
 
     def test_a_part_is_put_where_it_belongs(self) -> None:
         part = np.zeros((3, 4, 5), dtype=bool)
         part[1, 2, 3] = True
-        packed = PackedMask.at((2, 3, 10), part, SHAPE)
-        assert packed.bounds == ((3, 4), (5, 6), (13, 14))
-        assert np.argwhere(packed.unpack()).tolist() == [[3, 5, 13]]
+        packed = BoxMask.from_crop(part, (2, 3, 10), SHAPE)
+        assert packed.box == ((3, 4), (5, 6), (13, 14))
+        assert np.argwhere(packed.array()).tolist() == [[3, 5, 13]]
 
 
-class TestBoxed:
+class TestBoxArray:
     @given(st.integers(0, 10_000), st.integers(0, 10_000))
     @settings(max_examples=100, deadline=None)
     def test_any_box_comes_back_as_it_was(self, seed: int, other: int) -> None:
         random = np.random.default_rng(other)
         labels = scattered(seed) * random.integers(1, 9, SHAPE, dtype=np.uint8)
-        box = PackedMask.pack(labels > 0).bounds
+        box = BoxMask.of(labels > 0).box
         inside = (slice(0, 0),) * 3 if box is None else tuple(slice(*span) for span in box)
-        boxed = Boxed(labels[inside], box, SHAPE)
+        boxed = BoxArray(labels[inside], box, SHAPE)
         (a, b), (c, d), (e, f) = (sorted(random.integers(0, size + 1, 2).tolist()) for size in SHAPE)
-        assert np.array_equal(boxed.dense(), labels)
-        assert np.array_equal(boxed.cut(((a, b), (c, d), (e, f))), labels[a:b, c:d, e:f])
+        assert np.array_equal(boxed.array(), labels)
+        assert np.array_equal(boxed.array(((a, b), (c, d), (e, f))), labels[a:b, c:d, e:f])
 
     def test_it_moves_into_a_larger_volume(self) -> None:
         labels = np.arange(1, 9, dtype=np.uint8).reshape(2, 2, 2)
-        moved = Boxed.of(labels).moved((1, 0, 2), (4, 4, 4)).dense()
+        moved = BoxArray.of(labels).placed((1, 0, 2), (4, 4, 4)).array()
         assert np.array_equal(moved[1:3, 0:2, 2:4], labels)
         assert np.count_nonzero(moved) == 8
 
@@ -78,13 +78,13 @@ class Named:
 
 
 def answer(key: str, mask: np.ndarray, probability: float) -> VolumeResult:
-    box = PackedMask.pack(mask).bounds
+    box = BoxMask.of(mask).box
     inside = (slice(0, 0),) * 3 if box is None else tuple(slice(*span) for span in box)
-    labels = Boxed(mask[inside].astype(np.uint8), box, SHAPE)
+    labels = BoxArray(mask[inside].astype(np.uint8), box, SHAPE)
     return VolumeResult(
-        PackedMasks({key: PackedMask.pack(mask)}),
+        {key: BoxMask.of(mask)},
         labels,
-        Boxed((mask * probability).astype(np.float16)[inside], box, SHAPE),
+        BoxArray((mask * probability).astype(np.float16)[inside], box, SHAPE),
         {},
     )
 

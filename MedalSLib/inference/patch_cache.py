@@ -9,30 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from MedalSLib.inference.hooks import ProbabilityCache
 from MedalSLib.inference.predictor import PatchPredictor
 from MedalSLib.inference.prompts import PatchPrompts
 from MedalSLib.inference.tiling import Tile
 
 
-class AnswerCache(Protocol):
-    """Probabilities by key; what is put in may be gone when it is asked for."""
-
-    def get(self, key: Hashable) -> Tensor | None:
-        """Return what was put in, on any device, or None."""
-        ...
-
-    def put(self, key: Hashable, values: Tensor) -> bool:
-        """Keep a tensor that is not changed afterwards; False if there is no room."""
-        ...
-
-
-class Answers:
+class CachedPredictor:
     """Runs patches through a predictor, except those whose answer is known.
 
     Patches without prompts are left to the predictor: their voxel features are what is worth keeping.
@@ -44,7 +32,7 @@ class Answers:
         seed: Seed of its prompt blocks.
     """
 
-    def __init__(self, predictor: PatchPredictor, cache: AnswerCache | None, queries: Tensor, seed: int) -> None:
+    def __init__(self, predictor: PatchPredictor, cache: ProbabilityCache | None, queries: Tensor, seed: int) -> None:
         self._predictor = predictor
         self._cache = cache
         self._run = (_digest(queries.float().cpu().numpy()), int(seed))

@@ -10,16 +10,13 @@ import pytest
 import torch
 
 from MedalSLib.errors import CancelledError, InputError, ModelError, ResourceError
-from MedalSLib.inference.segment import (
-    AbsenceRule,
-    Compute,
-    Hooks,
-    RunKey,
-    RunOptions,
-    VolumeResult,
-    merge_results,
-    segment_volume,
-)
+from MedalSLib.inference.compute import Compute
+from MedalSLib.inference.finalize import AbsenceRule
+from MedalSLib.inference.hooks import Hooks, RunKey
+from MedalSLib.inference.pipeline import segment_volume
+from MedalSLib.inference.results import VolumeResult, merge_results
+from MedalSLib.run import RunOptions
+from MedalSLib.volume.mask import BoxMask
 
 SPACING = (1.0, 1.0, 1.0)
 FIRST = np.s_[4:14, 5:17, 6:18]
@@ -34,6 +31,8 @@ def segment(boxes_image: np.ndarray, wanted: Any) -> Callable[..., VolumeResult]
     def call(model: Any, *keys: str, kind: str = "semantic", image: Any = None, **arguments: Any) -> VolumeResult:
         queries = torch.tensor([QUERY.get(key, (100.0, 30.0)) for key in keys])
         structures = [wanted(key, kind) for key in keys]
+        for name in {"masks_dhw", "locked_dhw"} & set(arguments):
+            arguments[name] = {key: BoxMask.of(mask) for key, mask in arguments[name].items()}
         return segment_volume(model, boxes_image if image is None else image, SPACING, structures, queries, **arguments)
 
     return call
@@ -76,12 +75,12 @@ def test_specks_and_what_is_hardly_believed_are_absent(segment: Any, band_model:
     image = np.zeros_like(boxes_image)
     image[5, 5, 5:11] = 100
     assert not segment(band_model(), "CT_Liver", image=image).structures["CT_Liver"].found
-    lenient = RunOptions(absence=AbsenceRule(min_voxels=1))
-    assert segment(band_model(), "CT_Liver", image=image, options=lenient).structures["CT_Liver"].found
-    strict = RunOptions(absence=AbsenceRule(min_mean_probability=1.1))
-    assert not segment(band_model(), "CT_Liver", options=strict).structures["CT_Liver"].found
+    lenient = AbsenceRule(min_voxels=1)
+    assert segment(band_model(), "CT_Liver", image=image, absence=lenient).structures["CT_Liver"].found
+    strict = AbsenceRule(min_mean_probability=1.1)
+    assert not segment(band_model(), "CT_Liver", absence=strict).structures["CT_Liver"].found
     given = {"CT_Liver": box_mask(FIRST)}
-    assert segment(band_model(), "CT_Liver", masks_dhw=given, options=strict).structures["CT_Liver"].found
+    assert segment(band_model(), "CT_Liver", masks_dhw=given, absence=strict).structures["CT_Liver"].found
 
 
 def test_an_empty_stage_1_lets_stage_2_see_the_whole_volume(segment: Any, band_model: Any, band_network: Any) -> None:
@@ -179,7 +178,7 @@ def test_refinement_changes_the_region_of_the_masks_alone(segment: Any, band_mod
     far = box_mask(np.s_[1:3, 1:3, 115:118], image.shape)
     result = segment(
         model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given, "CT_Pancreas": far},
-        region_dhw=((6, 12), (7, 15), (8, 16)),
+        locked_dhw={"CT_Liver": given}, options=RunOptions(mode="refine"),
     )  # fmt: skip
     assert model.network("1").encoded == []
     assert dice(result.masks["CT_Liver"], box_mask(np.s_[4:14, 5:17, 6:18], image.shape)) > 0.9
@@ -198,13 +197,16 @@ def test_a_small_edit_in_a_large_volume_is_refined_in_one_patch(segment: Any, ba
     given = box_mask(np.s_[12:16, 17:21, 22:26], image.shape)
     model = band_model()
     result = segment(
-        model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given},
-        region_dhw=((12, 16), (17, 21), (22, 26)),
+        model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given}, locked_dhw={"CT_Liver": given},
+        options=RunOptions(mode="refine"),
     )  # fmt: skip
     assert result.runs <= 2  # one patch, with each half of its prompts
     assert dice(result.masks["CT_Liver"], box_mask(place, image.shape)) > 0.9
-    large = ((2, 38), (2, 38), (2, 38))
-    whole = segment(model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given}, region_dhw=large)
+    corners = box_mask(np.s_[2:38:35, 2:38:35, 2:38:35], image.shape)
+    whole = segment(
+        model, "CT_Liver", "CT_Pancreas", image=image, masks_dhw={"CT_Liver": given}, locked_dhw={"CT_Liver": corners},
+        options=RunOptions(mode="refine"),
+    )  # fmt: skip
     assert all(start <= 2 and stop >= 38 for start, stop in whole.boxes[0])
 
 
@@ -261,9 +263,9 @@ def test_classes_of_one_stage_only_run_there_and_change_nobody_else(segment: Any
 
 def test_instances_are_split_where_they_are_asked_for(segment: Any, band_model: Any, boxes_image: np.ndarray) -> None:
     image = np.where(boxes_image > 0, 100, 0).astype(np.float32)
-    options = RunOptions(instances=("CT_Liver",))
+    options = RunOptions(instances=("Liver",))
     result = segment(band_model(), "CT_Liver", kind="instance", image=image, options=options)
-    labels = result.instances["CT_Liver"]
+    labels = result.instances["CT_Liver"].array()
     assert set(np.unique(labels)) == {0, 1, 2}
     assert np.array_equal(labels > 0, result.masks["CT_Liver"])
     assert not segment(band_model(), "CT_Liver", image=image).instances
@@ -284,7 +286,9 @@ def test_seeded_runs_repeat_and_cancelled_ones_leave_nothing(segment: Any, band_
     model = band_model(echo=2.0)
     first = segment(model, "CT_Liver", "CT_Pancreas")
     seen: list[str] = []
-    hooks = Hooks(on_patch=lambda stage, done, total: seen.append(stage), should_cancel=lambda: "stage 2" in seen)
+    hooks = Hooks(
+        on_patch=lambda group, stage, done, total: seen.append(stage), should_cancel=lambda: "stage 2" in seen
+    )
     with pytest.raises(CancelledError):
         segment(model, "CT_Liver", "CT_Pancreas", hooks=hooks)
     again = segment(model, "CT_Liver", "CT_Pancreas")
@@ -348,16 +352,15 @@ def test_memory_running_out_is_survived_and_reported(segment: Any, band_model: A
 
 
 def test_steps_are_taken_beforehand_under_a_memory_limit(segment: Any, band_model: Any) -> None:
-    result = segment(band_model(), "CT_Liver", options=RunOptions(memory_limit_mb=0.001))
+    result = segment(band_model(), "CT_Liver", compute=Compute(memory_limit_mb=0.001))
     assert result.steps == ("half precision",)
     assert result.structures["CT_Liver"].found
 
 
-def test_chunks_and_tile_order_change_nothing(segment: Any, band_model: Any) -> None:
+def test_chunks_change_nothing(segment: Any, band_model: Any) -> None:
     keys = ("CT_Liver", "CT_Pancreas", "CT_Cyst")
     plain = segment(band_model(), *keys)
-    hooks = Hooks(tile_order=lambda key, tiles: tiles[::-1])
-    other = segment(band_model(), *keys, compute=Compute(class_chunk=1), hooks=hooks)
+    other = segment(band_model(), *keys, compute=Compute(class_chunk=1))
     assert np.array_equal(plain.labelmap, other.labelmap)
 
 

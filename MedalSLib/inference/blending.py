@@ -51,31 +51,20 @@ class Batch:
 
     Attributes:
         tiles: The patches.
-        final: Regions that no later patch reaches; over all batches they come with rows slowest.
+        final: A region that no later patch reaches; over all batches they come with rows slowest.
     """
 
     tiles: tuple[Tile, ...]
-    final: tuple[Region, ...]
+    final: Region
 
 
-def batches(plan: ResamplingPlan, tiles: Sequence[Tile] | None = None) -> Iterator[Batch]:
-    """Return the patches of a plan, batch by batch; all in one batch if they come in an order of their own.
-
-    Args:
-        plan: Grid and tiles.
-        tiles: The plan's tiles in another order.
-    """
+def batches(plan: ResamplingPlan) -> Iterator[Batch]:
+    """Return the patches of a plan, batch by batch."""
     tops, lefts = (sorted({tile[axis] for tile in plan.tiles}) for axis in (0, 2))
-    regions = {
-        (top, left): Region((top, bottom), (left, right))
-        for top, bottom in pairwise([*tops, plan.shape[0]])
-        for left, right in pairwise([*lefts, plan.shape[1]])
-    }
-    if tiles is not None:
-        yield Batch(tuple(tiles), tuple(regions.values()))
-        return
-    for place, region in regions.items():
-        yield Batch(tuple(tile for tile in plan.tiles if (tile[0], tile[2]) == place), (region,))
+    for top, bottom in pairwise([*tops, plan.shape[0]]):
+        for left, right in pairwise([*lefts, plan.shape[1]]):
+            tiles = tuple(tile for tile in plan.tiles if (tile[0], tile[2]) == (top, left))
+            yield Batch(tiles, Region((top, bottom), (left, right)))
 
 
 def most_voxels(plan: ResamplingPlan) -> int:
@@ -92,11 +81,11 @@ def most_voxels(plan: ResamplingPlan) -> int:
             if top <= row[0] < bottom and left <= column[0] < right
         }
         most = max(most, sum((row[1] - row[0]) * (column[1] - column[0]) for row, column in live))
-        live -= {cell for cell in live for region in batch.final if region.holds(*cell)}
+        live -= {cell for cell in live if batch.final.holds(*cell)}
     return most * plan.shape[2]
 
 
-class Accumulator:
+class BlendedPatches:
     """Weighted means of probabilities of all classes.
 
     A patch is added with its share of the weight a voxel will have got in the end, so the sums are probabilities from
@@ -132,8 +121,8 @@ class Accumulator:
         )
 
         def probabilities(index: int) -> Tensor:
-            strips = [_joined([self._sums[row, column][index] for column in columns], 1) for row in rows]
-            return _joined(strips, 0).float()
+            strips = [_concatenated([self._sums[row, column][index] for column in columns], 1) for row in rows]
+            return _concatenated(strips, 0).float()
 
         return probabilities
 
@@ -201,5 +190,5 @@ def _cells(plan: ResamplingPlan, side: int) -> list[Span]:
     return list(pairwise(sorted({edge for tile in plan.tiles for edge in tile[side : side + 2]})))
 
 
-def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+def _concatenated(parts: Sequence[Tensor], axis: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=axis)

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from MedalSLib.inference.elementwise import chosen, reaching, relabel
-from MedalSLib.inference.tensor_box import tensor_box
-from MedalSLib.inference.transfer import fetched_bits
+from MedalSLib.inference.tensor_ops import bits_of, relabel, select, tensor_box, threshold_to_zero
 
 
 @pytest.mark.parametrize(("dtype", "value"), [(torch.uint8, 255), (torch.uint8, 1), (torch.int16, 300)])
@@ -25,14 +23,14 @@ def test_each_value_comes_from_the_side_it_is_chosen_from(dtype: torch.dtype) ->
     torch.manual_seed(0)
     values, others = (torch.randn(4, 5, 6, 7).mul(10.0**scale).to(dtype) for scale in (0, 6))
     where = torch.rand(5, 6, 7) > 0.5
-    assert torch.equal(chosen(where, values, others), torch.where(where, values, others))
-    assert torch.equal(chosen(where, others, values), torch.where(where, others, values))
+    assert torch.equal(select(where, values, others), torch.where(where, values, others))
+    assert torch.equal(select(where, others, values), torch.where(where, others, values))
 
 
 def test_what_just_reaches_a_threshold_stays() -> None:
     half = np.float32(0.5)
     values = torch.tensor([0.0, np.nextafter(half, np.float32(0)), half, np.nextafter(half, np.float32(1)), 1.0])
-    assert reaching(values, 0.5).tolist() == [0.0, 0.0, *values[2:].tolist()]
+    assert threshold_to_zero(values, 0.5).tolist() == [0.0, 0.0, *values[2:].tolist()]
 
 
 def test_the_box_holds_what_reaches_the_least_and_touches_it_on_every_side() -> None:
@@ -47,5 +45,5 @@ def test_the_box_holds_what_reaches_the_least_and_touches_it_on_every_side() -> 
 def test_bits_are_those_of_numpy() -> None:
     mask = torch.rand(3, 4, 19, generator=torch.manual_seed(0)) > 0.5
     expected = np.packbits(mask.numpy(), axis=-1)
-    np.testing.assert_array_equal(fetched_bits(mask), expected)
-    np.testing.assert_array_equal(fetched_bits(mask.permute(1, 0, 2)), expected.transpose(1, 0, 2))
+    np.testing.assert_array_equal(bits_of(mask), expected)
+    np.testing.assert_array_equal(bits_of(mask.permute(1, 0, 2)), expected.transpose(1, 0, 2))

@@ -1,8 +1,8 @@
 """Both stages joined as the product does it: overlapping masks, hybrid prompts, refinement of a region.
 
-Where this differs from the published way (`two_stage`): the geometry is trusted; a class has the resampling it would
-have in a list even if it is asked for alone; stage 1's masks may overlap; a class that has a mask needs no stage 1; an
-empty or skipped stage 1 is no failure.
+Differences from `policy_published`: the geometry is trusted; a class has the resampling it would have in a list even if
+it is asked for alone; stage 1's masks may overlap; a class with a mask needs no stage 1; an empty or skipped stage 1
+is no failure.
 """
 
 from __future__ import annotations
@@ -13,50 +13,49 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.inference.boxes import Box, joined, shifted, slices, whole
-from MedalSLib.inference.class_policy import rules_of
-from MedalSLib.inference.group_answer import GroupAnswer, placed, placed_mask
-from MedalSLib.inference.options import Mode, RunOptions
-from MedalSLib.inference.packed import PackedMask
+from MedalSLib.inference.class_rules import rules_of
+from MedalSLib.inference.group_result import GroupResult, placed_result
 from MedalSLib.inference.postprocessing import remove_small_components
 from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import StageSpec
-from MedalSLib.inference.results import Source
-from MedalSLib.inference.stage_runs import StageRuns
+from MedalSLib.inference.stage_runner import StageRunner
+from MedalSLib.network.axes import dhw
+from MedalSLib.run import Mode, Source
+from MedalSLib.volume.box import Box, corner_of, relative, shape_of, slices, union, whole
+from MedalSLib.volume.mask import BoxMask
 
 
 @dataclass(frozen=True)
 class _Prompts:
     """Masks (D, H, W) by position in the group, and where each came from."""
 
-    masks: Mapping[int, PackedMask]
+    masks: Mapping[int, BoxMask]
     sources: Mapping[int, Source]
 
     def box(self) -> Box | None:
         """Bounding box of all masks."""
-        return joined(mask.bounds for mask in self.masks.values())
+        return union(mask.box for mask in self.masks.values())
 
 
 def run_product(
-    runs: StageRuns,
+    runs: StageRunner,
     specs: Mapping[int, StageSpec],
-    masks: Mapping[int, PackedMask],
-    options: RunOptions,
+    masks: Mapping[int, BoxMask],
     region: Box | None = None,
-) -> GroupAnswer:
+) -> GroupResult:
     """Segment a group of structures that may share a run.
 
     Args:
         runs: Runs stages on the image.
         specs: The model's stages; one is enough.
         masks: Masks (D, H, W) the user gave, by position in the group.
-        options: Choices of the run.
         region: Region (D, H, W) to run the last stage on, such as that of an edit, grown to at least a patch; what was
             given outside it stays.
 
     Raises:
         InputError: Refinement without a mask or region.
     """
+    options = runs.group.options
     mode = _mode(options.mode, masks)
     given = _Prompts({} if mode == "text" else masks, dict.fromkeys(() if mode == "text" else masks, "mask"))
     rules = rules_of(runs.keys)
@@ -74,54 +73,43 @@ def run_product(
     return _last_stage(runs, fine, prompts, _region(runs, fine, prompts))
 
 
-def _mode(mode: Mode, masks: Mapping[int, PackedMask]) -> Mode:
+def _mode(mode: Mode, masks: Mapping[int, BoxMask]) -> Mode:
     if mode == "auto":
         return "hybrid" if masks else "text"
     return mode
 
 
-def _with_stage_1(runs: StageRuns, spec: StageSpec, given: _Prompts) -> _Prompts:
+def _with_stage_1(runs: StageRunner, spec: StageSpec, given: _Prompts) -> _Prompts:
     """Let stage 1 look for the structures that have no mask."""
     missing = [index for index in range(len(runs.keys)) if index not in given.masks]
     if not missing:
         return given
     everything = whole(runs.image.shape)
     result = runs.run(spec, everything, missing, labels=False)
-    turned = (placed_mask(packed, everything, runs.image.shape) for packed in result.masks)
-    found = {index: mask for index, mask in zip(missing, turned, strict=True) if not mask.empty}
-    if not runs.instance:
+    found = {index: mask for index, mask in zip(missing, result.masks, strict=True) if not mask.is_empty}
+    if not runs.group.instance:
         found = _without_specks(found)
     return _Prompts({**found, **given.masks}, {**dict.fromkeys(found, "stage 1"), **given.sources})
 
 
-def _without_specks(found: Mapping[int, PackedMask]) -> dict[int, PackedMask]:
+def _without_specks(found: Mapping[int, BoxMask]) -> dict[int, BoxMask]:
     """Drop components of fewer than ten voxels of the union of all masks, as published; masks left empty go too."""
-    box = joined(mask.bounds for mask in found.values())
+    box = union(mask.box for mask in found.values())
     if box is None:
         return {}
-    corner = [start for start, _ in box]
-    union = np.zeros([stop - start for start, stop in box], dtype=bool)
-    places = {
-        index: slices(shifted(mask.bounds, [-start for start in corner]))
-        for index, mask in found.items()
-        if mask.bounds is not None
-    }
+    anything = np.zeros(shape_of(box), dtype=bool)
+    places = {index: slices(relative(mask.box, box)) for index, mask in found.items() if mask.box is not None}
     for index, place in places.items():
-        union[place] |= found[index].inside()
-    kept = remove_small_components(union)
-    if kept is union:
+        anything[place] |= found[index].crop()
+    kept = remove_small_components(anything)
+    if kept is anything:
         return dict(found)
-    cleaned = {}
-    for index, place in places.items():
-        part = found[index].inside()
-        believed = part & kept[place]
-        begin = [start + span.start for start, span in zip(corner, place, strict=True)]
-        same = np.array_equal(believed, part)
-        cleaned[index] = found[index] if same else PackedMask.at(begin, believed, found[index].shape)
-    return {index: mask for index, mask in cleaned.items() if not mask.empty}
+    believed = BoxMask.from_crop(kept, corner_of(box), next(iter(found.values())).shape)
+    cleaned = {index: mask & believed for index, mask in found.items()}
+    return {index: mask for index, mask in cleaned.items() if not mask.is_empty}
 
 
-def _region(runs: StageRuns, spec: StageSpec, prompts: _Prompts) -> Box:
+def _region(runs: StageRunner, spec: StageSpec, prompts: _Prompts) -> Box:
     """Return the region of the prompts, or the whole image if there are none."""
     box = prompts.box()
     if box is None:
@@ -129,11 +117,11 @@ def _region(runs: StageRuns, spec: StageSpec, prompts: _Prompts) -> Box:
     return _grown(runs, spec, box)
 
 
-def _grown(runs: StageRuns, spec: StageSpec, box: Box) -> Box:
+def _grown(runs: StageRunner, spec: StageSpec, box: Box) -> Box:
     return stage_2_region(box, runs.image.shape, runs.spacing_dhw, runs.keys, spec, magnify_single=False)
 
 
-def _to_one_patch(runs: StageRuns, spec: StageSpec, box: Box, region: Box) -> Box:
+def _to_one_patch(runs: StageRunner, spec: StageSpec, box: Box, region: Box) -> Box:
     """Cut a region down to one patch where the box, grown as published, fits into one.
 
     The published rule sizes the region by the spacing it gives the whole volume, which it takes to be smaller than it
@@ -142,8 +130,7 @@ def _to_one_patch(runs: StageRuns, spec: StageSpec, box: Box, region: Box) -> Bo
     growth = rules_of(runs.keys).region_growth
     for _ in range(3):  # what spacing a region is taken to have depends on its size
         made = runs.planned(spec, region)
-        sizes = (made.resampled_shape[2], *made.resampled_shape[:2])
-        patch = (made.patch[2], *made.patch[:2])
+        sizes, patch = dhw(made.resampled_shape), dhw(made.patch)
         lengths = (
             stop - start if size <= fits else (stop - start) * fits // size
             for (start, stop), size, fits in zip(region, sizes, patch, strict=True)
@@ -163,16 +150,16 @@ def _cut_around(inner: tuple[int, int], outer: tuple[int, int], length: int, gro
     return start, start + length
 
 
-def _last_stage(runs: StageRuns, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupAnswer:
+def _last_stage(runs: StageRunner, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupResult:
     inside = {index: mask.within(box) for index, mask in prompts.masks.items()}
     result = runs.run(spec, box, prompts=inside or None)
     sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
-    return placed(result, box, runs.image.shape, sources)
+    return placed_result(result, box, runs.image.shape, sources)
 
 
 def _refined(
-    runs: StageRuns, spec: StageSpec, given: _Prompts, masks: Mapping[int, PackedMask], region: Box | None
-) -> GroupAnswer:
+    runs: StageRunner, spec: StageSpec, given: _Prompts, masks: Mapping[int, BoxMask], region: Box | None
+) -> GroupResult:
     """Run the last stage alone where the masks are, or where the caller says; masks stay as they are elsewhere."""
     box = region or given.box()
     if box is None:
@@ -181,5 +168,5 @@ def _refined(
     answer = _last_stage(runs, spec, given, grown)
     merged = list(answer.masks)
     for index, mask in masks.items():
-        merged[index] = mask.replaced(answer.masks[index].unpack(grown), grown)
+        merged[index] = mask.replaced(answer.masks[index].array(grown), grown)
     return replace(answer, masks=tuple(merged), agreeing=False)

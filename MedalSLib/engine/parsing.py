@@ -1,65 +1,51 @@
-"""From what a user typed and drew to what the networks are asked: names, masks, locks and the region, all checked."""
+"""From what a user typed and drew to what the networks are asked: structures, masks, locks and region, all checked."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from MedalSLib.engine.interface import Box
 from MedalSLib.errors import InputError, PromptError
+from MedalSLib.run import RunOptions, RunRequest
 from MedalSLib.vocabulary import Resolution, Structure, describe, resolve
-from MedalSLib.volume import Grid
+from MedalSLib.volume import BoxMask, Grid, Roi
 
 
 @dataclass(frozen=True)
-class Request:
-    """One run, understood.
+class ParsedRequest:
+    """A `RunRequest` whose names are resolved and whose masks lie on the image's grid.
 
     Attributes:
         structures: What is wanted, once each, in the user's order.
         understood: Published names by typed phrase.
-        masks: Boolean (K, J, I) prompts by published name.
-        locked: Boolean (K, J, I) by published name: where the answer is the mask's value.
-        box: Hard limits of the answer as index bounds, None for the whole image.
+        masks: Prompts (K, J, I) by key of the structure.
+        locked: By key: where the answer is the mask's value.
+        roi: Hard limits of the answer, None for the whole image.
+        options: Choices of the run.
+        texts: What the text encoder reads instead of the structure's own sentence, by key.
     """
 
     structures: tuple[Structure, ...]
     understood: dict[str, tuple[str, ...]]
-    masks: dict[str, np.ndarray]
-    locked: dict[str, np.ndarray]
-    box: Box | None
+    masks: Mapping[str, BoxMask]
+    locked: Mapping[str, BoxMask]
+    roi: Roi | None
+    options: RunOptions
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Published names in the user's order."""
         return tuple(item.name for item in self.structures)
 
-    @property
-    def typed(self) -> dict[str, str]:
-        """Published name by typed phrase, where a phrase names one structure."""
-        return {phrase: names[0] for phrase, names in self.understood.items() if len(names) == 1}
 
-
-def understand(
-    prompts: Sequence[str],
-    masks: Mapping[str, np.ndarray] | None,
-    locked: Mapping[str, np.ndarray] | None,
-    roi: Box | None,
-    *,
-    grid: Grid,
-    modality: str,
-    known: Collection[str],
-    model: str,
-) -> Request:
-    """Resolve all names and check all arrays of a run.
+def parse_request(
+    request: RunRequest, *, grid: Grid, modality: str, known: Collection[str], model: str
+) -> ParsedRequest:
+    """Resolve all names and check all masks of a run.
 
     Args:
-        prompts: Phrases as typed.
-        masks: Prompts by name as typed, on the grid.
-        locked: Locks by name as typed, on the grid.
-        roi: Index bounds ((i0, i1), (j0, j1), (k0, k1)).
+        request: What is asked.
         grid: The image's grid.
         modality: The image's modality.
         known: Keys ("CT_Liver") that the loaded model knows.
@@ -71,29 +57,31 @@ def understand(
     """
     understood: dict[str, tuple[str, ...]] = {}
     keys: dict[str, None] = {}
-    for text in prompts:
+    for text in request.prompts:
         for resolution in _resolve(text, modality, known):
             understood[resolution.phrase] = resolution.classes
             keys |= dict.fromkeys(resolution.keys)
-    own_masks = _named(masks or {}, modality, known, understood, keys)
-    own_locks = _named(locked or {}, modality, known, understood, keys)
+    masks = _by_key(request.masks, modality, known, understood)
+    locked = _by_key(request.locked, modality, known, understood)
+    keys |= dict.fromkeys([*masks, *locked])
     if not keys:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     _check_known(keys, known, model, modality)
-    for kind, arrays in (("mask", own_masks), ("lock", own_locks)):
-        for name, array in arrays.items():
-            _check_shape(kind, name, array, grid)
-    if orphans := [name for name in own_locks if name not in own_masks]:
+    for kind, given in (("mask", masks), ("lock", locked)):
+        for key, mask in given.items():
+            _check_shape(kind, describe(key).name, mask, grid)
+    if orphans := [describe(key).name for key in locked if key not in masks]:
         raise InputError(
             f"Voxels of {', '.join(orphans)} are locked, but no mask says what they are locked to.",
             "Pass the mask of the structure together with its locked voxels.",
         )
-    return Request(
+    return ParsedRequest(
         structures=tuple(describe(key) for key in keys),
         understood=understood,
-        masks={name: _boolean(array) for name, array in own_masks.items()},
-        locked={name: _boolean(array) for name, array in own_locks.items()},
-        box=None if roi is None else grid.clip_box(roi),
+        masks=masks,
+        locked=locked,
+        roi=None if request.roi is None else grid.clip_box(request.roi),
+        options=request.options,
     )
 
 
@@ -115,28 +103,24 @@ def _resolve(text: str, modality: str, known: Collection[str]) -> list[Resolutio
     return resolutions
 
 
-def _named(
-    arrays: Mapping[str, np.ndarray],
-    modality: str,
-    known: Collection[str],
-    understood: dict[str, tuple[str, ...]],
-    keys: dict[str, None],
-) -> dict[str, np.ndarray]:
-    """Key arrays by published name; a name that means several structures cannot say which one a mask is."""
-    named: dict[str, np.ndarray] = {}
-    for text, array in arrays.items():
+def _by_key(
+    masks: Mapping[str, BoxMask], modality: str, known: Collection[str], understood: dict[str, tuple[str, ...]]
+) -> dict[str, BoxMask]:
+    """Key masks by structure; a name that means several structures cannot say which one a mask is."""
+    keyed: dict[str, BoxMask] = {}
+    for text, mask in masks.items():
         resolutions = _resolve(text, modality, known)
+        keys = [key for item in resolutions for key in item.keys]
         names = tuple(name for item in resolutions for name in item.classes)
-        if len(names) != 1:
+        if len(keys) != 1:
             raise PromptError(
                 f"The mask '{text}' may be any of {', '.join(names)}.", "Name the mask after one structure."
             )
-        if names[0] in named:
+        if keys[0] in keyed:
             raise PromptError(f"Two masks are named {names[0]}.", "Join them into one, or rename one of them.")
         understood[text] = names
-        keys |= dict.fromkeys(resolutions[0].keys)
-        named[names[0]] = array
-    return named
+        keyed[keys[0]] = mask
+    return keyed
 
 
 def _check_known(keys: Collection[str], known: Collection[str], model: str, modality: str) -> None:
@@ -155,15 +139,10 @@ def _check_known(keys: Collection[str], known: Collection[str], model: str, moda
     )
 
 
-def _boolean(array: np.ndarray) -> np.ndarray:
-    own = np.asarray(array)
-    return own if own.dtype == bool else own != 0
-
-
-def _check_shape(kind: str, name: str, array: np.ndarray, grid: Grid) -> None:
-    if np.shape(array) != grid.shape_kji:
+def _check_shape(kind: str, name: str, mask: BoxMask, grid: Grid) -> None:
+    if mask.shape != grid.shape_kji:
         raise InputError(
-            f"The {kind} of {name} has the shape {'x'.join(map(str, np.shape(array)))}, but the image has "
+            f"The {kind} of {name} has the shape {'x'.join(map(str, mask.shape))}, but the image has "
             f"{'x'.join(map(str, grid.shape_kji))} voxels (k, j, i).",
             "Bring it onto the image's grid first (resample_mask does this).",
         )

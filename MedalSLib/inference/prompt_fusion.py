@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.boxes import Slices
+from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.prompts import ClassPrompt, PatchPrompts
-
-if TYPE_CHECKING:
-    from MedalSLib.inference.predictor import Network
+from MedalSLib.volume.box import Slices
 
 _AT_ONCE = 8
 """Classes with prompts all over the patch that are mixed together."""
@@ -23,7 +20,7 @@ _SMALL = 4
 prepare a convolution for each size of box, which takes longer."""
 
 
-def mixed_prompts(
+def fused_prompts(
     network: Network, embeddings: Tensor, prompts: PatchPrompts, halves: Sequence[Tensor]
 ) -> Tensor | None:
     """Return what the network's mixing block sees of the prompts of all classes, None if no class has one.

@@ -1,19 +1,18 @@
-"""Where blended probabilities go, and the published place: one labelmap (`mask_sink` is the product's)."""
+"""Where blended probabilities go, and the published place: one labelmap (`mask_output` is the product's)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from MedalSLib.inference.accumulator import Region, Rows
-from MedalSLib.inference.elementwise import relabel
-from MedalSLib.inference.packed import PackedMask
+from MedalSLib.inference.blending import Region, Rows
 from MedalSLib.inference.resampling import labelmap_to_shape, trilinear, unpad
 from MedalSLib.inference.resampling_policy import ResamplingPlan
+from MedalSLib.inference.tensor_ops import relabel
+from MedalSLib.volume.mask import BoxMask
 
 THRESHOLD = 0.5
 
@@ -35,7 +34,7 @@ class StageResult:
 
     labelmap: np.ndarray
     max_probability: np.ndarray
-    masks: tuple[PackedMask, ...] = ()
+    masks: tuple[BoxMask, ...] = ()
     mean_probability: tuple[float, ...] = ()
     voxels: tuple[int, ...] = ()
     runs: int = 0
@@ -43,7 +42,7 @@ class StageResult:
     repeated: int = 0
 
 
-class Sink(Protocol):
+class StageOutput(Protocol):
     """Takes regions of blended probabilities as they become final, rows slowest, for one sweep of classes at a time."""
 
     def begin(self, start: int, stop: int) -> None:
@@ -59,20 +58,19 @@ class Sink(Protocol):
         ...
 
 
-class LabelSink:
+class LabelOutput:
     """The published answer: argmax on the plan's grid, then the labels (not the probabilities) resampled back.
 
     Args:
         plan: Plan of the stage.
-        values: Label of each class.
+        count: Number of classes; class k has label k + 1.
         device: Where the labelmap is made.
     """
 
-    def __init__(self, plan: ResamplingPlan, values: Sequence[int], device: torch.device) -> None:
+    def __init__(self, plan: ResamplingPlan, count: int, device: torch.device) -> None:
         self._plan = plan
-        self._values = tuple(int(value) for value in values)
         self._best = torch.full(plan.shape, -1.0, device=device)
-        self._labels = torch.zeros(plan.shape, dtype=torch.int16, device=device)
+        self._labels = torch.zeros(plan.shape, dtype=torch.uint8 if count < 256 else torch.int16, device=device)
         self._sweep = range(0)
 
     def begin(self, start: int, stop: int) -> None:
@@ -85,7 +83,7 @@ class LabelSink:
         best, labels = self._best[here], self._labels[here]
         for index in self._sweep:
             probability = rows(index - self._sweep.start)
-            relabel(labels, probability > best, self._values[index])
+            relabel(labels, probability > best, index + 1)
             torch.maximum(best, probability, out=best)
 
     def result(self) -> StageResult:

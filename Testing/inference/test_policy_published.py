@@ -10,8 +10,8 @@ import golden_inputs
 import numpy as np
 import pytest
 
+from MedalSLib.inference.policy_published import StageCall, segment_published
 from MedalSLib.inference.regions import challenge_spacing
-from MedalSLib.inference.two_stage import StageCall, segment_published
 from MedalSLib.vocabulary import structure
 
 CASES = json.loads((Path(__file__).resolve().parents[1] / "golden" / "twostage.json").read_text())
