@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from MedalSLib.atomic_files import replacing
 from MedalSLib.errors import ModelError, OutputError
 from MedalSLib.network.checkpoints import fill
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
 from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.manifest import file_sha256
 from MedalSLib.network.medals import MedalS
-from MedalSLib.volume.files import replacing
 
 FORMAT = "medals-weights/1"
 Kind = Literal["network", "compact-text-encoder"]
@@ -92,7 +92,7 @@ def save_weights(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, overwrite=True) as temporary:
+        with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=header)
             checksum = file_sha256(temporary)
     except (OSError, SafetensorError) as error:
