@@ -212,30 +212,32 @@ class RunEstimate:
 
 
 def estimate_stage(
-    made: ResamplingPlan, classes: int, compute: Compute | None = None, width: int = _PUBLISHED_WIDTH
+    grid_plan: ResamplingPlan, classes: int, compute: Compute | None = None, width: int = _PUBLISHED_WIDTH
 ) -> dict[str, float]:
     """Return the MiB a stage needs, by what needs it.
 
     Args:
-        made: The stage's plan.
+        grid_plan: The stage's plan.
         classes: Number of classes.
         compute: How it will be run.
         width: Channels of the network's finest voxel features.
     """
     compute = compute or Compute()
-    patch, grid, volume = prod(made.patch), prod(made.shape), prod(made.original_shape)
+    patch, grid, volume = prod(grid_plan.patch), prod(grid_plan.shape), prod(grid_plan.original_shape)
     held = min(compute.class_chunk or classes, classes)
     sums = 4 if compute.accumulator_dtype == torch.float32 else 2
     feature = 2 if compute.autocast is not None else 4
     passes = 2 if patch <= compute.batch_voxels else 1
     on_host = compute.blending_device.type == "cpu"
-    region = min(made.patch[0], made.shape[0]) * min(made.patch[1], made.shape[1]) * made.shape[2]
+    region = (
+        min(grid_plan.patch[0], grid_plan.shape[0]) * min(grid_plan.patch[1], grid_plan.shape[1]) * grid_plan.shape[2]
+    )
     parts = {
         "network": patch * width * feature * _ACTIVATIONS * passes,
         "first pass of a patch": patch * feature * min(held, width),
         "prompts and weights of a patch": patch * (min(classes, _PROMPTED) + 3 * 4),
-        "sums": most_voxels(made) * held * sums,
-        "image on the network's grid": 0 if made.shape == made.original_shape and on_host else 4 * grid,
+        "sums": most_voxels(grid_plan) * held * sums,
+        "image on the network's grid": 0 if grid_plan.shape == grid_plan.original_shape and on_host else 4 * grid,
         "image on the GPU while it is resampled": 0 if on_host else 4 * volume,
         "masks, labels and largest probability": volume * (2 * classes / 8 + 3),
         "a class's region being interpolated": 3 * 4 * region,
@@ -243,21 +245,21 @@ def estimate_stage(
     return {name: size / _MIB for name, size in parts.items()}
 
 
-def in_sweeps(compute: Compute, made: ResamplingPlan, classes: int, width: int, free_mb: float) -> Compute:
+def in_sweeps(compute: Compute, grid_plan: ResamplingPlan, classes: int, width: int, free_mb: float) -> Compute:
     """Have classes blended in as many sweeps as it takes for their sums to fit beside all else that a stage needs.
 
     Sums get a quarter of the memory in any case: where all else does not fit, more sweeps would not help.
 
     Args:
         compute: How the stage would be run; if it names a chunk of classes, that stays.
-        made: The stage's plan.
+        grid_plan: The stage's plan.
         classes: Number of classes.
         width: Channels of the network's finest voxel features.
         free_mb: MiB there are where the sums live.
     """
     if compute.class_chunk is not None or compute.blending_device.type != compute.torch_device.type:
         return compute
-    parts = estimate_stage(made, classes, compute, width)
+    parts = estimate_stage(grid_plan, classes, compute, width)
     sums = parts["sums"]
     room = max(free_mb / 4, free_mb - sum(parts.values()) + sums)
     if sums <= room:
@@ -299,10 +301,10 @@ def estimate_run(
         specs = {1: specs[1]}
     patches, needs = 0, []
     for number, spec in specs.items():
-        made = plan(hwd(shape_dhw), hwd(spacing_dhw), keys, spec, magnify_single=False)
+        grid_plan = plan(hwd(shape_dhw), hwd(spacing_dhw), keys, spec, magnify_single=False)
         twice = 2 if (number == 2 and len(specs) == 2) or prompted else 1
-        patches += twice * len(made.tiles)
-        needs.append(estimate_stage(made, len(keys), compute, finest_width(model.network(str(number)))))
+        patches += twice * len(grid_plan.tiles)
+        needs.append(estimate_stage(grid_plan, len(keys), compute, finest_width(model.network(str(number)))))
     most = max(needs, key=lambda parts: sum(parts.values()))
     largest = dict(sorted(most.items(), key=lambda part: -part[1]))
     return RunEstimate(memory_mb=sum(most.values()), patches=patches, largest=largest)

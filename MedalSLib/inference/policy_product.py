@@ -129,8 +129,8 @@ def _to_one_patch(runs: StageRunner, spec: StageSpec, box: Box, region: Box) -> 
     """
     growth = rules_of(runs.keys).region_growth
     for _ in range(3):  # what spacing a region is taken to have depends on its size
-        made = runs.planned(spec, region)
-        sizes, patch = dhw(made.resampled_shape), dhw(made.patch)
+        grid_plan = runs.planned(spec, region)
+        sizes, patch = dhw(grid_plan.resampled_shape), dhw(grid_plan.patch)
         lengths = (
             stop - start if size <= fits else (stop - start) * fits // size
             for (start, stop), size, fits in zip(region, sizes, patch, strict=True)

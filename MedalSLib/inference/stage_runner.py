@@ -107,21 +107,21 @@ class StageRunner:
         """
         chosen = list(range(len(self.keys))) if members is None else list(members)
         begun = time.perf_counter()
-        made = self.planned(spec, region, chosen)
-        key = RunKey.of(self.group.window, spec.stage, shifted(region, self._origin), made)
+        grid_plan = self.planned(spec, region, chosen)
+        key = RunKey.of(self.group.window, spec.stage, shifted(region, self._origin), grid_plan)
         with _on_device(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
-            compute = self._in_sweeps(made, len(chosen), network)
+            compute = self._in_sweeps(grid_plan, len(chosen), network)
             result = run_stage(
-                backend(network, compute, made.patch),
+                backend(network, compute, grid_plan.patch),
                 self._queries[chosen],
                 array_to_hwd(self.image[slices(region)]),
-                made,
+                grid_plan,
                 _to_hwd(prompts),
                 instance=self.group.instance,
                 policy=self.group.options.policy,
                 seed=self.group.options.seed,
                 compute=compute,
-                hooks=self._stage_hooks(spec.stage, key, made, chosen),
+                hooks=self._stage_hooks(spec.stage, key, grid_plan, chosen),
                 labels=labels,
             )
         stage = f"stage {spec.stage}"
@@ -142,16 +142,16 @@ class StageRunner:
         published = self.group.options.policy == "published"
         return plan(hwd(shape_of(region)), hwd(self.spacing_dhw), keys, spec, magnify_single=published)
 
-    def _in_sweeps(self, made: ResamplingPlan, classes: int, network: object) -> Compute:
+    def _in_sweeps(self, grid_plan: ResamplingPlan, classes: int, network: object) -> Compute:
         free = self._compute.free_memory_mb
         if free is None:
             return self._compute
-        compute = in_sweeps(self._compute, made, classes, finest_width(network), free)
+        compute = in_sweeps(self._compute, grid_plan, classes, finest_width(network), free)
         if compute != self._compute and compute.class_chunk:
             self.steps[f"classes in {ceil(classes / compute.class_chunk)} sweeps"] = None
         return compute
 
-    def _stage_hooks(self, stage: int, key: RunKey, made: ResamplingPlan, chosen: Sequence[int]) -> StageHooks:
+    def _stage_hooks(self, stage: int, key: RunKey, grid_plan: ResamplingPlan, chosen: Sequence[int]) -> StageHooks:
         hooks, edit, number = self._hooks, self._edit, self.group.number
         on_patch, on_structure = hooks.on_patch, hooks.on_structure
         probabilities = None if hooks.probabilities is None else hooks.probabilities(key)
@@ -161,7 +161,7 @@ class StageRunner:
             keys = [self.keys[index] for index in chosen[start : start + len(values)]]
             wanted = [at for at, name in enumerate(keys) if name in edit.masks]
             if wanted:
-                box, part = middle_of_patch(tile, values[wanted], made)
+                box, part = middle_of_patch(tile, values[wanted], grid_plan)
                 edit.show([keys[at] for at in wanted], shifted(box, corner_of(key.region)), part, on_structure)
 
         return StageHooks(
@@ -171,7 +171,7 @@ class StageRunner:
             probabilities=probabilities,
             run_first=None if edit is None else lambda tiles: edit.nearest_first(key, tiles),
             # The answer of an only patch is the whole answer, which comes next anyway.
-            on_early=None if edit is None or on_structure is None or len(made.tiles) == 1 else early,
+            on_early=None if edit is None or on_structure is None or len(grid_plan.tiles) == 1 else early,
         )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import MedalSLib
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.vocabulary.terminology import TISSUE, Code, Terminology
+from MedalSLib.volume.box import bounding_box, union
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
 from MedalSLib.volume.image import Image
-from MedalSLib.volume.layers import bounds_of
 from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 
@@ -67,8 +67,9 @@ def write_dicom_seg(
             f"Every segment for {path} is empty, and DICOM has no empty segmentation.", "Write .seg.nrrd."
         )
     datasets = [pydicom.dcmread(file) for file in source.source.files]
-    ranges = [box[0] for box in map(bounds_of, present.values()) if box is not None]
-    k0, k1 = min(part.start for part in ranges), max(part.stop for part in ranges)
+    around = union(bounding_box(mask) for mask in present.values())
+    assert around is not None  # some voxel is set in each of them
+    k0, k1 = around[0]
     stacked = np.stack([mask[k0:k1].view(np.uint8) for mask in present.values()], axis=-1)
     cropped = grid.crop((*grid.whole_box[:2], (k0, k1)))
     try:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from MedalSLib.volume.box import Box, bounding_box, intersection, slices
+
 _SMALL = np.iinfo(np.uint8).max
-
-
-def bounds_of(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """Return the smallest slices that hold all of a mask (K, J, I), None if it is empty."""
-    lines = np.asarray(mask.any(axis=2))  # the only pass over all voxels
-    k, j = _range(lines.any(axis=1)), _range(lines.any(axis=0))
-    if k is None or j is None:
-        return None
-    i = _range(mask[k, j].any(axis=(0, 1)))
-    return None if i is None else (k, j, i)
 
 
 def assign_layers(masks: Sequence[np.ndarray]) -> list[int]:
@@ -26,7 +17,7 @@ def assign_layers(masks: Sequence[np.ndarray]) -> list[int]:
     This is a colouring of the graph of overlaps, taken in the order of saturation (DSATUR): the fewest layers where
     that is easy to tell (no overlaps, chains, one thing inside many), close to it elsewhere.
     """
-    boxes = [bounds_of(mask) for mask in masks]
+    boxes = [bounding_box(mask) for mask in masks]
     neighbors: list[set[int]] = [set() for _ in masks]
     for a in range(len(masks)):
         for b in range(a):
@@ -72,15 +63,6 @@ def labelmap_of(masks: Sequence[np.ndarray], shape_kji: tuple[int, int, int]) ->
     return labels, lost
 
 
-def _range(present: Any) -> slice | None:
-    hit = np.flatnonzero(present)
-    return slice(int(hit[0]), int(hit[-1]) + 1) if hit.size else None
-
-
-def _overlap(a: np.ndarray, b: np.ndarray, box_a: tuple[slice, ...] | None, box_b: tuple[slice, ...] | None) -> bool:
-    if box_a is None or box_b is None:
-        return False
-    common = tuple(slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(box_a, box_b, strict=True))
-    if any(part.start >= part.stop for part in common):
-        return False
-    return bool(np.any(a[common] & b[common]))
+def _overlap(a: np.ndarray, b: np.ndarray, box_a: Box | None, box_b: Box | None) -> bool:
+    common = None if box_a is None or box_b is None else intersection(box_a, box_b)
+    return common is not None and bool(np.any(a[slices(common)] & b[slices(common)]))

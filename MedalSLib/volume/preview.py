@@ -11,9 +11,9 @@ import numpy as np
 
 from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError, OutputError
+from MedalSLib.volume.box import bounding_box, slices
 from MedalSLib.volume.files import check_output, replacing
 from MedalSLib.volume.geometry import Grid, NetworkFrame
-from MedalSLib.volume.layers import bounds_of
 from MedalSLib.volume.modality_guess import guess_modality
 from MedalSLib.volume.segment_info import Color, SegmentInfo, completed
 from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window, resolved
@@ -102,13 +102,13 @@ def best_slices(masks: list[np.ndarray], shape: tuple[int, ...]) -> tuple[int, i
     """Return the slice along each axis in which most masks are seen, each near its largest extent; else the middle."""
     scores = [np.zeros(size) for size in shape]
     for mask in masks:
-        box = bounds_of(mask)
+        box = bounding_box(mask)
         if box is None:
             continue
-        part = mask[box]
+        part = mask[slices(box)]
         for axis, score in enumerate(scores):
             area = part.sum(axis=tuple(other for other in range(3) if other != axis))
-            score[box[axis]] += np.sqrt(area / area.max())  # the root favours many structures over large ones
+            score[slice(*box[axis])] += np.sqrt(area / area.max())  # the root favours many structures over large ones
     d, h, w = (int(score.argmax()) if score.any() else score.size // 2 for score in scores)
     return d, h, w
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import TISSUE, Terminology, parse_terminology
+from MedalSLib.volume.box import bounding_box
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
-from MedalSLib.volume.layers import bounds_of, stack_layers
+from MedalSLib.volume.layers import stack_layers
 from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 
@@ -72,9 +73,9 @@ def write_seg_nrrd(
 def _segment_fields(
     index: int, name: str, mask: np.ndarray, info: SegmentInfo, layer: int, value: int
 ) -> dict[str, Any]:
-    bounds = bounds_of(mask)
+    box = bounding_box(mask)
     # Slicer writes an empty extent as 0 -1 on each axis.
-    extent = [n for part in bounds[::-1] for n in (part.start, part.stop - 1)] if bounds else [0, -1] * 3
+    extent = [n for start, stop in box[::-1] for n in (start, stop - 1)] if box else [0, -1] * 3
     return {
         "id": f"Segment_{index}",
         "name": _escape(" ".join(name.split())),
