@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from MedalSLib.run import RunResult
     from MedalSLib.volume import Grid, SegmentInfo
     from MedalSLib.volume.geometry import Roi
+    from MedalSLib.volume.mask import BoxMask
 
 _DESCRIPTION = """\
 Segment the structures named in --text, and write them on the image's own grid.
@@ -173,20 +174,21 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Roi 
     return i, j, k
 
 
-def _to_write(result: RunResult) -> tuple[dict[str, np.ndarray], dict[str, SegmentInfo]]:
+def _to_write(result: RunResult) -> tuple[dict[str, BoxMask], dict[str, SegmentInfo]]:
     """The masks to write with colours and codes; instances in place of their structure where they were asked for."""
     from MedalSLib.vocabulary import describe
     from MedalSLib.volume import SegmentInfo
+    from MedalSLib.volume.mask import BoxMask
 
-    written: dict[str, np.ndarray] = {}
+    written: dict[str, BoxMask] = {}
     infos: dict[str, SegmentInfo] = {}
-    for name, mask in result.masks.items():
+    for name, mask in result.box_masks.items():
         info = SegmentInfo.of(describe(f"{result.report.modality}_{name}"))
         instances = result.instances.get(name)
         parts = {name: mask}
         if instances is not None and instances.box is not None:
             labels = instances.array()
-            parts = {f"{name} {label}": labels == label for label in range(1, int(labels.max()) + 1)}
+            parts = {f"{name} {label}": BoxMask.of(labels == label) for label in range(1, int(labels.max()) + 1)}
         written |= parts
         infos |= dict.fromkeys(parts, info)
     return written, infos

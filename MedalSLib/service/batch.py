@@ -82,8 +82,8 @@ def segment_study(
                 on_progress=lambda progress: on_progress(study, progress),
                 cancel=cancel,
             )
-        infos = {name: SegmentInfo.of(describe(f"{found.report.modality}_{name}")) for name in found.masks}
-        lost = write_segmentation(target, dict(found.masks), image.grid, infos, image, overwrite=True)
+        infos = {name: SegmentInfo.of(describe(f"{found.report.modality}_{name}")) for name in found.box_masks}
+        lost = write_segmentation(target, found.box_masks, image.grid, infos, image, overwrite=True)
     except CancelledError:
         raise
     except MedalSError as error:

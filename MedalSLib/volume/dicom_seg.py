@@ -12,10 +12,11 @@ import numpy as np
 import MedalSLib
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.vocabulary.terminology import TISSUE, Code, Terminology
-from MedalSLib.volume.box import bounding_box, union
+from MedalSLib.volume.box import whole
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, same_grid, swap_ras_lps
 from MedalSLib.volume.image import Image
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 
@@ -34,7 +35,7 @@ def is_dicom_seg(path: Path) -> bool:
 
 def write_dicom_seg(
     path: Path,
-    masks: Mapping[str, np.ndarray],
+    masks: Mapping[str, BoxMask],
     grid: Grid,
     infos: Mapping[str, SegmentInfo],
     source: Image,
@@ -46,7 +47,7 @@ def write_dicom_seg(
 
     Args:
         path: File to write.
-        masks: Boolean (K, J, I) on `grid`, by name.
+        masks: (K, J, I) on `grid`, by name.
         grid: Grid of the masks.
         infos: Colours and codes by name, complete.
         source: The image, read from DICOM.
@@ -61,16 +62,16 @@ def write_dicom_seg(
 
     if not same_grid(grid, source.grid):
         raise InputError("The masks do not lie on the grid of the DICOM series.", "Resample them onto it first.")
-    present = {name: mask for name, mask in masks.items() if mask.any()}
+    present = {name: mask for name, mask in masks.items() if not mask.is_empty}
     if not present:
         raise OutputError(
             f"Every segment for {path} is empty, and DICOM has no empty segmentation.", "Write .seg.nrrd."
         )
     datasets = [pydicom.dcmread(file) for file in source.source.files]
-    around = union(bounding_box(mask) for mask in present.values())
-    assert around is not None  # some voxel is set in each of them
-    k0, k1 = around[0]
-    stacked = np.stack([mask[k0:k1].view(np.uint8) for mask in present.values()], axis=-1)
+    ranges = [mask.box[0] for mask in present.values() if mask.box is not None]
+    k0, k1 = min(start for start, _ in ranges), max(stop for _, stop in ranges)
+    slab = ((k0, k1), *whole(grid.shape_kji)[1:])
+    stacked = np.stack([mask.array(slab).view(np.uint8) for mask in present.values()], axis=-1)
     cropped = grid.crop((*grid.whole_box[:2], (k0, k1)))
     try:
         volume = highdicom.Volume(

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from MedalSLib.volume.box import Box, bounding_box, intersection, slices
+from MedalSLib.volume.box import Shape, slices
+from MedalSLib.volume.mask import BoxMask
 
 _SMALL = np.iinfo(np.uint8).max
 
 
-def assign_layers(masks: Sequence[np.ndarray]) -> list[int]:
+def assign_layers(masks: Sequence[BoxMask]) -> list[int]:
     """Return the layer of each mask such that no two masks of a layer overlap.
 
     This is a colouring of the graph of overlaps, taken in the order of saturation (DSATUR): the fewest layers where
     that is easy to tell (no overlaps, chains, one thing inside many), close to it elsewhere.
     """
-    boxes = [bounding_box(mask) for mask in masks]
     neighbors: list[set[int]] = [set() for _ in masks]
     for a in range(len(masks)):
         for b in range(a):
-            if _overlap(masks[a], masks[b], boxes[a], boxes[b]):
+            if not (masks[a] & masks[b]).is_empty:
                 neighbors[a].add(b)
                 neighbors[b].add(a)
     layers = [-1] * len(masks)
@@ -33,9 +33,7 @@ def assign_layers(masks: Sequence[np.ndarray]) -> list[int]:
     return layers
 
 
-def stack_layers(
-    masks: Sequence[np.ndarray], shape_kji: tuple[int, int, int]
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def stack_layers(masks: Sequence[BoxMask], shape_kji: Shape) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return labelmaps (K, J, I, layers) and, for each mask, its (layer, label value).
 
     Label values count from 1 within a layer, in the order of the masks; bytes where they suffice.
@@ -49,20 +47,22 @@ def stack_layers(
         values.append((layer, used[layer]))
     labels = np.zeros((*shape_kji, count), dtype=np.uint8 if max(used) <= _SMALL else np.uint16)
     for mask, (layer, value) in zip(masks, values, strict=True):
-        labels[..., layer][mask] = value
+        _write(labels[..., layer], mask, value)
     return labels, values
 
 
-def labelmap_of(masks: Sequence[np.ndarray], shape_kji: tuple[int, int, int]) -> tuple[np.ndarray, int]:
+def labelmap_of(masks: Sequence[BoxMask], shape_kji: Shape) -> tuple[np.ndarray, int]:
     """Return one labelmap (K, J, I), in which later masks win, and the number of voxels that lost their mask to it."""
     labels = np.zeros(shape_kji, dtype=np.uint8 if len(masks) <= _SMALL else np.uint16)
-    lost = 0
-    for value, mask in enumerate(masks, 1):
-        lost += int(np.count_nonzero(labels[mask]))
-        labels[mask] = value
+    lost = sum(_write(labels, mask, value) for value, mask in enumerate(masks, 1))
     return labels, lost
 
 
-def _overlap(a: np.ndarray, b: np.ndarray, box_a: Box | None, box_b: Box | None) -> bool:
-    common = None if box_a is None or box_b is None else intersection(box_a, box_b)
-    return common is not None and bool(np.any(a[slices(common)] & b[slices(common)]))
+def _write(labels: np.ndarray, mask: BoxMask, value: int) -> int:
+    """Give the voxels of a mask a label, in place; return how many had another one."""
+    if mask.box is None:
+        return 0
+    inside, crop = labels[slices(mask.box)], mask.crop()
+    replaced = int(np.count_nonzero(inside[crop]))
+    inside[crop] = value
+    return replaced

@@ -11,9 +11,10 @@ import numpy as np
 
 from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.volume.box import bounding_box, slices
+from MedalSLib.volume.box import whole
 from MedalSLib.volume.files import check_output, replacing
 from MedalSLib.volume.geometry import Grid, NetworkFrame
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.modality_guess import guess_modality
 from MedalSLib.volume.segment_info import Color, SegmentInfo, completed
 from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window, resolved
@@ -56,7 +57,7 @@ def save_preview(
     path: str | os.PathLike[str],
     image_kji: np.ndarray,
     grid: Grid,
-    masks: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray | BoxMask],
     infos: Mapping[str, SegmentInfo] | None = None,
     window: Window | None = None,
     title: str = "",
@@ -71,7 +72,7 @@ def save_preview(
         path: A .png file.
         image_kji: Raw intensities (K, J, I).
         grid: Grid of image and masks.
-        masks: Boolean (K, J, I) by name; empty ones are named as not found.
+        masks: Masks (K, J, I) by name; empty ones are named as not found.
         infos: Colours by name.
         window: Intensity window of the picture; soft tissue for CT and percentiles for the rest if None.
         title: A line above the picture.
@@ -91,40 +92,52 @@ def save_preview(
     shades = window or (SOFT_TISSUE if guess_modality(image_kji).modality == "CT" else PERCENTILE)
     colors = [completed((infos or {}).get(name), index).color for index, name in enumerate(masks)]
     shades = resolved(shades, image_kji)
-    panels = _panels(frame, frame.to_network(image_kji), [frame.to_network(mask) for mask in masks.values()], shades)
-    volumes = {name: float(np.count_nonzero(mask)) * grid.voxel_volume_ml for name, mask in masks.items()}
+    boxed = {name: BoxMask.of(mask) for name, mask in masks.items()}
+    turned = [frame.mask_to_network(mask) for mask in boxed.values()]
+    panels = _panels(frame, frame.to_network(image_kji), turned, shades)
+    volumes = {name: mask.count() * grid.voxel_volume_ml for name, mask in boxed.items()}
     figure = _draw(panels, volumes, [color for color in colors if color is not None], title, str(shades))
     with replacing(target, overwrite) as temporary:
         figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
 
 
-def best_slices(masks: list[np.ndarray], shape: tuple[int, ...]) -> tuple[int, int, int]:
+def best_slices(masks: list[BoxMask], shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the slice along each axis in which most masks are seen, each near its largest extent; else the middle."""
     scores = [np.zeros(size) for size in shape]
     for mask in masks:
-        box = bounding_box(mask)
-        if box is None:
+        if mask.box is None:
             continue
-        part = mask[slices(box)]
+        part = mask.crop()
         for axis, score in enumerate(scores):
             area = part.sum(axis=tuple(other for other in range(3) if other != axis))
-            score[slice(*box[axis])] += np.sqrt(area / area.max())  # the root favours many structures over large ones
+            score[slice(*mask.box[axis])] += np.sqrt(
+                area / area.max()
+            )  # the root favours many structures over large ones
     d, h, w = (int(score.argmax()) if score.any() else score.size // 2 for score in scores)
     return d, h, w
 
 
-def _panels(frame: NetworkFrame, image: np.ndarray, masks: list[np.ndarray], window: Window) -> list[_Panel]:
+def _panels(frame: NetworkFrame, image: np.ndarray, masks: list[BoxMask], window: Window) -> list[_Panel]:
     d, h, w = best_slices(masks, image.shape)
     z, y, x = frame.spacing_dhw
-    cuts: list[tuple[str, Any, tuple[float, float], bool, tuple[str, str, str, str]]] = [
-        ("Axial", np.s_[d], (y, x), False, ("A", "L", "P", "R")),
-        ("Coronal", np.s_[:, h], (z, x), True, ("S", "L", "I", "R")),
-        ("Sagittal", np.s_[:, :, w], (z, y), True, ("S", "P", "I", "A")),
+    cuts = [
+        ("Axial", 0, d, (y, x), False, ("A", "L", "P", "R")),
+        ("Coronal", 1, h, (z, x), True, ("S", "L", "I", "R")),
+        ("Sagittal", 2, w, (z, y), True, ("S", "P", "I", "A")),
     ]
-    return [
-        _cropped(_Panel(t, apply_window(image[c], window, "uint8"), tuple(m[c] for m in masks), s, u, n))
-        for t, c, s, u, n in cuts
-    ]
+    panels = []
+    for title, axis, index, spacing, upwards, letters in cuts:
+        picture = apply_window(image.take(index, axis), window, "uint8")
+        planes = tuple(_plane(mask, axis, index) for mask in masks)
+        panels.append(_cropped(_Panel(title, picture, planes, spacing, upwards, letters)))
+    return panels
+
+
+def _plane(mask: BoxMask, axis: int, index: int) -> np.ndarray:
+    """Return one slice of a mask as a boolean array of two axes."""
+    bounds = list(whole(mask.shape))
+    bounds[axis] = (index, index + 1)
+    return mask.array((bounds[0], bounds[1], bounds[2])).squeeze(axis)
 
 
 def _cropped(panel: _Panel) -> _Panel:

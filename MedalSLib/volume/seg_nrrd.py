@@ -16,10 +16,10 @@ import numpy as np
 
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import TISSUE, Terminology, parse_terminology
-from MedalSLib.volume.box import bounding_box
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
 from MedalSLib.volume.layers import stack_layers
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 
@@ -30,13 +30,13 @@ _MAX_HEADER = 16 << 20
 
 
 def write_seg_nrrd(
-    path: Path, masks: Mapping[str, np.ndarray], grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool
+    path: Path, masks: Mapping[str, BoxMask], grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool
 ) -> None:
     """Write masks as a `.seg.nrrd`, overlapping ones in as few layers as possible.
 
     Args:
         path: File to write.
-        masks: Boolean (K, J, I) on `grid`, by name.
+        masks: (K, J, I) on `grid`, by name.
         grid: Grid of the masks.
         infos: Colours and codes by name, complete.
         overwrite: Replace an existing file.
@@ -70,12 +70,9 @@ def write_seg_nrrd(
         file.write(data[end:])
 
 
-def _segment_fields(
-    index: int, name: str, mask: np.ndarray, info: SegmentInfo, layer: int, value: int
-) -> dict[str, Any]:
-    box = bounding_box(mask)
+def _segment_fields(index: int, name: str, mask: BoxMask, info: SegmentInfo, layer: int, value: int) -> dict[str, Any]:
     # Slicer writes an empty extent as 0 -1 on each axis.
-    extent = [n for start, stop in box[::-1] for n in (start, stop - 1)] if box else [0, -1] * 3
+    extent = [n for start, stop in mask.box[::-1] for n in (start, stop - 1)] if mask.box else [0, -1] * 3
     return {
         "id": f"Segment_{index}",
         "name": _escape(" ".join(name.split())),

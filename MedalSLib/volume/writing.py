@@ -17,6 +17,7 @@ from MedalSLib.volume.files import check_output, replacing
 from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import labelmap_of
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.seg_nrrd import write_seg_nrrd
 from MedalSLib.volume.segment_info import SegmentInfo, completed
 
@@ -26,7 +27,7 @@ NIFTI_COMMENT = 6
 
 def write_segmentation(
     path: str | os.PathLike[str],
-    masks: Mapping[str, np.ndarray],
+    masks: Mapping[str, np.ndarray | BoxMask],
     grid: Grid,
     infos: Mapping[str, SegmentInfo] | None = None,
     source: Image | None = None,
@@ -40,7 +41,7 @@ def write_segmentation(
 
     Args:
         path: File to write.
-        masks: Boolean (K, J, I) on `grid`, by name; the order gives the label values.
+        masks: Masks (K, J, I) on `grid`, by name; the order gives the label values.
         grid: Grid of the masks.
         infos: Colours and codes by name.
         source: Image that was segmented; needed for `.dcm`.
@@ -63,21 +64,21 @@ def write_segmentation(
     if not masks:
         raise OutputError(f"There is no segment to write to {target}.", "Segment something first.")
     known = {name: completed((infos or {}).get(name), index) for index, name in enumerate(masks)}
-    arrays = {name: mask.astype(bool, copy=False) for name, mask in masks.items()}
+    boxed = {name: BoxMask.of(mask) for name, mask in masks.items()}
     suffix = suffix_of(target)
     if suffix == ".seg.nrrd":
-        write_seg_nrrd(target, arrays, grid, known, overwrite)
+        write_seg_nrrd(target, boxed, grid, known, overwrite)
         return ()
     if suffix == ".dcm":
         from MedalSLib.volume.dicom_seg import write_dicom_seg
 
         if source is None:  # check_segmentation_output has refused it already
             raise OutputError(f"{target} needs its DICOM source.")
-        return write_dicom_seg(target, arrays, grid, known, source, overwrite)
-    labels, lost = labelmap_of(list(arrays.values()), grid.shape_kji)
+        return write_dicom_seg(target, boxed, grid, known, source, overwrite)
+    labels, lost = labelmap_of(list(boxed.values()), grid.shape_kji)
     if suffix == ".npz":
         frame = NetworkFrame(grid)
-        write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(arrays), overwrite)
+        write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(boxed), overwrite)
     else:
         _write_nifti(target, labels, grid, known, overwrite)
     if not lost:

@@ -9,6 +9,7 @@ import pytest
 
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.volume import Grid, SegmentInfo, read_image, read_segmentation, save_preview
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.preview import best_slices
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -70,9 +71,9 @@ def test_slices_are_those_in_which_most_masks_are_seen() -> None:
     masks = [np.zeros((10, 11, 12), bool) for _ in range(3)]
     masks[0][7, 2, 3] = masks[1][7, 2, 5] = True
     masks[2][1:3] = True
-    assert best_slices(masks[:2], (10, 11, 12))[:2] == (7, 2)
+    assert best_slices([BoxMask.of(mask) for mask in masks[:2]], (10, 11, 12))[:2] == (7, 2)
     assert best_slices([], (10, 11, 12)) == (5, 5, 6)
-    assert best_slices([np.zeros((10, 11, 12), bool)], (10, 11, 12)) == (5, 5, 6)
+    assert best_slices([BoxMask.empty((10, 11, 12))], (10, 11, 12)) == (5, 5, 6)
 
 
 def test_a_real_chest_ct_is_drawn(tmp_path: Path, chest: Path) -> None:

@@ -27,6 +27,7 @@ from MedalSLib.volume import (
 )
 from MedalSLib.volume import files as volume_files
 from MedalSLib.volume.layers import assign_layers
+from MedalSLib.volume.mask import BoxMask
 
 ANATOMY = Code("123037004", "Anatomical Structure")
 LEFT = Code("7771000", "Left")
@@ -340,7 +341,7 @@ def line(*indices: int) -> np.ndarray:
     ],
 )
 def test_overlapping_masks_take_as_few_layers_as_possible(masks: list[np.ndarray], layers: int) -> None:
-    assigned = assign_layers(masks)
+    assigned = assign_layers([BoxMask.of(mask) for mask in masks])
     assert max(assigned) + 1 == layers
     for a in range(len(masks)):
         for b in range(a):
