@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
-import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import repeat
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
-from MedalSLib.errors import CancelledError, ResourceError
+from MedalSLib.errors import CancelledError
 from MedalSLib.network import MedalS
-from MedalSLib.training.distributed import choose_device
-from MedalSLib.training.losses import segmentation_loss
-from MedalSLib.training.precision import autocast, autocast_type
-from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.trainer import OnProgress
+from MedalSLib.training.batch import Batch
+from MedalSLib.training.distributed import World, choose_device
+from MedalSLib.training.precision import autocast_type
+from MedalSLib.training.queries import FrozenQueries, PromptedModel
+from MedalSLib.training.recipe import Precision, Recipe
+from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.steps import OnProgress
+from MedalSLib.training.trainer import Trainer
 
 _CPU_VOXELS = 64 * 64 * 32
 _STEPS = 2
@@ -32,11 +36,11 @@ class _SavedForBackward:
     Counted tensor by tensor, since what the process takes also holds what the allocator had left over.
 
     Args:
-        network: Its weights are not counted.
+        model: Its weights are not counted.
     """
 
-    def __init__(self, network: MedalS) -> None:
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    def __init__(self, model: PromptedModel) -> None:
+        self._weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         self._sizes: dict[int, int] = {}
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
@@ -81,19 +85,18 @@ def dry_run(
     chosen = choose_device(device)
     patch = recipe.patch_hwd if chosen.type != "cpu" else _shrunk(recipe)
     factor = prod(recipe.patch_hwd) / prod(patch)
-    config = replace(recipe.network_config(), image_size=patch)
     if on_progress:
         on_progress("making the network", 0, _STEPS + 1, "")
-    network = MedalS(config).to(chosen).train()
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    seconds, activations = _measure(network, recipe, patch, chosen, on_progress, cancel)
-    accumulate, steps = recipe.optimizer.accumulate, recipe.learning_rate().total_steps
+    trainer = _trainer(recipe, patch, chosen)
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    seconds, activations = _measure(trainer, on_progress, cancel)
+    steps, dtype = recipe.learning_rate().total_steps, autocast_type(_precision_setting(recipe, chosen), chosen)
     # Weights, their gradients and AdamW's two moments; the averaged weights if there are any.
     fixed = parameters * 4 * (5 if recipe.optimizer.ema_decay is not None else 4) / _MEBIBYTE
-    a_step = seconds * factor * accumulate
+    a_step = seconds * factor
     report = {
         "device": str(chosen) if chosen.type != "cuda" else f"{chosen} {torch.cuda.get_device_name(chosen)}",
-        "precision": str(_precision(recipe, chosen) or torch.float32).removeprefix("torch."),
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
         "parameters": parameters,
         "patch_hwd": list(recipe.patch_hwd),
         "measured_patch_hwd": list(patch),
@@ -103,7 +106,7 @@ def dry_run(
         "memory_mb": round(activations * factor + fixed),
         "memory_available_mb": round(_available(chosen)),
         "steps_per_second": float(f"{1 / a_step:.3g}"),
-        "measured_steps_per_second": float(f"{1 / (seconds * accumulate):.3g}"),
+        "measured_steps_per_second": float(f"{1 / seconds:.3g}"),
         "total_steps": steps,
         "hours": float(f"{a_step * steps / 3600:.3g}"),
     }
@@ -133,9 +136,9 @@ def _available(device: torch.device) -> float:
     return psutil.virtual_memory().available / _MEBIBYTE
 
 
-def _precision(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+def _precision_setting(recipe: Recipe, device: torch.device) -> Precision:
     # Half precision is for GPUs; a CPU is measured in the type it would train in.
-    return autocast_type(recipe.optimizer.precision if device.type == "cuda" else "auto", device)
+    return recipe.optimizer.precision if device.type == "cuda" else "auto"
 
 
 def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
@@ -152,52 +155,53 @@ def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
     return height, width, depth
 
 
-def _measure(
-    network: MedalS,
-    recipe: Recipe,
-    patch: tuple[int, int, int],
-    device: torch.device,
-    on_progress: OnProgress | None,
-    cancel: threading.Event | None,
-) -> tuple[float, float]:
+def _trainer(recipe: Recipe, patch: tuple[int, int, int], device: torch.device) -> Trainer:
+    """Return a trainer of random batches; it writes nothing as long as only `advance` is called."""
+    optimizer = replace(recipe.optimizer, precision=_precision_setting(recipe, device), ema_decay=None)
+    prompts = replace(recipe.prompts, withhold_class_prompts=0.0)
+    measured = replace(recipe, patch_hwd=patch, optimizer=optimizer, prompts=prompts)
+    config = measured.network_config()
+    queries = FrozenQueries(lambda texts, modalities: torch.zeros(len(texts), config.query_dim))
+    model = PromptedModel(MedalS(config), None, queries)
+    return Trainer(model, _RandomBatches(measured), measured, World(0, 1, device), RunFolder(Path()))
+
+
+class _RandomBatches:
+    """A data source of the recipe's sizes: the same random batch again and again."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        samples, queries = recipe.sampling.batch_size, recipe.sampling.max_queries
+        generator = torch.Generator().manual_seed(0)
+
+        def random(channels: int) -> torch.Tensor:
+            return torch.rand(samples, channels, *recipe.patch_hwd, generator=generator)
+
+        target = (random(queries) > 0.5).to(torch.uint8)
+        union = (random(1) > 0.5).to(torch.uint8)
+        texts, real = (("structure",) * queries,) * samples, torch.ones(samples, queries)
+        names = ("",) * samples
+        self._batch = Batch(random(1) * 255, target, union, target, real, texts, names, names)
+
+    def batches(self, first_step: int, last_step: int, world: World) -> Iterator[Batch]:
+        """Return the batch for ever."""
+        return repeat(self._batch)
+
+
+def _measure(trainer: Trainer, on_progress: OnProgress | None, cancel: threading.Event | None) -> tuple[float, float]:
     """Return seconds a step and MiB of activations."""
-    batch, queries = recipe.sampling.batch_size, recipe.sampling.max_queries
-    generator = torch.Generator().manual_seed(0)
+    saved = _SavedForBackward(trainer.model)
+    batches = iter(trainer.source.batches(1, _STEPS + 1, trainer.world))
 
-    def random(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator).to(device)
-
-    image, union = random(batch, 1, *patch) * 255, (random(batch, 1, *patch) > 0.5).float()
-    target = (random(batch, queries, *patch) > 0.5).to(torch.uint8)
-    query = random(batch, queries, network.config.query_dim)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-6)
-    dtype = _precision(recipe, device)
-    saved = _SavedForBackward(network)
-
-    def step(number: int, context: AbstractContextManager[Any] | None = None) -> float:
+    def step(number: int) -> float:
         if cancel is not None and cancel.is_set():
             raise CancelledError("The measurement was cancelled.")
-        begun = time.perf_counter()
-        with context or nullcontext():
-            with autocast(device, dtype):
-                outputs = network(query, image, union, target.float())
-            loss = segmentation_loss(outputs, target).total
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        seconds = trainer.advance(batches).seconds
         if on_progress:
             on_progress("measuring steps", number, _STEPS + 1, "")
-        return time.perf_counter() - begun
+        return seconds
 
-    try:
-        seconds = step(1, saved.hooks())
-        if seconds < _LONG_SECONDS:  # a first step also allocates; where a step is long, that no longer counts
-            seconds = sum(step(number + 2) for number in range(_STEPS)) / _STEPS
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            f"One step of the recipe does not fit into the memory of {device}.",
-            "Make batch_size, max_queries or patch_hwd smaller.",
-        ) from error
+    with saved.hooks():
+        seconds = step(1)
+    if seconds < _LONG_SECONDS:  # a first step also allocates; where a step is long, that no longer counts
+        seconds = sum(step(number + 2) for number in range(_STEPS)) / _STEPS
     return seconds, saved.mebibytes

@@ -22,14 +22,15 @@ from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World, world
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned, fine_tune_report
 from MedalSLib.training.prepare import PrepareOptions, prepare_cases
-from MedalSLib.training.prepared_folder import PreparedFolder
+from MedalSLib.training.prepared_folder import open_prepared
 from MedalSLib.training.recipe import LogSettings, OptimizerSettings, Recipe, TextSettings
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
 from MedalSLib.training.sources import Sources, find_sources
-from MedalSLib.training.trainer import Hooks, OnProgress, StepReport, open_trainer
+from MedalSLib.training.steps import Hooks, OnProgress, StepReport
+from MedalSLib.training.trainer import open_trainer
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,13 @@ def _fine_tune_stage(
     network = base.network(stage)
     described = replace(base.stage(stage), config=network.config.to_dict())
     recipe = recipe_for(described, options, f"fine-tune-stage{stage}")
-    tell = on_progress if here.leads else None
-    prepared = _prepared(sources, options.output / f"prepared-stage{stage}", recipe, options, here, tell, cancel)
+    root = options.output / f"prepared-stage{stage}"
+    if here.leads:
+        preparing = partial(on_progress, f"preparing stage {stage}") if on_progress else None
+        chosen = PrepareOptions(recipe.stage_spec(), options.window, options.workers)
+        prepare_cases(sources, root, chosen, preparing, cancel)
+    here.wait()
+    prepared = open_prepared(root)  # the same cases in the same order in every process
     training, held_out = split_cases(prepared.cases, options.held_out, options.seed)
     model = model_from(network, base_encoder(base), described.patch_hwd)
     freeze(model, options.freeze)
@@ -226,24 +232,6 @@ def _fine_tune_stage(
         cases=len(prepared.cases),
         rejected=prepared.rejected,
     )
-
-
-def _prepared(
-    sources: Sources,
-    root: Path,
-    recipe: Recipe,
-    options: FineTuneOptions,
-    here: World,
-    on_progress: OnProgress | None,
-    cancel: threading.Event | None,
-) -> PreparedFolder:
-    """Prepare the cases in the leading process; the others then find every case prepared, and the same index."""
-    what = f"preparing stage {recipe.stage}"
-    chosen = PrepareOptions(recipe.stage_spec(), options.window, options.workers)
-    if here.leads:
-        prepare_cases(sources, root, chosen, partial(on_progress, what) if on_progress else None, cancel)
-    here.wait()
-    return prepare_cases(sources, root, replace(chosen, workers=0), None, cancel)
 
 
 def base_encoder(base: Model) -> Callable[[Sequence[str], Sequence[str]], torch.Tensor]:

@@ -18,6 +18,8 @@ from MedalSLib.training.records import from_json, read_json, to_json
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import CosineRestarts, Cycle
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
 
 @dataclass(frozen=True)
 class TextSettings:
@@ -65,7 +67,7 @@ class OptimizerSettings:
     skip_norm: float | None = None
     query_rate: float = 1.0
     query_begins: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Precision = "auto"
     channels_last: bool = False
     ema_decay: float | None = None
     ema_warm_up: bool = False

@@ -22,7 +22,7 @@ from MedalSLib import __version__
 from MedalSLib.atomic_files import replacing, write_json, write_text
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.training.prepared_folder import PreparedFolder
-from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.recipe import Recipe, load_recipe
 
 _PACKAGES = ("torch", "numpy", "batchgeneratorsv2", "blosc2", "monai", "transformers")
 
@@ -59,7 +59,8 @@ class RunFolder:
                 raise OutputError(
                     f"{self.root} holds a run already.", "Go on with it (--resume), or choose another folder."
                 )
-            if _lasting(json.loads(path.read_text(encoding="utf-8"))) != _lasting(recipe.to_dict()):
+            # Read as a recipe first: what an older version did not know yet had the default.
+            if _lasting(load_recipe(path).to_dict()) != _lasting(recipe.to_dict()):
                 raise InputError(
                     f"The run in {self.root} was made with another recipe.", "Give the same recipe, or another folder."
                 )

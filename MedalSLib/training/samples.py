@@ -20,7 +20,7 @@ from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD, mirrored_texts
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.sampling import CaseSize, case_weights, choose_labels, draw_corner, draw_texts
+from MedalSLib.training.sampling import case_weights, choose_labels, draw_corner, draw_texts
 from MedalSLib.training.texts import bare_names
 
 
@@ -80,8 +80,7 @@ class SampleStream(Dataset[Any]):
         self._recipe = recipe
         self._reader = CaseReader(prepared.root)
         self._augmenter = Augmenter(recipe.patch_hwd, recipe.augmentation)
-        sizes = [CaseSize(case.dataset, len(case.annotated), case.region_hwd) for case in self._cases]
-        self._weights = case_weights(sizes, recipe.patch_hwd, recipe.sampling)
+        self._weights = case_weights(self._cases, recipe.patch_hwd, recipe.sampling)
         texts = {name: info.texts for name, info in prepared.datasets.items()}
         if not recipe.text.sentences:
             texts = {name: bare_names(table) for name, table in texts.items()}

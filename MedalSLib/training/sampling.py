@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Hwd = tuple[int, int, int]
+from MedalSLib.training.case_store import CaseRecord, Hwd
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,7 @@ class SamplingSettings:
     repeats: bool = True
 
 
-@dataclass(frozen=True)
-class CaseSize:
-    """What the weight of a case depends on.
-
-    Attributes:
-        dataset: Name of its data set.
-        labels: Number of labels.
-        region_hwd: Box around all labels, in voxels of the training grid.
-    """
-
-    dataset: str
-    labels: int
-    region_hwd: Hwd
-
-
-def case_weights(cases: Sequence[CaseSize], patch_hwd: Hwd, settings: SamplingSettings) -> np.ndarray:
+def case_weights(cases: Sequence[CaseRecord], patch_hwd: Hwd, settings: SamplingSettings) -> np.ndarray:
     """Return the probability of each case.
 
     A data set weighs the square root of its size; within it, a case counts once for every `max_queries` labels and
@@ -67,12 +52,12 @@ def case_weights(cases: Sequence[CaseSize], patch_hwd: Hwd, settings: SamplingSe
     return weights / weights.sum()
 
 
-def repeats(case: CaseSize, patch_hwd: Hwd, settings: SamplingSettings) -> int:
+def repeats(case: CaseRecord, patch_hwd: Hwd, settings: SamplingSettings) -> int:
     """Return how often a case counts."""
     if not settings.repeats:
         return 1
     by_size = math.prod(max(1.0, size / patch) for size, patch in zip(case.region_hwd, patch_hwd, strict=True))
-    return round(by_size * max(1.0, case.labels / settings.max_queries))
+    return round(by_size * max(1.0, len(case.annotated) / settings.max_queries))
 
 
 def draw_corner(

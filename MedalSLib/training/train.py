@@ -14,7 +14,8 @@ from MedalSLib.training.prepared_folder import open_prepared
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
-from MedalSLib.training.trainer import Hooks, OnProgress, StepReport, TrainResult, open_trainer
+from MedalSLib.training.steps import Hooks, OnProgress, StepReport, TrainResult
+from MedalSLib.training.trainer import open_trainer
 
 _LAST_LOSSES = 20
 

@@ -7,9 +7,8 @@ two processes do in one step what one process does that accumulates twice as man
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,80 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from MedalSLib.errors import CancelledError, InputError, ResourceError
 from MedalSLib.training.batch import Batch, DataSource
 from MedalSLib.training.distributed import World
 from MedalSLib.training.losses import segmentation_loss
+from MedalSLib.training.optimizer import adamw, averaged, set_learning_rate
 from MedalSLib.training.precision import autocast, autocast_type, keep_deep_stages_in_float32
 from MedalSLib.training.queries import PromptedModel
-from MedalSLib.training.recipe import OptimizerSettings, Recipe
+from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One step.
-
-    Attributes:
-        step: Its number, from 1.
-        total_steps: Steps of the whole run.
-        loss: Mean loss of its batches.
-        dice: Mean Dice part.
-        bce: Mean cross-entropy part.
-        learning_rate: Learning rate.
-        gradient_norm: Norm of the gradient before clipping; 0 if it was not clipped.
-        seconds: Seconds it took, loading included.
-    """
-
-    step: int
-    total_steps: int
-    loss: float
-    dice: float
-    bce: float
-    learning_rate: float
-    gradient_norm: float
-    seconds: float
-
-
-OnStep = Callable[[StepReport], None]
-OnProgress = Callable[[str, int, int, str], None]
-"""Called as `(what is being done, done, in all, details)`."""
-
-
-@dataclass
-class Hooks:
-    """What is called while training runs.
-
-    Attributes:
-        on_step: After every step, in the leading process.
-        check: Every `check_every` steps and at the end, in every process: returns True to stop early.
-        check_every: Steps between two checks; 0 for none.
-        cancel: Set it to stop after the step that runs; a checkpoint is written first.
-    """
-
-    on_step: OnStep | None = None
-    check: Callable[[int], bool] | None = None
-    check_every: int = 0
-    cancel: threading.Event | None = None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        step: Last step done.
-        losses: Loss of every step of this call.
-        seconds: Seconds of this call.
-        stopped_early: Whether a check ended it.
-    """
-
-    step: int
-    losses: tuple[float, ...]
-    seconds: float
-    stopped_early: bool = False
+from MedalSLib.training.steps import Hooks, StepReport, TrainResult
 
 
 @dataclass
@@ -120,21 +56,10 @@ class Trainer:
             keep_deep_stages_in_float32(self.model.network.backbone.encoder.stages)
         self._layout = torch.channels_last_3d if settings.channels_last else torch.contiguous_format
         self.model.to(device).train().to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stubs
-        groups = _parameter_groups(self.model, settings)
-        self._learning = [parameter for group in groups for parameter in group]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": group} for group in groups],
-            lr=0.0,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
+        self._optimizer = adamw(self.model, settings)
         self._rate = self.recipe.learning_rate()
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._precision is torch.float16)
-        self._average: AveragedModel | None = None
-        if settings.ema_decay is not None:
-            moving = _moving_average(settings.ema_decay, settings.ema_warm_up)
-            self._average = AveragedModel(self.model, multi_avg_fn=moving)
+        self._average = averaged(self.model, settings)
         self._parallel: nn.Module = self.model
         if self.world.size > 1:
             ids = [device.index] if device.type == "cuda" else None
@@ -192,15 +117,22 @@ class Trainer:
         stopped = False
         batches = iter(self.source.batches(self.step + 1, last, self.world))
         while self.step < last and not stopped:
-            report = self._advance(batches)
+            report = self.advance(batches)
             losses.append(report.loss)
             stopped = self._after(report, last)
         return TrainResult(self.step, tuple(losses), time.monotonic() - begun, stopped)
 
-    def _advance(self, batches: Iterator[Batch]) -> StepReport:
+    def advance(self, batches: Iterator[Batch]) -> StepReport:
+        """Take one step with the next batches, without logging or saving it.
+
+        Raises:
+            ResourceError: The device has not enough memory.
+            InputError: The loss is no longer a number.
+        """
         started = time.monotonic()
         step, accumulate = self.step + 1, self.recipe.optimizer.accumulate
-        rate = self._set_learning_rates(step)
+        rate, total = self._rate(step), self._rate.total_steps
+        set_learning_rate(self._optimizer, rate, self.recipe.optimizer, step / total)
         withhold = self._withholds(step)
         sums = [0.0, 0.0, 0.0]
         try:
@@ -220,16 +152,7 @@ class Trainer:
                 f"The loss is not a number at step {step}.",
                 "Lower the learning rate or clip_norm, and go on from the last checkpoint with --resume.",
             )
-        return StepReport(step, self._rate.total_steps, loss, dice, bce, rate, norm, time.monotonic() - started)
-
-    def _set_learning_rates(self, step: int) -> float:
-        """Set the learning rate of a step, that of the queries' side as the recipe says; returns the U-Net's."""
-        rate, settings = self._rate(step), self.recipe.optimizer
-        begun = step > settings.query_begins * self._rate.total_steps
-        factors = (1.0, settings.query_rate if begun else 0.0)  # as `_parameter_groups` orders them
-        for group, factor in zip(self._optimizer.param_groups, factors, strict=False):
-            group["lr"] = factor * rate
-        return rate
+        return StepReport(step, total, loss, dice, bce, rate, norm, time.monotonic() - started)
 
     def _withholds(self, step: int) -> bool:
         """Say whether a step goes without class prompts: the same for all batches and processes of the step."""
@@ -254,14 +177,17 @@ class Trainer:
             self._scaler.scale(parts.total / self.recipe.optimizer.accumulate).backward()
         return [float(parts.total.detach()), float(parts.dice.mean().detach()), float(parts.bce.mean().detach())]
 
+    def _learning(self) -> list[nn.Parameter]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
     def _update(self) -> float:
         norm, skip = 0.0, self.recipe.optimizer.skip_norm
         if self.recipe.optimizer.clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
-            norm = float(nn.utils.clip_grad_norm_(self._learning, self.recipe.optimizer.clip_norm))
+            norm = float(nn.utils.clip_grad_norm_(self._learning(), self.recipe.optimizer.clip_norm))
         if skip is None or norm < skip:  # false for a norm that is not a number
             self._scaler.step(self._optimizer)
-            self._scaler.update()
+        self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -272,17 +198,7 @@ class Trainer:
         log = self.recipe.log
         if self.world.leads:
             if report.step % log.every == 0 or report.step in (1, last):
-                self.folder.log(
-                    {
-                        "step": report.step,
-                        "loss": report.loss,
-                        "dice_loss": report.dice,
-                        "bce_loss": report.bce,
-                        "learning_rate": report.learning_rate,
-                        "gradient_norm": report.gradient_norm,
-                        "seconds": round(report.seconds, 4),
-                    }
-                )
+                self.folder.log(report.to_log())
             if self.hooks.on_step:
                 self.hooks.on_step(report)
         check_now = bool(self.hooks.check_every) and (report.step % self.hooks.check_every == 0 or report.step == last)
@@ -314,26 +230,6 @@ class Trainer:
                 state["average"] = self._average.state_dict()
             self.folder.save(state, keep=bool(keep_every) and self.step % keep_every == 0)
         self.world.wait()
-
-
-def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list[list[nn.Parameter]]:
-    """Return what learns: in one group, or the U-Net first and then what has a learning rate of its own."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if settings.query_rate == 1.0 and not settings.query_begins:
-        return [learning]
-    image_side = {id(parameter) for parameter in model.image_parameters()}
-    return [[one for one in learning if (id(one) in image_side) == inside] for inside in (True, False)]
-
-
-def _moving_average(decay: float, warm_up: bool) -> Callable[[Any, Any, Any], None]:
-    """Return the update of averaged weights, as `AveragedModel` calls it: (averages, weights, updates so far)."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count))) if warm_up else decay
-        torch._foreach_lerp_(averages, weights, 1.0 - kept)
-
-    return update
 
 
 def open_trainer(

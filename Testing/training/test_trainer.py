@@ -23,7 +23,8 @@ from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint
 from MedalSLib.training.samples import SampleStream, collate
 from MedalSLib.training.sources import find_sources
-from MedalSLib.training.trainer import Hooks, Trainer
+from MedalSLib.training.steps import Hooks
+from MedalSLib.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -118,6 +119,11 @@ def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_with_another_rec
     with pytest.raises(InputError, match="another recipe"):
         trainer(data, tmp_path / "run", Recipe.from_dict(toy_recipe(seed=1)), resume=True)
     trainer(data, tmp_path / "run", Recipe.from_dict(toy_recipe(log={"every": 3})), resume=True)
+    path = tmp_path / "run" / "recipe.json"
+    older = json.loads(path.read_text())
+    del older["loss"], older["data"], older["optimizer"]["skip_norm"]  # as a version wrote it that lacked them
+    path.write_text(json.dumps(older))
+    trainer(data, tmp_path / "run", Recipe.from_dict(toy_recipe()), resume=True)
 
 
 def test_samples_depend_on_their_number_alone_and_worker_processes_change_nothing(data: PreparedFolder) -> None:
@@ -170,6 +176,17 @@ def test_the_left_organ_of_a_sample_lies_left_of_the_right_one_unless_published(
 def test_mixed_precision_trains(data: PreparedFolder, tmp_path: Path, precision: str) -> None:
     recipe = Recipe.from_dict(toy_recipe(optimizer={"precision": precision}))
     assert np.isfinite(trainer(data, tmp_path / "run", recipe).run(until=2).losses).all()
+
+
+def test_a_step_with_a_wild_gradient_changes_nothing_where_the_recipe_says_so(
+    data: PreparedFolder, tmp_path: Path
+) -> None:
+    for skip, kept in ((1e-9, True), (1e9, False)):
+        recipe = Recipe.from_dict(toy_recipe(optimizer={"clip_norm": 1.0, "skip_norm": skip}))
+        run = trainer(data, tmp_path / str(skip), recipe)
+        before = weights(run)
+        run.run(until=2)
+        assert same(before, weights(run)) == kept
 
 
 def test_frozen_parts_keep_their_weights(data: PreparedFolder, tmp_path: Path) -> None:

@@ -3,65 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from MedalSLib.errors import InputError
 from tools.benchmarks.scenes import BenchOptions
 
 Benchmark = Callable[[BenchOptions], dict[str, Any]]
-
-
-def _parallel_classes(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.parallel_classes import parallel_classes
-
-    return parallel_classes(options)
-
-
-def _new_name(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.sessions import new_name
-
-    return new_name(options)
-
-
-def _correction(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.sessions import correction
-
-    return correction(options)
-
-
-def _cpu_engine(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.cpu_engine import cpu_engine
-
-    return cpu_engine(options)
-
-
-def _gpu(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.gpu import gpu
-
-    return gpu(options)
-
-
-def _memory(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.memory import memory
-
-    return memory(options)
-
-
-def _start_up(options: BenchOptions) -> dict[str, Any]:
-    from tools.benchmarks.start_up import start_up
-
-    return start_up(options)
-
-
-BENCHMARKS: dict[str, tuple[Benchmark, str]] = {
-    "parallel-classes": (_parallel_classes, "many classes at once against one after the other"),
-    "new-name": (_new_name, "another name on an open image against the first"),
-    "correction": (_correction, "a brush stroke on one structure against a full run"),
-    "cpu-engine": (_cpu_engine, "OpenVINO against PyTorch"),
-    "gpu": (_gpu, "channels last in half precision against PyTorch's ways"),
-    "memory": (_memory, "memory of a run on a large grid, apart from the networks'"),
-    "start-up": (_start_up, "how long the program takes to start"),
+BENCHMARKS = {
+    "parallel-classes": "tools.benchmarks.parallel_classes:parallel_classes",
+    "new-name": "tools.benchmarks.sessions:new_name",
+    "correction": "tools.benchmarks.sessions:correction",
+    "cpu-engine": "tools.benchmarks.cpu_engine:cpu_engine",
+    "gpu": "tools.benchmarks.gpu:gpu",
+    "memory": "tools.benchmarks.memory:memory",
+    "start-up": "tools.benchmarks.start_up:start_up",
 }
+"""Module and function by the name of the benchmark; only the one that runs is imported."""
+
+
+def benchmark(name: str) -> Benchmark:
+    """Return a benchmark by its name.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if name not in BENCHMARKS:
+        # `medals bench service` has arguments of its own and is called directly.
+        raise InputError(f"There is no benchmark '{name}'.", f"Choose one of {', '.join(BENCHMARKS)}, service.")
+    module, _, function = BENCHMARKS[name].partition(":")
+    return getattr(import_module(module), function)
 
 
 def bench(name: str, options: BenchOptions | None = None) -> dict[str, Any]:
@@ -78,9 +49,7 @@ def bench(name: str, options: BenchOptions | None = None) -> dict[str, Any]:
         InputError: No such benchmark, or a size that the networks cannot take.
     """
     options = options or BenchOptions()
-    if name not in BENCHMARKS:
-        # `medals bench service` is the service's own, which this room may not import.
-        raise InputError(f"There is no benchmark '{name}'.", f"Choose one of {', '.join(BENCHMARKS)}, service.")
+    run = benchmark(name)
     if options.patch < 64 or options.patch % 32:
         raise InputError(f"A patch of {options.patch} voxels does not fit the networks.", "Take 64, 96, 128, ...")
     if not options.classes or min(options.classes) < 1:
@@ -89,4 +58,4 @@ def bench(name: str, options: BenchOptions | None = None) -> dict[str, Any]:
         import torch
 
         torch.set_num_threads(options.threads)
-    return {"benchmark": name, "settings": options.settings(), **BENCHMARKS[name][0](options)}
+    return {"benchmark": name, "settings": options.settings(), **run(options)}

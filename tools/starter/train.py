@@ -19,7 +19,8 @@ from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.training.distributed import world
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder
-from MedalSLib.training.trainer import Hooks, StepReport, Trainer, open_trainer
+from MedalSLib.training.steps import Hooks, StepReport
+from MedalSLib.training.trainer import Trainer, open_trainer
 from tools.starter.data_source import SynthesisSource
 from tools.starter.model import new_starter
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from MedalSLib.training.augmentation import AugmentationSettings, Augmenter, window_for
+from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.laterality import mirrored_texts, swap_sides
 from MedalSLib.training.sampling import (
-    CaseSize,
     SamplingSettings,
     case_weights,
     choose_labels,
@@ -127,14 +127,20 @@ def test_spare_queries_go_to_further_texts_and_never_the_same_text_twice() -> No
     assert {label for label, _ in two} == {1, 2}
 
 
+def case(dataset: str, labels: int, region_hwd: tuple[int, int, int]) -> CaseRecord:
+    """A record with what the weight of a case depends on."""
+    annotated = tuple(range(1, labels + 1))
+    return CaseRecord("c", dataset, "CT", "cases/c", region_hwd, (1, 1, 1), region_hwd, {1: 1}, annotated, "", "")
+
+
 def test_datasets_weigh_the_root_of_their_size_and_large_cases_count_more_often() -> None:
     settings = SamplingSettings(max_queries=4)
-    small = [CaseSize("small", 2, (10, 10, 10))]
-    large = [CaseSize("large", 2, (10, 10, 10))] * 16
+    small = [case("small", 2, (10, 10, 10))]
+    large = [case("large", 2, (10, 10, 10))] * 16
     weights = case_weights(small + large, PATCH, settings)
     assert weights.sum() == pytest.approx(1)
     assert weights[1:].sum() / weights[0] == pytest.approx(4)
-    wide, many = CaseSize("small", 2, (64, 48, 10)), CaseSize("small", 12, (10, 10, 10))
+    wide, many = case("small", 2, (64, 48, 10)), case("small", 12, (10, 10, 10))
     ratios = case_weights([small[0], wide, many], PATCH, settings)
     assert ratios[1] / ratios[0] == pytest.approx(3)
     assert ratios[2] / ratios[0] == pytest.approx(3)

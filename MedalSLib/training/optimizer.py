@@ -1,0 +1,61 @@
+"""AdamW and averaged weights as a recipe wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from MedalSLib.training.queries import PromptedModel
+from MedalSLib.training.recipe import OptimizerSettings
+
+
+def adamw(model: PromptedModel, settings: OptimizerSettings) -> torch.optim.AdamW:
+    """Return the optimiser; its learning rates are set in every step (`set_learning_rate`)."""
+    groups = [{"params": group} for group in _parameter_groups(model, settings)]
+    return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, settings: OptimizerSettings, done: float) -> None:
+    """Set the learning rates of a step.
+
+    Args:
+        optimizer: As `adamw` returned it.
+        rate: Learning rate of the U-Net.
+        settings: Settings.
+        done: Share of the schedule that is done, this step included.
+    """
+    query_rate = settings.query_rate if done > settings.query_begins else 0.0
+    # In the order of `_parameter_groups`; a single group has the U-Net's rate.
+    for group, factor in zip(optimizer.param_groups, (1.0, query_rate), strict=False):
+        group["lr"] = factor * rate
+
+
+def averaged(model: PromptedModel, settings: OptimizerSettings) -> AveragedModel | None:
+    """Return the averaged copy of a model, None if the recipe wants none."""
+    if settings.ema_decay is None:
+        return None
+    return AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay, settings.ema_warm_up))
+
+
+def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list[list[nn.Parameter]]:
+    """Return what learns: in one group, or the U-Net first and then what has a learning rate of its own."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.query_rate == 1.0 and not settings.query_begins:
+        return [learning]
+    image_side = {id(parameter) for parameter in model.image_parameters()}
+    return [[one for one in learning if (id(one) in image_side) == inside] for inside in (True, False)]
+
+
+def _moving_average(decay: float, warm_up: bool) -> Callable[[Any, Any, Any], None]:
+    """Return the update of averaged weights, as `AveragedModel` calls it: (averages, weights, updates so far)."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count))) if warm_up else decay
+        torch._foreach_lerp_(averages, weights, 1.0 - kept)
+
+    return update
