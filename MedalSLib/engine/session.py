@@ -28,7 +28,6 @@ from MedalSLib.run import (
     StructureReport,
 )
 from MedalSLib.volume import AS_IS, BoxMask, Grid, NetworkFrame, Window, apply_window, group_by_window
-from MedalSLib.volume.box import box_of
 
 if TYPE_CHECKING:
     from MedalSLib.inference.compute import Compute
@@ -259,7 +258,7 @@ class LocalSession(Session):
             windows=windows,
             masks_dhw={key: frame.mask_to_network(mask) for key, mask in request.masks.items()},
             locked_dhw={key: frame.mask_to_network(mask) for key, mask in request.locked.items()},
-            roi_dhw=None if request.roi is None else box_of(frame.box_to_network(request.roi)),
+            roi_dhw=None if request.roi is None else frame.roi_to_network(request.roi),
             options=request.options,
             compute=self._loaded.compute(),
             hooks=Hooks(

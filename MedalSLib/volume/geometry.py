@@ -16,14 +16,13 @@ from math import ceil
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.box import Box
 from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
 Bounds = tuple[int, int]
 Roi = tuple[Bounds, Bounds, Bounds]
 """Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on a grid, in the order in which users and files count."""
-Box = Roi  # the slicer room's word for it
-DhwSlices = tuple[slice, slice, slice]
 
 _POSITIVE, _NEGATIVE = "RAS", "LPI"
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -201,12 +200,6 @@ class NetworkFrame:
         return d, h, w
 
     @property
-    def shape_hwd(self) -> tuple[int, int, int]:
-        """Number of voxels along y, x, z, the network's order."""
-        d, h, w = self.shape_dhw
-        return h, w, d
-
-    @property
     def spacing_hwd(self) -> tuple[float, float, float]:
         """Voxel spacing along y, x, z in mm, the network's order."""
         d, h, w = self.spacing_dhw
@@ -228,29 +221,15 @@ class NetworkFrame:
         return Grid(self.shape_dhw, affine)
 
     def to_network(self, array_kji: np.ndarray) -> np.ndarray:
-        """Return a view [..., d, h, w] of an array [..., k, j, i] on the grid.
+        """Return a view [d, h, w] of an array [k, j, i] on the grid.
 
         Raises:
             InputError: The array is on another grid.
         """
         self._check(array_kji, self.grid.shape_kji)
         order, flips = self._layout
-        leading = array_kji.ndim - 3
-        view = array_kji.transpose((*range(leading), *(leading + axis for axis in order)))
+        view = array_kji.transpose(order)
         return np.flip(view, flips) if flips else view
-
-    def from_network(self, array_dhw: np.ndarray) -> np.ndarray:
-        """Return a view [..., k, j, i] of an array [..., d, h, w]; the inverse of `to_network`.
-
-        Raises:
-            InputError: The array does not have the frame's shape.
-        """
-        self._check(array_dhw, self.shape_dhw)
-        order, flips = self._layout
-        leading = array_dhw.ndim - 3
-        view = np.flip(array_dhw, flips) if flips else array_dhw
-        back = np.argsort(order).tolist()
-        return view.transpose((*range(leading), *(leading + axis for axis in back)))
 
     def mask_to_network(self, mask_kji: BoxMask) -> BoxMask:
         """Return a mask (K, J, I) on the grid as one of the frame (D, H, W)."""
@@ -271,32 +250,23 @@ class NetworkFrame:
         order, flips = self._layout
         return np.argsort(order).tolist(), [order[axis + 3] for axis in flips]
 
-    def box_to_network(self, box: Sequence[Sequence[int]]) -> DhwSlices:
-        """Return the slices of d, h, w that hold the voxels of `box` = ((i0, i1), (j0, j1), (k0, k1)).
+    def roi_to_network(self, roi: Sequence[Sequence[int]]) -> Box:
+        """Return the box along d, h, w that holds the voxels of `roi` = ((i0, i1), (j0, j1), (k0, k1)).
 
         Raises:
-            InputError: Nothing of the box lies on the grid.
+            InputError: Nothing of the region lies on the grid.
         """
-        bounds_kji = self.grid.clip_box(box)[::-1]
+        bounds_kji = self.grid.clip_box(roi)[::-1]
         order, flips = self._layout
         d, h, w = (
-            slice(*_mirror(bounds_kji[kji_axis], self.shape_dhw[axis]) if axis - 3 in flips else bounds_kji[kji_axis])
+            _mirror(bounds_kji[kji_axis], self.shape_dhw[axis]) if axis - 3 in flips else bounds_kji[kji_axis]
             for axis, kji_axis in enumerate(order)
         )
         return d, h, w
 
-    def box_from_network(self, slices_dhw: Sequence[slice]) -> Roi:
-        """Return ((i0, i1), (j0, j1), (k0, k1)) of the voxels in the slices of d, h, w; inverts `box_to_network`."""
-        order, flips = self._layout
-        bounds: dict[int, Bounds] = {}
-        for axis, (kji_axis, part) in enumerate(zip(order, slices_dhw, strict=True)):
-            start, stop, _ = part.indices(self.shape_dhw[axis])
-            bounds[2 - kji_axis] = _mirror((start, stop), self.shape_dhw[axis]) if axis - 3 in flips else (start, stop)
-        return self.grid.clip_box((bounds[0], bounds[1], bounds[2]))
-
     @staticmethod
     def _check(array: np.ndarray, shape: tuple[int, int, int]) -> None:
-        if array.shape[-3:] != shape:
+        if array.shape != shape:
             raise InputError(
                 f"An array of the shape {'x'.join(map(str, array.shape))} does not lie on the image's grid of "
                 f"{'x'.join(map(str, shape))} voxels.",
