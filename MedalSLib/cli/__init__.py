@@ -1,5 +1,10 @@
 """The `medals` command: every front-end feature of the engine from a terminal.
 
+Each module has the command of its name (`names` has `resolve` too, `serve` has `keys`, `train` has `prepare` and
+`fine-tune`): `add_commands` declares its arguments, `run` or `run_...` executes it and returns the exit code.
+`console` prints.
+Modules import at the top only what parsing needs, so that `medals --help` is quick.
+
 Results go to standard output, progress and messages to standard error, and the exit code says what kind of error it was
 (see `medals --help`).
 """

@@ -1,4 +1,4 @@
-"""What commands print: JSON on standard output, progress and errors on standard error."""
+"""Output of the commands: JSON on standard output, progress and errors on standard error."""
 
 from __future__ import annotations
 

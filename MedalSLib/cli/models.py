@@ -1,4 +1,4 @@
-"""`medals models`: what can be installed, what is, and whether it is whole."""
+"""`medals models`: list, show, install, verify and remove models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_commands(commands: Commands) -> None:
     """Add `medals models ...` to the parser."""
     parser = commands.add_parser("models", help="list, show, install, verify and remove models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list the models: bundled, installed, and to be had")
+    listing = actions.add_parser("list", help="list the models: bundled, installed, and available")
     listing.set_defaults(run=run_list)
     showing = actions.add_parser("show", help="show a model's card: training data, scores, licence, classes")
     showing.set_defaults(run=run_show)
@@ -90,7 +90,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     registry.verify(arguments.name)
     if arguments.json:
         print_json({"name": arguments.name, "verified": True})
-    note(f"{arguments.name}: every file is as it should be")
+    note(f"{arguments.name}: every file matches its checksum")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`medals names` and `medals resolve`: what can be typed, and what it is understood as."""
+"""`medals names` lists and completes names, `medals resolve` says which structures a text names."""
 
 from __future__ import annotations
 
