@@ -98,14 +98,7 @@ class ModelsPresenter:
 
     def refresh(self) -> None:
         """Read the list again."""
-        try:
-            self._entries = self._registry().list_models()
-        except ImportError as error:
-            self._entries = []
-            self.message = _missing(error)
-        except Exception as error:
-            self._entries = []
-            self.message = messageOf(error)
+        self._entries = self._try(lambda: self._registry().list_models()) or []
         self.changed.emit()
 
     @property
@@ -144,13 +137,9 @@ class ModelsPresenter:
         if not name.strip():
             self.message = Message(_("Choose the folder or the zip file of a model first."), "warning")
         else:
-            try:
-                self.question = LicenceQuestion(name.strip(), self._registry().licence_notice(name.strip()))
-                self.message = Message()
-            except ImportError as error:
-                self.message = _missing(error)
-            except Exception as error:
-                self.message = messageOf(error)
+            notice = self._try(lambda: self._registry().licence_notice(name.strip()))
+            if notice is not None:
+                self.question, self.message = LicenceQuestion(name.strip(), notice), Message()
         self.changed.emit()
 
     def declineLicence(self) -> None:
@@ -195,6 +184,17 @@ class ModelsPresenter:
         """Stop what is being done; a download goes on there the next time."""
         self._cancel.set()
 
+    def _try(self, work: Callable[[], Any]) -> Any:
+        """Ask the registry; returns None if it fails, with the reason in `message`."""
+        try:
+            return work()
+        except ImportError as error:  # the registry itself may need a package that a bare Slicer lacks
+            text = _("Models on this computer need packages that are not installed ({name}). See the Install page.")
+            self.message = Message(text.format(name=error.name or error), "warning")
+        except Exception as error:
+            self.message = messageOf(error)
+        return None
+
     def _do(self, work: Callable[[Callable[[int, int], None], threading.Event], Any]) -> Any:
         """Do something beside the interface; returns None if it failed, with the reason in `message`."""
         if self.busy:
@@ -218,11 +218,6 @@ class ModelsPresenter:
         self.fraction = done / total if total else 0.0
         self.message = Message(_("{done} of {total}").format(done=bytesText(done), total=bytesText(total)))
         self.changed.emit()
-
-
-def _missing(error: ImportError) -> Message:
-    text = _("Models on this computer need packages that are not installed ({name}). See the Install page.")
-    return Message(text.format(name=error.name or error), "warning")
 
 
 def _row(entry: ModelEntry, chosen: str) -> ModelRow:

@@ -23,7 +23,6 @@ from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
 from MedalSLib.slicer.segment_volumes import SegmentVolumes
 from MedalSLib.slicer.sequences import frameOf, sequenceOf
 from MedalSLib.slicer.targets import setLocked
-from MedalSLib.slicer.writer import SegmentWriter
 from MedalSLib.volume import guess_modality
 
 
@@ -42,8 +41,7 @@ class Workspace:
         self._logic = logic
         self._saveState = saveState
         self._guess: tuple[tuple[Any, ...], VolumeFacts] | None = None
-        self._review: SegmentWriter | None = None
-        self._frames: FrameResults | None = None
+        self._review: FrameResults | None = None
         # Segmentation and frame of the last result; they stay known when its review ends, for the table's volumes.
         self._reviewed: tuple[Any, int] = (None, 0)
         self._ranOn: Any = None
@@ -132,7 +130,7 @@ class Workspace:
             return runFrames(runner, engine, request, series, progressed, onWritten, cancel, results)
         finally:  # frames that were finished before an error keep their results
             if results.frames:
-                self.state.segmentation, self._frames = results.node, results
+                self.state.segmentation, self._review = results.node, results
 
     def refine(
         self,
@@ -161,7 +159,7 @@ class Workspace:
     @property
     def resultElsewhere(self) -> bool:
         """Whether the last run was on another volume, or left its result in another segmentation, than the chosen."""
-        node = self._frames.node if self._frames is not None else self._reviewed[0]
+        node = self._review.node if self._review is not None else self._reviewed[0]
         otherNode = node is not None and node is not self.state.segmentation
         return otherNode or (self._ranOn is not None and self._ranOn is not self.state.volume)
 
@@ -173,9 +171,10 @@ class Workspace:
     @property
     def canRevert(self) -> bool:
         """Whether a result on the frame that is shown, or on all frames, was neither accepted nor reverted yet."""
-        if self._frames is not None:
-            return bool(self._frames.frames) and self._frames.node.GetScene() is not None
-        return self._review is not None and self._showsResult
+        review = self._review
+        if review is None or not review.frames:
+            return False
+        return self._showsResult if review.series is None else review.node.GetScene() is not None
 
     def revert(self, onProgress: ProgressCallback = lambda _event: None, cancel: threading.Event | None = None) -> None:
         """Put the segments back to what they were before the last run, on all frames after a run on all frames.
@@ -186,14 +185,11 @@ class Workspace:
             InputError: There is no result.
             CancelledError: `cancel` was set after some frames of a time series; the rest can be taken back later.
         """
-        if not self.canRevert:
+        if self._review is None or not self.canRevert:
             raise InputError("There is no result to take back.", "Run first.")
         self.compare(False)
         self._saveState()
-        if self._frames is not None:
-            self._frames.rollback(self._logic.runner, onProgress, cancel)
-        elif self._review is not None:
-            self._logic.runner.rollback([self._review])
+        self._review.rollback(self._logic.runner, onProgress, cancel)
         self._endReview()
 
     def accept(self) -> None:
@@ -205,13 +201,9 @@ class Workspace:
         if self._comparison is not None:
             self._comparison.close()
             self._comparison = None
-        if not before or not self.canRevert:
-            return
-        if self._frames is not None:
-            node = self._frames.node
-            self._comparison = Comparison(node, self._frames.before(frameOf(node)))
-        elif self._review is not None:
-            self._comparison = Comparison(self._reviewed[0], self._review.before)
+        if before and self._review is not None and self.canRevert:
+            node = self._review.node
+            self._comparison = Comparison(node, self._review.before(frameOf(node)))
 
     def show(self, segmentID: str) -> None:
         """Centre the slice views on a segment."""
@@ -227,7 +219,7 @@ class Workspace:
 
     def sceneClosed(self) -> None:
         """Forget everything about the scene that was closed."""
-        self._comparison, self._review, self._frames, self._guess = None, None, None, None
+        self._comparison, self._review, self._guess = None, None, None
         self._reviewed, self._ranOn = (None, 0), None
         try:
             self._logic.runner.forget()
@@ -235,18 +227,18 @@ class Workspace:
             return  # the session's server is gone; the next run opens another one
 
     def _finished(self, outcome: RunOutcome) -> RunOutcome:
-        node = outcome.segmentationNode
-        self._review = None
+        node, writer = outcome.segmentationNode, self._logic.runner.last
         if node is not None:
             self.state.segmentation = node
-            self._review = self._logic.runner.last
-        if self._review is not None:
+        if node is not None and writer is not None:
             self._reviewed = (node, frameOf(node))
+            self._review = FrameResults()
+            self._review.add(frameOf(node), outcome, writer)
         return outcome
 
     def _endReview(self) -> None:
         self.compare(False)
-        self._review = self._frames = None
+        self._review = None
 
 
 def _facts(node: Any) -> VolumeFacts:

@@ -1,4 +1,4 @@
-"""A run on every frame of a time series, and the way back from it."""
+"""Runs on every frame of a time series, and takes their results back."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ FrameProgress = Callable[[int, Progress], None]
 
 
 class FrameResults:
-    """What a run left in the frames of a time series, so that it can be looked at and taken back.
+    """What a run left in a segmentation, or in its frames, so that it can be compared and taken back.
 
     Args:
-        series: The volume's sequence.
+        series: The volume's sequence after a run on all frames; None after a run on one image.
 
     Attributes:
-        node: The segmentation's proxy node; None while no frame is finished.
+        node: The segmentation, for a time series its proxy node; None while no frame is finished.
     """
 
-    def __init__(self, series: VolumeSequence) -> None:
-        self._series = series
-        self._writers: dict[int, SegmentWriter] = {}
+    def __init__(self, series: VolumeSequence | None = None) -> None:
+        self.series = series
         self.node: Any = None
+        self._writers: dict[int, SegmentWriter] = {}
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Frames that hold results to take back."""
+        """Frames that hold results to take back; frame 0 for a segmentation that does not change with time."""
         return tuple(self._writers)
 
     def add(self, frame: int, outcome: RunOutcome, writer: SegmentWriter | None) -> None:
@@ -63,15 +63,19 @@ class FrameResults:
 
         Args:
             runner: The runner of the run.
-            onProgress: Called before each frame.
-            cancel: Set it to stop after the frame in hand; the rest can be taken back later.
+            onProgress: Called before each frame of a time series.
+            cancel: Set it to stop after the current frame; the rest can be taken back later.
 
         Raises:
             CancelledError: `cancel` was set.
             ResourceError: A run is going on.
         """
+        if self.series is None:
+            runner.rollback(list(self._writers.values()))
+            self._writers.clear()
+            return
         total = len(self._writers)
-        with closing(self._series.frames(self.frames)) as frames:
+        with closing(self.series.frames(self.frames)) as frames:
             for done, frame in enumerate(frames):
                 if cancel is not None and cancel.is_set():
                     raise CancelledError(
@@ -93,7 +97,7 @@ def runFrames(
     cancel: threading.Event | None = None,
     results: FrameResults | None = None,
 ) -> list[RunOutcome]:
-    """Run a request on every frame; frames that were finished before a fault or a cancel keep their results.
+    """Run a request on every frame; frames that were finished before an error or a cancel keep their results.
 
     Args:
         runner: Runs each frame.

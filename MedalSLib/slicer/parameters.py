@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from enum import Enum
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, overload
 
 from MedalSLib.slicer.request import Overlap
 
@@ -104,38 +103,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _json(value: object) -> str:
+    # Sorted keys: the same mapping is the same text, so that setting it again does not modify the node.
     return json.dumps(value, ensure_ascii=False, sort_keys=isinstance(value, Mapping))
-
-
-def text(default: str = "") -> Parameter[str]:
-    """Return a parameter of free text."""
-    return Parameter(default, str)
-
-
-def flag(default: bool) -> Parameter[bool]:
-    """Return a parameter that is on or off."""
-    return Parameter(default, _flag, lambda value: "true" if value else "false")
-
-
-def number(default: int) -> Parameter[int]:
-    """Return a whole-number parameter."""
-    return Parameter(default, int)
-
-
-def names() -> Parameter[tuple[str, ...]]:
-    """Return a parameter of several texts, in order."""
-    return Parameter(cast("tuple[str, ...]", ()), _names, lambda value: _json(list(value)))
-
-
-def mapping() -> Parameter[dict[str, str]]:
-    """Return a parameter that maps texts to texts; assign a new mapping to change it."""
-    return Parameter(cast("dict[str, str]", {}), _texts, _json)
-
-
-def choice(default: Enum) -> Parameter[Any]:
-    """Return a parameter that is one of an enumeration's values."""
-    kind = type(default)
-    return Parameter(default, kind, lambda value: str(value.value))
 
 
 class Parameters:
@@ -149,22 +118,22 @@ class Parameters:
     segmentation = Reference("vtkMRMLSegmentationNode")
     region = Reference("vtkMRMLMarkupsROINode")
 
-    prompt = text()
+    prompt = Parameter("", str)
     """What was typed, as it was typed."""
-    modality = text()
+    modality = Parameter("", str)
     """Modality the user chose; empty for the detected one."""
-    model = text("starter")
-    overlap = choice(Overlap.ALLOW)
-    allFrames = flag(False)
-    firstStageOnly = flag(False)
-    separateInstances = flag(False)
-    seed = number(0)
-    spatialPrompts = mapping()
-    """Published name by ID of each segment that serves as a prompt."""
-    excluded = names()
+    model = Parameter("starter", str)
+    overlap = Parameter(Overlap.ALLOW, Overlap, lambda overlap: overlap.value)
+    allFrames = Parameter(False, _flag, _json)
+    firstStageOnly = Parameter(False, _flag, _json)
+    separateInstances = Parameter(False, _flag, _json)
+    seed = Parameter(0, int)
+    spatialPrompts = Parameter[dict[str, str]]({}, _texts, _json)
+    """Published name by ID of each segment that serves as a prompt; assign a new mapping to change it."""
+    excluded = Parameter[tuple[str, ...]]((), _names, _json)
     """IDs of segments that no result may enter."""
-    windows = mapping()
-    """Intensity window by published name, where the user changed it."""
+    windows = Parameter[dict[str, str]]({}, _texts, _json)
+    """Intensity window by published name, "*" for all, where the user changed it."""
 
     def __init__(self, node: Callable[[], Any]) -> None:
         self._node = node

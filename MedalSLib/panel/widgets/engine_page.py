@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import qt
 
 from MedalSLib.panel.engines import DEVICES, KINDS
@@ -23,7 +25,7 @@ class EnginePage:
         self._model = model
         engines = model.engines
         self.kind = named(qt.QComboBox(), "engineKind", _("Where runs are computed"))
-        onChoice(self.kind, self._chooseKind)
+        onChoice(self.kind, partial(setattr, engines, "kind"))
         self._kindNote = textLabel("kindNote")
         self.device = named(
             qt.QComboBox(),
@@ -31,7 +33,7 @@ class EnginePage:
             _("Device"),
             _("Automatic takes the graphics card if there is one that fits"),
         )
-        onChoice(self.device, self._chooseDevice)
+        onChoice(self.device, partial(setattr, engines, "device"))
         self.url = named(qt.QLineEdit(), "serverUrl", _("Address of the server"))
         self.url.placeholderText = "https://server.example:8000"
         self.url.connect("editingFinished()", guarded(self._takeUrl))
@@ -117,12 +119,6 @@ class EnginePage:
         self.test.enabled = not engines.busy
         self._stop.setVisible(engines.busy)
         say(self._message, Message(_("Loading …")) if engines.busy else engines.message)
-
-    def _chooseKind(self, kind: str) -> None:
-        self._model.engines.kind = kind
-
-    def _chooseDevice(self, device: str) -> None:
-        self._model.engines.device = device
 
     def _takeUrl(self) -> None:
         self._model.engines.url = self.url.text

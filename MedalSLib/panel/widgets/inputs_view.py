@@ -110,18 +110,18 @@ class InputsView:
         return label
 
     def _selector(self, name: str, role: str, kinds: list[str], label: str, hint: str) -> slicer.qMRMLNodeComboBox:
-        made = named(slicer.qMRMLNodeComboBox(), name, label, hint)
-        made.nodeTypes = kinds
-        made.noneEnabled = True
-        made.addEnabled = role == "region"
-        made.removeEnabled = False
-        made.renameEnabled = role != "volume"
-        made.selectNodeUponCreation = role == "region"
+        selector = named(slicer.qMRMLNodeComboBox(), name, label, hint)
+        selector.nodeTypes = kinds
+        selector.noneEnabled = True
+        selector.addEnabled = role == "region"
+        selector.removeEnabled = False
+        selector.renameEnabled = role != "volume"
+        selector.selectNodeUponCreation = role == "region"
 
         def changed(node: slicer.vtkMRMLNode | None) -> None:
             if not self._showing and getattr(self._model.workspace.state, role) is not node:
                 setattr(self._model.workspace.state, role, node)
                 self._onNodes()
 
-        made.connect("currentNodeChanged(vtkMRMLNode*)", guarded(changed))
-        return made
+        selector.connect("currentNodeChanged(vtkMRMLNode*)", guarded(changed))
+        return selector

@@ -29,21 +29,28 @@ class ModelsView:
         self.combo = named(qt.QComboBox(), "modelCombo", _("Model"))
         onChoice(self.combo, self._select)
         self._facts = textLabel("modelFacts")
-        self._use = button(_("Use"), _("Run this model"), self._choose, "modelUse")
+        self._use = button(_("Use"), _("Run this model"), lambda: self._models.choose(self._selected), "modelUse")
         self._install = button(
             _("Download …"),
             _("Shows the licence first"),
             lambda: self._models.askLicence(self._selected),
             "modelInstall",
         )
-        self._verify = button(_("Verify"), _("Compare the files with their checksums"), self._check, "modelVerify")
-        self._remove = button(_("Remove"), _("Delete the files"), self._delete, "modelRemove")
+        self._verify = button(
+            _("Verify"),
+            _("Compare the files with their checksums"),
+            lambda: self._models.verify(self._selected),
+            "modelVerify",
+        )
+        self._remove = button(
+            _("Remove"), _("Delete the files"), lambda: self._models.remove(self._selected), "modelRemove"
+        )
         self._path = named(ctk.ctkPathLineEdit(), "modelPath", _("Folder or zip file of a model"))
         self._path.settingKey = "MedalSModel"
         self._local = button(
             _("Install from there …"),
             _("Works without a network; shows the licence first"),
-            self._fromPath,
+            lambda: self._models.askLicence(self._path.currentPath),
             "modelLocal",
         )
         self._licence = textLabel("licenceText")
@@ -115,18 +122,6 @@ class ModelsView:
     def _select(self, name: str) -> None:
         self._selected = name
         self.update()
-
-    def _choose(self) -> None:
-        self._models.choose(self._selected)
-
-    def _check(self) -> None:
-        self._models.verify(self._selected)
-
-    def _delete(self) -> None:
-        self._models.remove(self._selected)
-
-    def _fromPath(self) -> None:
-        self._models.askLicence(self._path.currentPath)
 
     @staticmethod
     def _title(row: ModelRow) -> str:

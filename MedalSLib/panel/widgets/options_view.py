@@ -26,11 +26,11 @@ class OptionsView:
         self.overlap = named(
             qt.QComboBox(), "overlapCombo", _("Overlap"), _("What happens where a result meets another segment")
         )
-        onChoice(self.overlap, self._chooseOverlap)
+        onChoice(self.overlap, lambda value: setattr(self._state, "overlap", Overlap(value)))
         self.window = named(
             qt.QComboBox(), "windowCombo", _("Intensity window"), _("Which intensities the network sees")
         )
-        onChoice(self.window, self._chooseWindow)
+        onChoice(self.window, lambda value: setattr(self._state, "windows", {"*": value} if value else {}))
         self.quick = self._box(
             "quickBox", _("Quick look (coarse outlines)"), _("Only the first of two networks"), "firstStageOnly"
         )
@@ -60,17 +60,7 @@ class OptionsView:
             box.setChecked(value)
             box.blockSignals(blocked)
 
-    def _chooseOverlap(self, value: str) -> None:
-        self._state.overlap = Overlap(value)
-
-    def _chooseWindow(self, value: str) -> None:
-        self._state.windows = {"*": value} if value else {}
-
     def _box(self, name: str, text: str, hint: str, field: str) -> qt.QCheckBox:
         box = named(qt.QCheckBox(text), name, text, hint)
-
-        def toggled(on: bool) -> None:
-            setattr(self._state, field, bool(on))
-
-        box.connect("toggled(bool)", guarded(toggled))
+        box.connect("toggled(bool)", guarded(lambda on: setattr(self._state, field, bool(on))))
         return box

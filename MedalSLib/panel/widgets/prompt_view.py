@@ -195,23 +195,23 @@ class PromptView:
         self._chips.setVisible(bool(chips))
 
     def _chip(self, index: int, chip: Chip, text: str) -> qt.QToolButton:
-        made = named(qt.QToolButton(), f"chip{index}", chip.explanation, chip.explanation)
-        made.text = text
-        made.setStyleSheet(
+        chipButton = named(qt.QToolButton(), f"chip{index}", chip.explanation, chip.explanation)
+        chipButton.text = text
+        chipButton.setStyleSheet(
             f"QToolButton {{ background: {COLORS[chip.state]}; border: 1px solid rgba(128, 128, 128, 110);"
             " border-radius: 9px; padding: 2px 14px 2px 8px; }"
             "QToolButton:focus { border: 1px solid palette(highlight); }"
             "QToolButton::menu-indicator { subcontrol-position: right center; right: 3px; width: 8px; }"
         )
-        made.setPopupMode(qt.QToolButton.InstantPopup)
-        menu = qt.QMenu(made)
+        chipButton.setPopupMode(qt.QToolButton.InstantPopup)
+        menu = qt.QMenu(chipButton)
         for suggestion in chip.suggestions:
             self._action(
                 menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
             )
         self._action(menu, _("Remove"), partial(self._presenter.remove, index))
-        made.setMenu(menu)
-        return made
+        chipButton.setMenu(menu)
+        return chipButton
 
     @staticmethod
     def _action(menu: qt.QMenu, text: str, function: Callable[[], None]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import qt
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.panel.widgets.tools import button, guarded, named, say, sideBySide, stacked, textLabel
 from MedalSLib.panel.wording import durationText
 
@@ -52,10 +52,15 @@ class RunView:
                     button(
                         _("Send to this server"),
                         _("Remembered for this server; can be taken back on the Engine page"),
-                        self._allow,
+                        partial(run.answerConsent, True),
                         "consentAllow",
                     ),
-                    button(_("Do not send"), _("Nothing leaves this computer"), self._decline, "consentDecline"),
+                    button(
+                        _("Do not send"),
+                        _("Nothing leaves this computer"),
+                        partial(run.answerConsent, False),
+                        "consentDecline",
+                    ),
                 ),
             ),
             "consentBox",
@@ -72,7 +77,7 @@ class RunView:
         model.consent.changed.connect(self.update)
         model.prompt.changed.connect(self.update)
         model.spatial.changed.connect(self.update)
-        model.volumeChanged.connect(self._volumeChanged)
+        model.volumeChanged.connect(lambda _facts: self.update())
         self.update()
 
     def update(self) -> None:
@@ -115,12 +120,3 @@ class RunView:
         if text and self._model.engines.isRemote and silence >= _SILENCE_SECONDS:
             text += " · " + _("no news from the server for {time}").format(time=durationText(silence))
         say(self._progress, Message(text))
-
-    def _volumeChanged(self, _facts: VolumeFacts | None) -> None:
-        self.update()
-
-    def _allow(self) -> None:
-        self._model.run.answerConsent(True)
-
-    def _decline(self) -> None:
-        self._model.run.answerConsent(False)

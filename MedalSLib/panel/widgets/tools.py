@@ -36,12 +36,12 @@ def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.Q
         onClick: Called without arguments.
         name: Object name, for tests and style sheets.
     """
-    made = qt.QPushButton(text)
-    made.toolTip = hint
-    made.objectName = name
-    made.setAccessibleDescription(hint)
-    made.connect("clicked()", guarded(onClick))
-    return made
+    push = qt.QPushButton(text)
+    push.toolTip = hint
+    push.objectName = name
+    push.setAccessibleDescription(hint)
+    push.connect("clicked()", guarded(onClick))
+    return push
 
 
 def named(widget: WidgetType, name: str, label: str, hint: str = "") -> WidgetType:
