@@ -197,7 +197,7 @@ class MedalSLogic(ScriptedLoadableModuleLogic):
         return self.runner.run(self.engine(model), request, cancel=cancel or threading.Event())
 
     def closeEngine(self):
-        """Free the model, or say goodbye to the server."""
+        """Free the model, or end the session on the server."""
         if self._runner is not None:
             self._runner.closeSession()
         if self._engine is not None:

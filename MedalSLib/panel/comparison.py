@@ -49,11 +49,11 @@ class Comparison:
         self._former.SetAndObserveTransformNodeID(self._node.GetTransformNodeID())
         for segmentID, item in before.items():
             now = segmentation.GetSegment(segmentID)
-            if item.patch is not None and not item.patch.isEmpty and now is not None:
+            if item.mask is not None and not item.mask.is_empty and now is not None:
                 segment = slicer.vtkSegment()
                 segment.SetName(now.GetName())
                 segment.SetColor(now.GetColor())
-                segment.AddRepresentation(LABELMAP, toOrientedImage(item.patch))
+                segment.AddRepresentation(LABELMAP, toOrientedImage(item.mask, item.matrix))
                 self._former.GetSegmentation().AddSegment(segment, segmentID)
             if now is not None and display is not None and display.GetSegmentVisibility(segmentID):
                 display.SetSegmentVisibility(segmentID, False)

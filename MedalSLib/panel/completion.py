@@ -49,6 +49,11 @@ def insert(text: str, cursor: int, completion: str) -> tuple[str, int]:
     """Put a completion in the place of the name at the cursor; return the new text and cursor.
 
     The name is finished with a comma, so that the next one can be typed at once.
+
+    Args:
+        text: The whole prompt.
+        cursor: Position in it.
+        completion: What replaces the name.
     """
     item = itemBefore(text, cursor)
     start = cursor - len(item)

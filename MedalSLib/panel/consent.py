@@ -29,7 +29,7 @@ class ConsentPresenter:
         return self._settings.consentedHosts
 
     def given(self, upload: UploadDescription) -> bool:
-        """Whether images may be sent there; a way that became readable for others has to be allowed again."""
+        """Whether images may be sent there; a connection that is no longer encrypted has to be allowed again."""
         return _entry(upload) in self.hosts
 
     def ask(self, upload: UploadDescription) -> None:

@@ -220,7 +220,7 @@ class EnginePresenter:
             self.changed.emit()
 
     def test(self) -> bool:
-        """Open the chosen engine and say how that went (the button “Test connection”); a server is asked anew."""
+        """Open the chosen engine and say how that went (the button “Test connection”); a server is asked again."""
         if self.isRemote:
             self.close()
         try:

@@ -1,4 +1,4 @@
-"""Work that takes longer than a blink, done beside the interface: opening an engine, installing a model."""
+"""Long work off the main thread: opening an engine, installing a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Send = Callable[[Any], None]
 
 
 class BackgroundJobs:
-    """Work on a thread of its own, waited for in a way that lets both sides run (see `slicer.background`).
+    """Runs work on a thread of its own while the application processes its events (see `slicer.background`).
 
     Args:
         pump: Lets the application process its events.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from MedalSLib.engine.interface import Engine
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from MedalSLib.panel.workspace import Workspace
 
 RunState = Literal["idle", "estimating", "opening", "running", "reverting", "cancelling"]
-Work = Callable[[Engine, NodeRequest], Sequence[RunOutcome]]
 
 
 class RunPresenter:
@@ -154,12 +154,12 @@ class RunPresenter:
             if not self.busy:
                 self._say(Message(self.blocker, "warning"))
             return
-        self._go(self._segment)
+        self._go(refine=False)
 
     def refine(self) -> None:
         """Refine the last result around the user's strokes."""
         if not self.busy:
-            self._go(self._refine)
+            self._go(refine=True)
 
     def cancel(self) -> None:
         """Stop the run; the segments stay as they were before it.  Stops taking back a run on many frames, too."""
@@ -262,9 +262,9 @@ class RunPresenter:
         self.estimate, self.message = "", Message()
         self.changed.emit()
 
-    def _go(self, work: Work) -> None:
+    def _go(self, refine: bool) -> None:
         if self.state == "estimating":
-            self._waiting = lambda: self._go(work)
+            self._waiting = lambda: self._go(refine)
             return
         self.compare(False)
         self._cancel = threading.Event()
@@ -273,20 +273,19 @@ class RunPresenter:
         self._set("opening", _("Loading the model …"))
         try:
             engine = self._engines.open(self._cancel)
-            request = self.request()  # only now is it certain what the model knows
-            refining = work == self._refine
-            if not refining and not request.prompts and not request.spatialPrompts:
+            request = replace(self.request(), refine=refine)  # only now is it certain what the model knows
+            if not refine and not request.prompts and not request.spatialPrompts:
                 raise PromptError(self._blockerOfPrompt())
             if not self._mayUse(engine, request):
-                self._waiting = lambda: self._go(work)
+                self._waiting = lambda: self._go(refine)
                 self._consent.ask(self._workspace.describeUpload(engine, request))
                 return
             if self._cancel.is_set():
                 raise CancelledError
-            self.rows = () if refining else waitingRows(request.prompts)
-            self._unread = () if refining else self._leftOut()
+            self.rows = () if refine else waitingRows(request.prompts)
+            self._unread = () if refine else self._leftOut()
             self._set("running", _("Preparing …"))
-            self._finished(work(engine, request))
+            self._finished(self._workspace.run(engine, request, self._progressed, self._written, self._cancel))
         except Exception as error:
             self.rows = ()
             self.message = self._fault(error)
@@ -312,12 +311,6 @@ class RunPresenter:
     def _leftOut(self) -> tuple[str, ...]:
         phrases = ", ".join(chip.phrase for chip in self._prompt.problems)
         return (_("Not segmented: {names}. The marks above say why.").format(names=phrases),) if phrases else ()
-
-    def _segment(self, engine: Engine, request: NodeRequest) -> Sequence[RunOutcome]:
-        return self._workspace.run(engine, request, self._progressed, self._written, self._cancel)
-
-    def _refine(self, engine: Engine, request: NodeRequest) -> Sequence[RunOutcome]:
-        return self._workspace.refine(engine, request, self._progressed, self._written, self._cancel)
 
     def _mayUse(self, engine: Engine, request: NodeRequest) -> bool:
         if not self._engines.isRemote:

@@ -26,7 +26,7 @@ class SegmentRow:
         name: Its name.
         use: "" not used, "prompt" its mask is a prompt, "exclude" no result may enter it.
         structure: Published name it stands for as a prompt; empty if that has to be said.
-        how: What told the structure, in words.
+        how: What the structure was concluded from, in words.
         locked: Whether no run changes it.
         empty: Whether it has no voxels, so that it can be no prompt.
     """

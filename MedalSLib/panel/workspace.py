@@ -106,7 +106,7 @@ class Workspace:
         onWritten: WrittenCallback,
         cancel: threading.Event,
     ) -> Sequence[RunOutcome]:
-        """Segment the volume, or every frame of its time series; one outcome for each frame.
+        """Segment the volume, or every frame of its time series, or refine; one outcome for each frame.
 
         Args:
             engine: The engine.
@@ -117,8 +117,9 @@ class Workspace:
         """
         self._endReview()
         runner = self._logic.runner
-        self._reviewed, self._ranOn = (None, 0), request.volumeNode
-        series = sequenceOf(request.volumeNode) if request.allFrames else None
+        if not request.refine:
+            self._reviewed, self._ranOn = (None, 0), request.volumeNode
+        series = sequenceOf(request.volumeNode) if request.allFrames and not request.refine else None
         if series is None:
             return (self._finished(runner.run(engine, request, onProgress, onWritten, cancel)),)
 
@@ -131,26 +132,6 @@ class Workspace:
         finally:  # frames that were finished before an error keep their results
             if results.frames:
                 self.state.segmentation, self._review = results.node, results
-
-    def refine(
-        self,
-        engine: Engine,
-        request: NodeRequest,
-        onProgress: ProgressCallback,
-        onWritten: WrittenCallback,
-        cancel: threading.Event,
-    ) -> Sequence[RunOutcome]:
-        """Refine the last result around the user's strokes; the arguments are those of `run`.
-
-        Args:
-            engine: The engine.
-            request: The run.
-            onProgress: Called on the main thread.
-            onWritten: Called after each structure.
-            cancel: Set it to stop.
-        """
-        self._endReview()
-        return (self._finished(self._logic.runner.refine(engine, request, onProgress, onWritten, cancel)),)
 
     def volumes(self) -> Mapping[str, float] | None:
         """Return the volume in ml by ID of each segment beside the last result; None if that is not shown now."""

@@ -1,17 +1,18 @@
-"""The door to Slicer's segment editor: masking, undo, one place that changes voxels of segments."""
+"""Changes voxels of segments through Slicer's segment editor logic: its masking applies, and its undo takes it back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import slicer
 
-from MedalSLib.slicer.oriented_image import Patch, emptyPatch, patchOf, toOrientedImage, union
-from MedalSLib.slicer.segments import SURFACE
+from MedalSLib.slicer.oriented_image import toOrientedImage
+from MedalSLib.slicer.segments import SURFACE, voxelCount
 from MedalSLib.slicer.ui_yield import UiYield
+from MedalSLib.volume.mask import BoxMask
 
 UNDO_STATES = 10
 _NODE_TAG = "MedalS"
@@ -52,7 +53,7 @@ class SegmentEditing:
 
     @property
     def node(self) -> Any:
-        """The vtkMRMLSegmentEditorNode in use; our own is made again after the scene was closed."""
+        """The vtkMRMLSegmentEditorNode in use; our own is added again after the scene was closed."""
         node = self._logic.GetSegmentEditorNode()
         if self._ownNode and (node is None or node.GetScene() is None):
             node = self._scene.GetSingletonNode(_NODE_TAG, "vtkMRMLSegmentEditorNode")
@@ -83,72 +84,82 @@ class SegmentEditing:
         """Restore the previous state (own history only; in the application the widget has the button)."""
         self._logic.Undo()
 
-    def redo(self) -> None:
-        """Restore the next state (own history only)."""
-        self._logic.Redo()
+    def paint(
+        self, segmentationNode: Any, segmentID: str, mask: BoxMask, matrix: np.ndarray, erase: bool = False
+    ) -> None:
+        """Set or clear the voxels of a mask in a segment; other segments stay as they are and may overlap.
 
-    def add(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
-        """Set the voxels of a patch in a segment; other segments stay as they are and may overlap."""
-        self._modify(
-            segmentationNode, segmentID, _imageOf(patch.cropped()), self._logic.ModificationModeAdd, bypassMasking
-        )
-
-    def remove(self, segmentationNode: Any, segmentID: str, patch: Patch, bypassMasking: bool = False) -> None:
-        """Clear the voxels of a patch in a segment; other segments stay as they are."""
-        mode = self._logic.ModificationModeRemove
-        self._modify(segmentationNode, segmentID, _imageOf(patch.cropped()), mode, bypassMasking)
+        Args:
+            segmentationNode: The segmentation.
+            segmentID: The segment.
+            mask: The voxels.
+            matrix: Their lattice, index (i, j, k) to the segmentation's RAS.
+            erase: Whether they are cleared.
+        """
+        self._modify(segmentationNode, segmentID, _imageOf(mask, matrix), erase, bypassMasking=False)
 
     def replaceVoxels(
         self,
         segmentationNode: Any,
         segmentID: str,
-        current: Patch,
-        wanted: Patch,
+        current: BoxMask,
+        wanted: BoxMask,
+        matrix: np.ndarray,
         bypassMasking: bool = False,
         ui: UiYield | None = None,
     ) -> None:
-        """Make a segment that has the voxels `current` have those of `wanted`, on a layer of its own.
+        """Replace a segment's voxels, on a layer of its own.
 
-        Where no mask of the editor limits the change, a segment that loses voxels is cleared and written anew: the
-        editor's logic needs several times longer to take voxels away than to set them.
+        Where no mask of the editor limits the change, a segment that loses voxels is cleared and written from scratch:
+        the editor's logic needs several times longer to take voxels away than to set them.
 
         Args:
             segmentationNode: The segmentation.
             segmentID: The segment.
-            current: Its voxels as they are, on the lattice of `wanted`.
+            current: Its voxels as they are.
             wanted: Its voxels as they should be.
+            matrix: Lattice of both, index (i, j, k) to the segmentation's RAS.
             bypassMasking: Whether the editor's masks do not count.
-            ui: Divides the work; a segment that is gone after a turn is left alone.
+            ui: Keeps the GUI responsive; a segment that the user removes meanwhile is left alone.
         """
         ui = ui or UiYield()
-        anew = bypassMasking or not self._isMasked()
-        change = ui.offload(lambda: _Change.between(current, wanted, anew), current.mask.size + wanted.mask.size)
-        removed, added = _imageOf(change.removed), _imageOf(change.added)
+        mayClear = bypassMasking or not self._isMasked()
+
+        def changes() -> tuple[bool, BoxMask, BoxMask]:
+            removed = current - wanted
+            if mayClear and not removed.is_empty:
+                return True, BoxMask.empty(wanted.shape), wanted
+            return False, removed, wanted - current
+
+        clear, *masks = ui.offload(changes, voxelCount(current, wanted))
+        removed, added = (_imageOf(mask, matrix) for mask in masks)
         ui.processEvents()
         segmentation = segmentationNode.GetSegmentation()
         if segmentation.GetSegment(segmentID) is None:
             return
-        with surfaceLater(segmentationNode, segmentID):  # no turn between: nobody should see half of a change
+        with surfaceLater(segmentationNode, segmentID):  # no events in between: nobody should see half of a change
+            # In a labelmap that several segments share, a voxel belongs to one of them only.
             segmentation.SeparateSegmentLabelmap(segmentID)
-            if change.anew:
+            if clear:
                 segmentation.ClearSegment(segmentID)
-            self._modify(segmentationNode, segmentID, removed, self._logic.ModificationModeRemove, bypassMasking)
-            self._modify(segmentationNode, segmentID, added, self._logic.ModificationModeAdd, bypassMasking)
+            self._modify(segmentationNode, segmentID, removed, True, bypassMasking)
+            self._modify(segmentationNode, segmentID, added, False, bypassMasking)
 
     def _isMasked(self) -> bool:
         node = self.node
         everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
         return bool(node.GetSourceVolumeIntensityMask()) or node.GetMaskMode() != everywhere
 
-    def _modify(self, segmentationNode: Any, segmentID: str, image: Any, mode: int, bypassMasking: bool) -> None:
+    def _modify(self, segmentationNode: Any, segmentID: str, image: Any, erase: bool, bypassMasking: bool) -> None:
         if image is None:
             return
+        mode = self._logic.ModificationModeRemove if erase else self._logic.ModificationModeAdd
         with self._masking(segmentID, bypassMasking):
             self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, bypassMasking)
 
     @contextmanager
     def _masking(self, segmentID: str, bypass: bool) -> Iterator[None]:
-        """Let overlaps be ours to decide, and give the masks what they look at; put the user's settings back."""
+        """Set overwrite mode to None and refresh the modifier labelmap where masking applies; restore the settings."""
         node = self.node
         blocked = node.StartModify()
         overwrite, selected = node.GetOverwriteMode(), node.GetSelectedSegmentID()
@@ -169,36 +180,9 @@ class SegmentEditing:
             node.EndModify(blocked)
 
 
-@dataclass(frozen=True, eq=False)
-class _Change:
-    """The way from one state of a segment to another.
-
-    Attributes:
-        anew: Whether the segment is cleared first.
-        removed: Voxels to take away, cropped.
-        added: Voxels to set then, cropped.
-    """
-
-    anew: bool
-    removed: Patch
-    added: Patch
-
-    @staticmethod
-    def between(current: Patch, wanted: Patch, mayClear: bool) -> _Change:
-        box = union(current.box, wanted.box)
-        was, willBe = current.on(box), wanted.on(box)
-        removed = was & ~willBe
-        if mayClear and removed.any():
-            return _Change(True, emptyPatch(wanted.matrix), wanted.cropped())
-        added = willBe & ~was
-        return _Change(
-            False, patchOf(removed, box, wanted.matrix).cropped(), patchOf(added, box, wanted.matrix).cropped()
-        )
-
-
-def _imageOf(cropped: Patch) -> Any:
-    """Return a cropped patch as an image, None if nothing is set."""
-    return toOrientedImage(cropped) if cropped.mask.size else None
+def _imageOf(mask: BoxMask, matrix: np.ndarray) -> Any:
+    """Return a mask as an image, None if nothing is set."""
+    return None if mask.is_empty else toOrientedImage(mask, matrix)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ class SegmentMatch:
         segmentID: ID of the segment.
         name: Its name, as the user sees it.
         structure: Published name it stands for, empty if none was found; the user may change it.
-        how: What told: an earlier result, its terminology, or its name.
+        how: What the structure was concluded from: an earlier result, the terminology, or the name.
         empty: Whether it has no voxels.
         locked: Whether the user locked it.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from MedalSLib.slicer.request import Overlap
 
@@ -34,15 +34,7 @@ class Parameter(Generic[Value]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    @overload
-    def __get__(self, instance: None, owner: type) -> Parameter[Value]: ...
-
-    @overload
-    def __get__(self, instance: Parameters, owner: type) -> Value: ...
-
-    def __get__(self, instance: Parameters | None, owner: type) -> Parameter[Value] | Value:
-        if instance is None:
-            return self
+    def __get__(self, instance: Parameters, owner: type) -> Value:
         text = instance.node.GetParameter(self._name)
         if not text:
             return self.default
@@ -72,9 +64,7 @@ class Reference:
     def __set_name__(self, owner: type, name: str) -> None:
         self._role = name
 
-    def __get__(self, instance: Parameters | None, owner: type) -> Any:
-        if instance is None:
-            return self
+    def __get__(self, instance: Parameters, owner: type) -> Any:
         node = instance.node.GetNodeReference(self._role)
         return node if node is not None and node.IsA(self.className) else None
 
@@ -144,6 +134,6 @@ class Parameters:
         return self._node()
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not name.startswith("_") and not hasattr(type(self), name):
+        if not name.startswith("_") and name not in vars(Parameters):
             raise AttributeError(f"Parameters has no {name}: declare it, or keep it out of the scene.")
         object.__setattr__(self, name, value)

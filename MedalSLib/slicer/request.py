@@ -38,7 +38,9 @@ class NodeRequest:
         roiNode: Markups ROI: hard limits of the result; None for the whole volume.
         options: Choices of the engine.
         overlap: What happens where results meet segments that are not part of the run.
-        allFrames: Whether every frame of the volume's time series is segmented; `runner.run` looks at one frame.
+        refine: Whether the last result is refined around the user's strokes, which stay as they are; prompts and ROI
+            do not count then.
+        allFrames: Whether every frame of the volume's time series is segmented; `Runner.run` looks at one frame.
     """
 
     volumeNode: Any
@@ -52,6 +54,7 @@ class NodeRequest:
     roiNode: Any = None
     options: RunOptions = field(default_factory=RunOptions)
     overlap: Overlap = Overlap.ALLOW
+    refine: bool = False
     allFrames: bool = False
 
 

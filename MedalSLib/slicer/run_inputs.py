@@ -1,4 +1,4 @@
-"""A run's request in arrays: what is read from nodes on the main thread, so that the worker thread sees none."""
+"""Reads a request's nodes into arrays on the main thread, so that the worker thread sees no node."""
 
 from __future__ import annotations
 
@@ -8,78 +8,66 @@ from typing import Any
 
 import numpy as np
 
-from MedalSLib.errors import InputError, PromptError
-from MedalSLib.run import RunOptions
+from MedalSLib.errors import InputError
+from MedalSLib.run import REFINE_MARGIN_MM, RunRequest
 from MedalSLib.slicer import segments
 from MedalSLib.slicer.request import NodeRequest
-from MedalSLib.slicer.roi import Region, regionOf
+from MedalSLib.slicer.roi import roiMask
+from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import VolumeImage, readVolume
+from MedalSLib.volume.box import Box, corner_of, shape_of
+from MedalSLib.volume.geometry import Grid, Roi
+from MedalSLib.volume.mask import BoxMask
 
 IsOpen = Callable[[VolumeImage], bool]
+"""Whether an image is open in the engine, so that its voxels need not be copied."""
 
 
 @dataclass(frozen=True, eq=False)
 class RunInputs:
-    """What an engine is asked, as `Session.segment` takes it.
+    """What an engine is asked, and about which image.
 
     Attributes:
         image: The volume.
-        prompts: Phrases as typed, without empty ones.
         modality: Modality that the user chose; None to let the engine guess.
-        masks: Spatial prompts, boolean (K, J, I) by published name.
-        locked: Where the masks hold, boolean (K, J, I) by published name.
-        region: Hard limits of the answer; None for everywhere.
-        options: Choices of the engine.
+        region: Hard limits of the result on the volume's grid; None for everywhere.
+        request: The request to the engine's session.
     """
 
     image: VolumeImage
-    prompts: tuple[str, ...]
     modality: str | None
-    masks: dict[str, np.ndarray]
-    locked: dict[str, np.ndarray]
-    region: Region | None
-    options: RunOptions
-
-    def requireSomething(self) -> None:
-        """Refuse a run without any prompt.
-
-        Raises:
-            PromptError: There is neither a phrase nor a mask.
-        """
-        if not self.prompts and not self.masks:
-            raise PromptError("There is nothing to segment.", "Type the name of a structure, or choose a segment.")
+    region: BoxMask | None
+    request: RunRequest
 
 
-def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen) -> RunInputs:
+def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen, strokes: Strokes | None = None) -> RunInputs:
     """Read what a request names.
 
     Args:
         request: The request.
-        ui: Divides the work.
+        ui: Keeps the GUI responsive.
         isOpen: Whether an image is open in the engine.
+        strokes: The strokes to refine around; None for a run from scratch.
 
     Raises:
         InputError: The volume, a segment or the region cannot be used.
     """
-    image = readImage(request.volumeNode, ui, isOpen)
+    image = _readImage(request.volumeNode, ui, isOpen)
+    if strokes is not None:
+        region = _around(strokes.box, image.grid)
+        options = replace(request.options, mode="refine")
+        run = RunRequest((), strokes.masks, strokes.locked, _roiOf(region), options)
+        return RunInputs(image, request.modality, region, run)
     masks = _readMasks(request, image, ui)
-    region = None if request.roiNode is None else regionOf(request.roiNode, request.volumeNode)
+    region = None if request.roiNode is None else roiMask(request.roiNode, request.volumeNode)
     prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
-    return RunInputs(image, prompts, request.modality, masks, {}, region, request.options)
+    run = RunRequest(prompts, masks, roi=_roiOf(region), options=request.options)
+    return RunInputs(image, request.modality, region, run)
 
 
-def readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
-    """Read a volume; without copying its voxels, which takes long, if they are open in the engine.
-
-    Args:
-        volumeNode: The volume.
-        ui: Divides the work.
-        isOpen: Whether an image is open in the engine.
-
-    Raises:
-        InputError: The volume cannot be used.
-    """
+def _readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
+    """Read a volume; without copying its voxels, which takes long, if they are open in the engine."""
     image = readVolume(volumeNode, copy=False)
     if isOpen(image):
         return image
@@ -89,15 +77,30 @@ def readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
     return replace(image, array=array)
 
 
-def _readMasks(request: NodeRequest, image: VolumeImage, ui: UiYield) -> dict[str, np.ndarray]:
+def _around(box: Box, grid: Grid) -> BoxMask:
+    """Return the region that a refinement of strokes in a box may change."""
+    k, j, i = box
+    i, j, k = grid.grow_box((i, j, k), REFINE_MARGIN_MM)
+    return BoxMask.from_crop(np.ones(shape_of((k, j, i)), bool), corner_of((k, j, i)), grid.shape_kji)
+
+
+def _roiOf(region: BoxMask | None) -> Roi | None:
+    """Return the box of a region in the order i, j, k, as engines take it."""
+    if region is None or region.box is None:
+        return None
+    k, j, i = region.box
+    return i, j, k
+
+
+def _readMasks(request: NodeRequest, image: VolumeImage, ui: UiYield) -> dict[str, BoxMask]:
     """Return the spatial prompts; several segments of one structure are one prompt."""
     source = request.promptsFrom or request.segmentationNode
-    masks: dict[str, np.ndarray] = {}
+    masks: dict[str, BoxMask] = {}
     for segmentID, structure in request.spatialPrompts.items():
         if source is None:
             raise InputError("The segments to use as prompts have no segmentation.", "Choose a segmentation.")
         mask = segments.readSegment(source, segmentID, request.volumeNode, ui)
-        if not mask.any():
+        if mask.is_empty:
             name = segments.segmentOf(source, segmentID).GetName()
             raise InputError(
                 f"The segment {name} has no voxel in {image.name}, so it cannot be a prompt.",

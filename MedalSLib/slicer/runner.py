@@ -1,24 +1,24 @@
-"""A run from nodes to nodes: volume, prompts and segments in, segments out, class by class, the interface alive."""
+"""Runs requests on MRML nodes: the engine on a worker thread, the results written on the main thread as they come."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import vtk
 
-from MedalSLib.engine.interface import Engine, Session
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError
-from MedalSLib.run import REFINE_MARGIN_MM, Estimate, Progress, ProgressCallback
-from MedalSLib.slicer.answers import Answer, Cut, answerOf
+from MedalSLib.run import Estimate, Progress, ProgressCallback, RunResult
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
+from MedalSLib.slicer.disjoint import disjoint
 from MedalSLib.slicer.editing import SegmentEditing
 from MedalSLib.slicer.request import NodeRequest, Overlap, RunOutcome, WrittenCallback
-from MedalSLib.slicer.roi import Region
 from MedalSLib.slicer.run_guard import RunGuard
-from MedalSLib.slicer.run_inputs import IsOpen, RunInputs, readImage, readInputs
+from MedalSLib.slicer.run_inputs import IsOpen, RunInputs, readInputs
 from MedalSLib.slicer.run_output import RunOutput
 from MedalSLib.slicer.sequences import HeldFrame, frameOf
 from MedalSLib.slicer.session_holder import SessionHolder
@@ -26,15 +26,6 @@ from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import readVolume
 from MedalSLib.slicer.writer import SegmentWriter
-
-Prepare = Callable[[UiYield], tuple[RunInputs, Strokes | None]]
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """The image is open in the engine, which reads it as of this modality."""
-
-    modality: str
 
 
 class Runner:
@@ -63,11 +54,6 @@ class Runner:
         self._busy = False
 
     @property
-    def isRunning(self) -> bool:
-        """Whether a run is going on."""
-        return self._busy
-
-    @property
     def last(self) -> SegmentWriter | None:
         """The writer of the last finished run, for before/after and `rollback`; None if there is none."""
         return self._last
@@ -84,7 +70,7 @@ class Runner:
         onWritten: WrittenCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> RunOutcome:
-        """Segment, and write each structure as soon as it is final.
+        """Segment or refine, and write each structure as soon as it is final.
 
         Args:
             engine: The engine.
@@ -94,48 +80,48 @@ class Runner:
             cancel: Set it to stop.
 
         Raises:
-            InputError: The volume, a segment or the region cannot be used.
+            InputError: The volume, a segment or the region cannot be used, or there are no strokes to refine around.
             PromptError: There is no prompt, or it names nothing known.
             CancelledError: `cancel` was set, the scene closed, or a node of the run was removed.
             ResourceError: Another run is going on, or memory ran out.
         """
+        image = readVolume(request.volumeNode, copy=False)
+        stop = cancel if cancel is not None else threading.Event()
+        with self._exclusive(), RunGuard(request.volumeNode.GetScene(), stop) as guard:
+            self._stop = stop
+            guard.watch(request.volumeNode, "volume")
+            output: RunOutput | None = None
+            frame = HeldFrame(request.segmentationNode)
 
-        def prepare(ui: UiYield) -> tuple[RunInputs, None]:
-            inputs = readInputs(request, ui, self._isOpen(engine, request))
-            inputs.requireSomething()
-            return inputs, None
+            def check() -> None:
+                if stop.is_set():
+                    raise CancelledError
+                frame.restore()
 
-        return self._run(engine, request, prepare, onProgress, onWritten, cancel)
-
-    def refine(
-        self,
-        engine: Engine,
-        request: NodeRequest,
-        onProgress: ProgressCallback | None = None,
-        onWritten: WrittenCallback | None = None,
-        cancel: threading.Event | None = None,
-    ) -> RunOutcome:
-        """Refine the last result around the user's strokes, which stay as he made them; see `run`.
-
-        Raises:
-            InputError: There are no strokes since the last result.
-        """
-
-        def prepare(ui: UiYield) -> tuple[RunInputs, Strokes]:
-            node, strokes = request.segmentationNode, None
-            if node is not None:
-                strokes = self._baselineOf(node).strokes(node, request.volumeNode, ui)
-            if strokes is None:
-                raise InputError(
-                    "Nothing was painted or erased since the last result.",
-                    "Correct a segment of the last run with the Segment Editor's tools, then refine.",
+            try:
+                ui = self._uiYield(check)
+                strokes = self._strokesOf(request, ui) if request.refine else None
+                inputs = readInputs(request, ui, self._isOpen(engine, request), strokes)
+                if not inputs.request.prompts and not inputs.request.masks:
+                    raise PromptError(
+                        "There is nothing to segment.", "Type the name of a structure, or choose a segment."
+                    )
+                output = RunOutput(
+                    request, image, inputs.region, strokes, self._editing, self._baselineOf, guard, onWritten, ui
                 )
-            image = readImage(request.volumeNode, ui, self._isOpen(engine, request))
-            region = Region(image.grid.grow_box(strokes.box, REFINE_MARGIN_MM))
-            options = replace(request.options, mode="refine")
-            return RunInputs(image, (), request.modality, strokes.masks, strokes.locked, region, options), strokes
-
-        return self._run(engine, request, prepare, onProgress, onWritten, cancel)
+                output.checkNodes()  # masks and strokes were read for the place where the volume was at first
+                outcome = self._compute(engine, inputs, request.overlap, output, onProgress, check)
+            except BaseException as error:
+                reason = guard.reason
+                if output is not None:
+                    frame.restore()
+                    output.rollback(self._uiYield(frame.restore))
+                self._dropBroken(error)
+                if reason:
+                    raise CancelledError(reason, "Nothing was written.") from error
+                raise
+            self._last = output.writer
+            return outcome
 
     def estimate(self, engine: Engine, request: NodeRequest, send: bool = True) -> Estimate | None:
         """Say what a run will cost; opens the image in the engine, which the run then finds open.
@@ -154,10 +140,12 @@ class Runner:
             inputs = readInputs(request, self._uiYield(), isOpen if send else lambda _image: True)
             if not send and not isOpen(inputs.image):
                 return None
-            call = self._worker.submit(
-                lambda _send: self._session(engine, inputs).estimate(inputs.prompts, inputs.masks, inputs.options)
-            )
-            return call.drive(self._pump, poll=self._poll)
+
+            def work(_send: object) -> Estimate:
+                session = self._sessions.session(engine, inputs.image, inputs.modality)
+                return session.estimate(inputs.request.prompts, inputs.request.masks, inputs.request.options)
+
+            return self._worker.submit(work).drive(self._pump, poll=self._poll)
 
     def rollback(self, writers: Sequence[SegmentWriter]) -> None:
         """Put back what runs changed, the interface alive meanwhile; the latest of them first.
@@ -205,56 +193,6 @@ class Runner:
         if not self._busy:
             self._helper.close()
 
-    def _run(
-        self,
-        engine: Engine,
-        request: NodeRequest,
-        prepare: Prepare,
-        onProgress: ProgressCallback | None,
-        onWritten: WrittenCallback | None,
-        cancel: threading.Event | None,
-    ) -> RunOutcome:
-        image = readVolume(request.volumeNode, copy=False)
-        stop = cancel if cancel is not None else threading.Event()
-        with self._exclusive(), RunGuard(request.volumeNode.GetScene(), stop) as guard:
-            self._stop = stop
-            guard.watch(request.volumeNode, "volume")
-            output: RunOutput | None = None
-            held = HeldFrame(request.segmentationNode)
-
-            def check() -> None:
-                if stop.is_set():
-                    raise CancelledError
-                held.restore()
-
-            try:
-                ui = self._uiYield(check)
-                inputs, strokes = prepare(ui)
-                output = RunOutput(
-                    request,
-                    image,
-                    inputs.region,
-                    strokes,
-                    self._editing,
-                    self._baselineOf,
-                    guard,
-                    onWritten,
-                    ui,
-                )
-                output.checkNodes()  # masks and strokes were read for the place where the volume was at first
-                outcome = self._compute(engine, inputs, request.overlap, output, onProgress, check)
-            except BaseException as error:
-                lost = guard.reason
-                if output is not None:
-                    held.restore()
-                    output.rollback(self._uiYield(held.restore))
-                self._dropBroken(error)
-                if lost:
-                    raise CancelledError(lost, "Nothing was written.") from error
-                raise
-            self._last = output.writer
-            return outcome
-
     def _compute(
         self,
         engine: Engine,
@@ -268,43 +206,41 @@ class Runner:
         stop = self._stop
         assert stop is not None
 
-        def work(send: Callable[[Any], None]) -> Answer:
-            session = self._session(engine, inputs, send, stop)
-            send(_Opened(session.modality))
-            result = session.segment(
-                inputs.prompts,
-                inputs.masks,
-                inputs.locked,
-                None if inputs.region is None else inputs.region.box,
-                options=inputs.options,
+        def work(send: Callable[[Any], None]) -> RunResult:
+            session = self._sessions.session(engine, inputs.image, inputs.modality, send, stop)
+            send(session.modality)
+            result = session.run(
+                inputs.request,
                 on_progress=send,
-                on_structure=lambda name, mask: send((name, Cut.of(mask.array()))),
+                on_structure=lambda name, mask: send((name, mask)),
                 cancel=stop,
             )
-            return answerOf(result, overlapping=overlap is Overlap.ALLOW)
+            return result if overlap is Overlap.ALLOW else replace(result, box_masks=disjoint(result))
 
         def received(event: Any) -> None:
             if isinstance(event, Progress):
                 if onProgress is not None:
                     onProgress(event)
-            elif isinstance(event, _Opened):
-                output.modality = event.modality
+            elif isinstance(event, str):  # the image is open, and the engine takes it for this modality
+                output.modality = event
             else:
                 check()
                 output.stream(*event)
 
-        answer = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
+        result = self._worker.submit(work).drive(self._pump, received, stop.set, self._poll)
         check()
-        return output.finish(answer)
+        return output.finish(result)
 
-    def _session(
-        self,
-        engine: Engine,
-        inputs: RunInputs,
-        onProgress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Session:
-        return self._sessions.session(engine, inputs.image, inputs.modality, onProgress, cancel)
+    def _strokesOf(self, request: NodeRequest, ui: UiYield) -> Strokes:
+        node, strokes = request.segmentationNode, None
+        if node is not None:
+            strokes = self._baselineOf(node).strokes(node, request.volumeNode, ui)
+        if strokes is None:
+            raise InputError(
+                "Nothing was painted or erased since the last result.",
+                "Correct a segment of the last run with the Segment Editor's tools, then refine.",
+            )
+        return strokes
 
     def _uiYield(self, check: Callable[[], None] = lambda: None) -> UiYield:
         return UiYield(self._pump, self._helper, check)
@@ -323,32 +259,22 @@ class Runner:
         return baseline
 
     def _dropBroken(self, error: BaseException) -> None:
-        """Open the image anew after a fault: a session whose server or memory is gone would fail for ever."""
+        """Close the session after an error: one whose server or memory is gone would fail for ever."""
         if not isinstance(error, CancelledError | PromptError | InputError):
             self._sessions.close()
 
-    def _exclusive(self) -> _Busy:
-        return _Busy(self)
-
-    def _release(self) -> None:
-        self._busy, self._stop = False, None
-        if self._closeLater:
-            self._closeLater = False
-            self._sessions.close()
-        if self._closed:
-            self._helper.close()
-
-
-class _Busy:
-    """Refuses a second run: the first one's event pump lets the user press the button again."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-
-    def __enter__(self) -> None:
-        if self._runner._busy:
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Refuse a second run: while the first one processes events, the user may press the button again."""
+        if self._busy:
             raise ResourceError("A run is going on.", "Wait for its end, or cancel it.")
-        self._runner._busy = True
-
-    def __exit__(self, *_error: object) -> None:
-        self._runner._release()
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy, self._stop = False, None
+            if self._closeLater:
+                self._closeLater = False
+                self._sessions.close()
+            if self._closed:
+                self._helper.close()

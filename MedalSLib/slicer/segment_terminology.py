@@ -1,7 +1,7 @@
 """SNOMED CT terminology: segments get codes and standard colours, and codes tell which structure a segment is.
 
 Slicer's terminology search by label is exact and case-sensitive, and an entry object that is used twice keeps the
-modifier of its first use.  So the tag's text is written anew for each segment, from the vocabulary's codes.
+modifier of its first use.  So the tag's text is written for each segment from the vocabulary's codes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much room segments take, measured anew only where voxels changed."""
+"""Volumes of segments in ml, computed again only where voxels changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.slicer import segments, transforms
-from MedalSLib.slicer.oriented_image import fromOrientedImage
+from MedalSLib.slicer.oriented_image import countVoxels, matrixOfImage
 
 
 class SegmentVolumes:
@@ -34,13 +34,8 @@ class SegmentVolumes:
         if image is None:
             return (), 0.0
         # VTK's times of change are unique, so another image has another one.
-        state = (
-            segmentationNode.GetID(),
-            image.GetMTime(),
-            segment.GetLabelValue(),
-        )
+        state = (segmentationNode.GetID(), image.GetMTime(), segment.GetLabelValue())
         if segmentID in self._known and self._known[segmentID][0] == state:
             return self._known[segmentID]
-        patch = fromOrientedImage(image, segment.GetLabelValue())
-        voxel = abs(float(np.linalg.det(patch.matrix[:3, :3]))) / 1000
-        return state, np.count_nonzero(patch.mask) * voxel
+        voxel_ml = abs(float(np.linalg.det(matrixOfImage(image)[:3, :3]))) / 1000
+        return state, countVoxels(image, segment.GetLabelValue()) * voxel_ml

@@ -1,7 +1,8 @@
-"""Segments as boolean arrays on a volume's grid."""
+"""Segments as masks, on a volume's grid or on a lattice of their segmentation."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,16 @@ import slicer
 from MedalSLib.errors import InputError
 from MedalSLib.slicer import transforms, volumes
 from MedalSLib.slicer.oriented_image import (
-    Patch,
-    emptyPatch,
+    UNBOUNDED,
     fromOrientedImage,
-    holds,
+    hasLabel,
     matrixOfImage,
     resampled,
     toVtkMatrix,
 )
 from MedalSLib.slicer.ui_yield import UiYield
-from MedalSLib.volume.geometry import Box
+from MedalSLib.volume.box import EMPTY, Box, shape_of, whole
+from MedalSLib.volume.mask import BoxMask
 
 LABELMAP = "Binary labelmap"
 SURFACE = "Closed surface"
@@ -44,47 +45,40 @@ def segmentOf(segmentationNode: Any, segmentID: str) -> Any:
     return segment
 
 
-def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYield | None = None) -> np.ndarray:
-    """Return a segment as a boolean (K, J, I) array on the grid of a volume.
+def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYield | None = None) -> BoxMask:
+    """Return a segment as a mask (K, J, I) on the grid of a volume.
 
     The segment may lie on another grid and under another transform, non-linear ones included: its voxels are brought
-    to their place (see `lattice.resampled`).
+    to their place (see `oriented_image.resampled`).
 
     Args:
         segmentationNode: The segmentation.
         segmentID: The segment.
         volumeNode: The volume.
-        ui: Divides the work.
+        ui: Keeps the GUI responsive.
 
     Raises:
         InputError: No such segment, or its shape cannot be made into voxels.
     """
-    ui = ui or UiYield()
-    i, j, k = volumeNode.GetImageData().GetDimensions()
-    patch = readSegmentPatch(segmentationNode, segmentID, volumeNode, ui)
-    return ui.offload(lambda: patch.on(((0, i), (0, j), (0, k))), i * j * k)
-
-
-def readSegmentPatch(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYield | None = None) -> Patch:
-    """Return a segment as the smallest patch on the lattice of a volume, within the volume; see `readSegment`."""
-    ui = ui or UiYield()
-    matrix = volumes.localMatrix(volumeNode)
-    i, j, k = volumeNode.GetImageData().GetDimensions()
-    whole: Box = ((0, i), (0, j), (0, k))
-    patch = storedPatch(segmentationNode, segmentID, volumeNode)
-    if patch.isEmpty:
-        return emptyPatch(matrix)
+    stored, lattice = storedMask(segmentationNode, segmentID, volumeNode)
+    shape, matrix = volumes.shapeOf(volumeNode), volumes.localMatrix(volumeNode)
+    if stored.is_empty:
+        return BoxMask.empty(shape)
     relation = transforms.matrixBetween(segmentationNode, volumeNode)
     general = None
     if relation is None:
         general = transforms.generalBetween(segmentationNode, volumeNode)
     else:
-        patch = Patch(patch.mask, patch.start, relation @ patch.matrix)
-    return ui.offload(lambda: resampled(patch, matrix, whole, general).cropped(), patch.mask.size)
+        lattice = relation @ lattice
+
+    def work() -> BoxMask:
+        return resampled(stored, lattice, matrix, whole(shape), general).placed((0, 0, 0), shape)
+
+    return (ui or UiYield()).offload(work, voxelCount(stored))
 
 
-def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -> Patch:
-    """Return a segment's voxels as they are stored, in the segmentation's own coordinates.
+def storedMask(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -> tuple[BoxMask, np.ndarray]:
+    """Return a segment's voxels as they are stored, and their lattice in the segmentation's own coordinates.
 
     Args:
         segmentationNode: The segmentation.
@@ -98,7 +92,38 @@ def storedPatch(segmentationNode: Any, segmentID: str, volumeNode: Any = None) -
     image = segment.GetRepresentation(LABELMAP)
     if image is None:
         return _voxelsOfSurface(segmentationNode, segmentID, volumeNode)
-    return fromOrientedImage(image, segment.GetLabelValue()).cropped()
+    return fromOrientedImage(image, segment.GetLabelValue()), matrixOfImage(image)
+
+
+def maskOn(
+    segmentationNode: Any,
+    segmentID: str,
+    matrix: np.ndarray,
+    box: Box | None = None,
+    volumeNode: Any = None,
+    ui: UiYield | None = None,
+) -> BoxMask:
+    """Return a segment's voxels on a lattice of the segmentation's coordinates.
+
+    Args:
+        segmentationNode: The segmentation.
+        segmentID: The segment.
+        matrix: The lattice.
+        box: Look at this part of the lattice only; None for all of it.
+        volumeNode: Whose grid to use for a segment that is stored as a surface only.
+        ui: Keeps the GUI responsive.
+    """
+    segment = segmentOf(segmentationNode, segmentID)
+    image = segment.GetRepresentation(LABELMAP)
+    if image is not None and np.allclose(matrixOfImage(image), matrix, rtol=0, atol=1e-9):
+        return fromOrientedImage(image, segment.GetLabelValue(), box)  # reads no more than the box
+    stored, lattice = storedMask(segmentationNode, segmentID, volumeNode)
+    return (ui or UiYield()).offload(lambda: resampled(stored, lattice, matrix, box), voxelCount(stored))
+
+
+def voxelCount(*masks: BoxMask) -> int:
+    """Return how many voxels the boxes of masks have: what work on them costs."""
+    return sum(math.prod(shape_of(mask.box or EMPTY)) for mask in masks)
 
 
 def hasVoxels(segmentationNode: Any, segmentID: str) -> bool:
@@ -107,30 +132,7 @@ def hasVoxels(segmentationNode: Any, segmentID: str) -> bool:
     image = segment.GetRepresentation(LABELMAP)
     if image is None:
         return segment.GetRepresentation(SURFACE) is not None
-    return holds(image, segment.GetLabelValue())
-
-
-def storedWithin(
-    segmentationNode: Any, segmentID: str, matrix: np.ndarray, box: Box, volumeNode: Any, ui: UiYield | None = None
-) -> Patch:
-    """Return a segment's voxels in a box of a lattice of the segmentation's coordinates, as a patch within the box.
-
-    Reads no more than the box where the segment is stored on that lattice.
-
-    Args:
-        segmentationNode: The segmentation.
-        segmentID: The segment.
-        matrix: The lattice.
-        box: Bounds on it.
-        volumeNode: Whose grid to use for a segment that is stored as a surface only.
-        ui: Divides the work.
-    """
-    segment = segmentOf(segmentationNode, segmentID)
-    image = segment.GetRepresentation(LABELMAP)
-    if image is not None and np.allclose(matrixOfImage(image), matrix, rtol=0, atol=1e-9):
-        return fromOrientedImage(image, segment.GetLabelValue(), box)
-    patch = storedPatch(segmentationNode, segmentID, volumeNode)
-    return (ui or UiYield()).offload(lambda: resampled(patch, matrix, box), patch.mask.size)
+    return hasLabel(image, segment.GetLabelValue())
 
 
 def segmentationMatrix(segmentationNode: Any) -> np.ndarray | None:
@@ -143,7 +145,7 @@ def segmentationMatrix(segmentationNode: Any) -> np.ndarray | None:
     image = slicer.vtkOrientedImageData()
     if not slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, image, False):
         return None
-    return fromOrientedImage(image).matrix
+    return matrixOfImage(image)
 
 
 def volumeMatrixIn(segmentationNode: Any, volumeNode: Any) -> np.ndarray:
@@ -161,19 +163,18 @@ def volumeMatrixIn(segmentationNode: Any, volumeNode: Any) -> np.ndarray:
     return relation @ volumes.localMatrix(volumeNode)
 
 
-def _voxelsOfSurface(segmentationNode: Any, segmentID: str, volumeNode: Any) -> Patch:
+def _voxelsOfSurface(segmentationNode: Any, segmentID: str, volumeNode: Any) -> tuple[BoxMask, np.ndarray]:
     """Convert a copy: the user's segmentation keeps its representations as they are."""
     source = segmentationNode.GetSegmentation()
     if volumeNode is None or not source.ContainsRepresentation(SURFACE):
-        return emptyPatch(np.eye(4))
-    matrix = volumeMatrixIn(segmentationNode, volumeNode)
+        return BoxMask.empty(UNBOUNDED), np.eye(4)
     copy = slicer.vtkSegmentation()
     copy.SetSourceRepresentationName(source.GetSourceRepresentationName())
     copy.CopySegmentFromSegmentation(source, segmentID, False)
     reference = slicer.vtkOrientedImageData()
     i, j, k = volumeNode.GetImageData().GetDimensions()
     reference.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
-    reference.SetImageToWorldMatrix(toVtkMatrix(matrix))
+    reference.SetImageToWorldMatrix(toVtkMatrix(volumeMatrixIn(segmentationNode, volumeNode)))
     copy.SetConversionParameter(
         slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
         slicer.vtkSegmentationConverter.SerializeImageGeometry(reference),
@@ -185,4 +186,5 @@ def _voxelsOfSurface(segmentationNode: Any, segmentID: str, volumeNode: Any) -> 
             "Convert the segmentation to binary labelmap in the Segmentations module first.",
         )
     segment = copy.GetSegment(segmentID)
-    return fromOrientedImage(segment.GetRepresentation(LABELMAP), segment.GetLabelValue()).cropped()
+    image = segment.GetRepresentation(LABELMAP)
+    return fromOrientedImage(image, segment.GetLabelValue()), matrixOfImage(image)

@@ -75,17 +75,13 @@ def sequenceOf(volumeNode: Any) -> VolumeSequence | None:
     return VolumeSequence(browser, browser.GetSequenceNode(volumeNode), volumeNode)
 
 
-def addSegmentationSequence(series: VolumeSequence, name: str = "") -> Any:
+def addSegmentationSequence(series: VolumeSequence) -> Any:
     """Add a segmentation that has its own segments in each frame, and return its proxy node.
 
     The new sequence moves with the volume's and keeps what is written while a frame is shown.
-
-    Args:
-        series: The volume's sequence.
-        name: Name of the segmentation; "<volume> segmentation" if empty.
     """
     scene = series.volume.GetScene()
-    wanted = scene.GenerateUniqueName(name or f"{series.volume.GetName()} segmentation")
+    wanted = scene.GenerateUniqueName(f"{series.volume.GetName()} segmentation")
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", f"{wanted} sequence")
     sequence.SetIndexName(series.sequence.GetIndexName())
     sequence.SetIndexUnit(series.sequence.GetIndexUnit())

@@ -46,7 +46,7 @@ class SessionHolder:
             engine: The engine.
             image: The image; its voxels are not looked at if it is open.
             modality: Modality that the user chose; None to let the engine guess.
-            onProgress: Told how much of the image is sent, for an engine that sends images.
+            onProgress: Called with how much of the image is sent, for an engine that sends images.
             cancel: Ends the sending, and the waiting for a server that is gone.
 
         Raises:

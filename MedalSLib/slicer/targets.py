@@ -31,7 +31,13 @@ def isLocked(segment: Any) -> bool:
 
 
 def setLocked(segmentationNode: Any, segmentID: str, locked: bool) -> None:
-    """Lock or unlock a segment; kept in the scene and in .seg.nrrd files."""
+    """Lock or unlock a segment; kept in the scene and in .seg.nrrd files.
+
+    Args:
+        segmentationNode: The segmentation.
+        segmentID: The segment.
+        locked: Whether runs leave it alone.
+    """
     segment = segmentOf(segmentationNode, segmentID)
     if locked:
         segment.SetTag(LOCK_TAG, "1")
@@ -54,6 +60,11 @@ def findTarget(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     """Return the ID of the segment that holds, or is meant to hold, the result of a structure; empty if none.
 
     First a segment that an earlier run wrote; then an empty one of that name, as a user adds before the run.
+
+    Args:
+        segmentationNode: The segmentation.
+        structure: Published name.
+        instance: Number of the instance, 0 for the whole structure.
     """
     segmentation = segmentationNode.GetSegmentation()
     for segmentID in segmentIDs(segmentationNode):
@@ -79,6 +90,11 @@ def addSegment(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     """Add an empty segment for a structure, on a layer of its own, and return its ID.
 
     A layer of its own keeps writing fast and undo small; Slicer merges layers when it saves the file.
+
+    Args:
+        segmentationNode: The segmentation.
+        structure: Published name.
+        instance: Number of the instance, 0 for the whole structure.
     """
     segmentation = segmentationNode.GetSegmentation()
     taken = {segmentation.GetSegment(segmentID).GetName() for segmentID in segmentIDs(segmentationNode)}

@@ -12,6 +12,7 @@ import vtk
 from MedalSLib.errors import InputError
 from MedalSLib.slicer import transforms
 from MedalSLib.slicer.oriented_image import fromVtkMatrix
+from MedalSLib.volume.box import Shape
 from MedalSLib.volume.geometry import Grid
 
 
@@ -20,20 +21,17 @@ class VolumeImage:
     """A volume node as the engine takes it.
 
     Attributes:
-        nodeID: ID of the node in its scene.
         name: Name of the node.
         array: Intensities (K, J, I): the node's own memory if they were read without a copy.
-        grid: Index (i, j, k) to world RAS millimetres, parent transform included; to the node's own RAS if `warped`.
-        warped: Whether the parent transform is not linear.  The voxels form a grid only in the node's own
-            coordinates then, and results belong to nodes under the same transform.
+        grid: Index (i, j, k) to world RAS millimetres, parent transform included.  Under a non-linear transform the
+            voxels form a grid in the node's own RAS only, which it leads to then; results belong to nodes under the
+            same transform.
         signature: Differs when the voxels or their place differ; the key of caches.
     """
 
-    nodeID: str
     name: str
     array: np.ndarray
     grid: Grid
-    warped: bool
     signature: tuple[Any, ...]
 
 
@@ -50,10 +48,8 @@ def readVolume(node: Any, copy: bool = True) -> VolumeImage:
     reason, remedy = whyUnusable(node)
     if reason:
         raise InputError(reason, remedy)
-    grid, warped = gridOf(node), not transforms.isLinearToWorld(node)
     array = slicer.util.arrayFromVolume(node)
-    array = np.array(array) if copy else array
-    return VolumeImage(node.GetID(), node.GetName() or "", array, grid, warped, signatureOf(node))
+    return VolumeImage(node.GetName() or "", np.array(array) if copy else array, gridOf(node), signatureOf(node))
 
 
 def gridOf(node: Any) -> Grid:
@@ -61,8 +57,13 @@ def gridOf(node: Any) -> Grid:
     matrix = localMatrix(node)
     if transforms.isLinearToWorld(node):
         matrix = transforms.matrixToWorld(node) @ matrix
+    return Grid(shapeOf(node), matrix)
+
+
+def shapeOf(node: Any) -> Shape:
+    """Return the number of voxels of a volume node along (k, j, i)."""
     i, j, k = node.GetImageData().GetDimensions()
-    return Grid((k, j, i), matrix)
+    return k, j, i
 
 
 def localMatrix(node: Any) -> np.ndarray:

@@ -1,32 +1,22 @@
-"""Results written into a segmentation, the way a careful colleague would: masks, locks and other segments respected."""
+"""Writes results into a segmentation, respecting editor masks, locked segments and other segments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from MedalSLib.slicer import segments
-from MedalSLib.slicer.answers import Cut
 from MedalSLib.slicer.editing import SegmentEditing, surfaceLater
-from MedalSLib.slicer.oriented_image import Patch, emptyPatch, patchOf, reach, resampled, sameVoxels, union
+from MedalSLib.slicer.oriented_image import UNBOUNDED, resampled
 from MedalSLib.slicer.request import Overlap, Written
-from MedalSLib.slicer.roi import Region
 from MedalSLib.slicer.segment_terminology import describe
-from MedalSLib.slicer.targets import (
-    STRUCTURE_TAG,
-    addSegment,
-    adopt,
-    findTarget,
-    instanceOf,
-    isLocked,
-    structureOf,
-)
+from MedalSLib.slicer.segments import voxelCount
+from MedalSLib.slicer.targets import STRUCTURE_TAG, addSegment, adopt, findTarget, instanceOf, isLocked, structureOf
 from MedalSLib.slicer.ui_yield import UiYield
-from MedalSLib.volume.geometry import Box
+from MedalSLib.volume.mask import BoxMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +24,13 @@ class Before:
     """A segment as it was before the run.
 
     Attributes:
-        patch: Its voxels; None if the run added the segment.
+        mask: Its voxels; None if the run added the segment.
+        matrix: Their lattice, index (i, j, k) to the segmentation's RAS.
         adopted: Whether the run marked a segment of the user's as the place of its results.
     """
 
-    patch: Patch | None
+    mask: BoxMask | None
+    matrix: np.ndarray
     adopted: bool = False
 
 
@@ -53,13 +45,13 @@ class SegmentWriter:
         volumeNode: The volume whose grid the masks are on.
         editing: The editor to write through.
         overlap: What happens where results meet other segments.
-        region: The run's region: nothing outside it changes.  None for everywhere.
-        given: Segment by published name, for structures whose segment the user chose (his prompt is refined in place).
+        region: The run's region on the volume's grid: nothing outside it changes.  None for everywhere.
+        given: Segment by published name, for structures whose segment the user chose: their prompt is refined in place.
         excludeIDs: Segments that no result may enter ("not this segment"); they are not changed.
         modality: Modality of the run, for codes and colours of new segments.
         keepAbsent: Whether a structure that was not found leaves an earlier segment as it is; a refinement clears it
             within its region instead.
-        ui: Divides the work, so that the interface answers while a large structure is written.
+        ui: Keeps the GUI responsive while a large structure is written.
 
     Raises:
         InputError: A non-linear transform lies between volume and segmentation.
@@ -71,7 +63,7 @@ class SegmentWriter:
         volumeNode: Any,
         editing: SegmentEditing,
         overlap: Overlap = Overlap.ALLOW,
-        region: Region | None = None,
+        region: BoxMask | None = None,
         given: Mapping[str, str] | None = None,
         excludeIDs: Sequence[str] = (),
         modality: str = "CT",
@@ -87,10 +79,11 @@ class SegmentWriter:
         self._modality = modality
         self._keepAbsent = keepAbsent
         self._ui = ui or UiYield()
+        # All masks in here are on one lattice: that of the segmentation, or of the volume for an empty one.
         self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
         stored = segments.segmentationMatrix(segmentationNode)
         self._matrix = self._volumeMatrix if stored is None else stored
-        self._region = None if region is None else self._regionPatch(region)
+        self._region = None if region is None else self._onLattice(region)
         self._written: dict[tuple[str, int], str] = {}
         self._expected: frozenset[str] = frozenset()
         self._before: dict[str, Before] = {}
@@ -115,44 +108,43 @@ class SegmentWriter:
         """Say which structures are still to be written: what an earlier run left of them is no obstacle to this one."""
         self._expected = frozenset(self.target(structure) for structure in structures) - {""}
 
-    def write(self, structure: str, mask: np.ndarray | Cut, instance: int = 0) -> Written:
+    def write(self, structure: str, mask: BoxMask | np.ndarray, instance: int = 0) -> Written:
         """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
 
         An empty mask adds no segment, and leaves an earlier one as it is unless `keepAbsent` is off.
 
         Args:
             structure: Published name.
-            mask: Boolean (K, J, I) on the volume's grid, or cut out of it.
+            mask: Mask on the volume's grid, or a boolean array (K, J, I).
             instance: Number of the instance, 0 for the whole structure.
         """
-        cut = mask if isinstance(mask, Cut) else Cut.of(mask)
-        if cut.isEmpty and (self._keepAbsent or not self.target(structure, instance)):
+        mask = BoxMask.of(mask)
+        if mask.is_empty and (self._keepAbsent or not self.target(structure, instance)):
             return Written(structure, reason="absent")
-        patch = emptyPatch(self._matrix) if cut.isEmpty else self._onLattice(cut.patch(self._volumeMatrix))
+        wanted = self._onLattice(mask)
         segmentID = self.target(structure, instance)
         if segmentID and (isLocked(self._segment(segmentID)) or segmentID in self._excluded):
             return Written(structure, segmentID, reason="locked")
         if not segmentID:
             self._saveOnce()
             segmentID = addSegment(self._node, structure, instance)
-            self._before[segmentID] = Before(None)
+            self._before[segmentID] = Before(None, self._matrix)
             describe(self._segment(segmentID), structure, self._modality)
         elif structureOf(self._segment(segmentID)) != structure:
             self._saveOnce()
-            self._before[segmentID] = Before(self._stored(segmentID), adopted=True)
+            self._before[segmentID] = Before(self._stored(segmentID), self._matrix, adopted=True)
             adopt(self._segment(segmentID), structure)
         self._written[structure, instance] = segmentID
-        changed = self._apply(segmentID, patch)
-        return Written(structure, segmentID, changed)
+        return Written(structure, segmentID, self._apply(segmentID, wanted))
 
     def rollback(self, ui: UiYield | None = None) -> None:
         """Put every segment that the run changed back to what it was; segments the run added are removed.
 
-        Segments that the user edited meanwhile and the run did not touch keep his edits.  Nothing is done to a
-        segmentation that has left its scene.
+        Segments that the run did not touch keep what the user did to them meanwhile.  Nothing is done to a segmentation
+        that has left its scene.
 
         Args:
-            ui: Divides the work.
+            ui: Keeps the GUI responsive.
         """
         self._ui = ui or UiYield()
         segmentation = self._node.GetSegmentation()
@@ -161,10 +153,10 @@ class SegmentWriter:
                 break
             if not self._exists(segmentID):
                 continue
-            if before.patch is None:
+            if before.mask is None:
                 segmentation.RemoveSegment(segmentID)
                 continue
-            self._change(segmentID, self._stored(segmentID), before.patch, bypass=True)
+            self._change(segmentID, self._stored(segmentID), before.mask, bypass=True)
             if before.adopted and self._exists(segmentID):
                 segmentation.GetSegment(segmentID).RemoveTag(STRUCTURE_TAG)
             self._ui.processEvents()
@@ -181,25 +173,25 @@ class SegmentWriter:
             return known
         return findTarget(self._node, structure, instance)
 
-    def _apply(self, segmentID: str, wanted: Patch) -> bool:
+    def _apply(self, segmentID: str, wanted: BoxMask) -> bool:
         current = self._stored(segmentID)
-        if self._region is not None:
-            within = wanted
-            wanted = self._ui.offload(lambda: self._withinRegion(within, current), within.mask.size)
+        region = self._region
+        if region is not None:
+            wanted = self._offload(lambda new, old: (new & region) | (old - region), wanted, current)
         wanted = self._allowed(segmentID, wanted, current)
         overwritten = self._overlap is Overlap.OVERWRITE and self._overwriteOthers(segmentID, wanted)
         return self._change(segmentID, current, wanted) or overwritten
 
-    def _allowed(self, segmentID: str, wanted: Patch, current: Patch) -> Patch:
-        """Leave out what other segments do not give away; `wanted`, which is the run's own, is changed in place."""
+    def _allowed(self, segmentID: str, wanted: BoxMask, current: BoxMask) -> BoxMask:
+        """Leave out what other segments do not give away."""
         for other in self._others(segmentID):
             excluded = other in self._excluded
-            if not excluded and not self._isProtected(other):
+            if wanted.box is None or not (excluded or self._isProtected(other)):
                 continue
-            taken = self._within(other, wanted.box)
-            if taken.mask.size:
-                own = emptyPatch(self._matrix) if excluded else current  # what the segment already had stays its own
-                self._ui.offload(partial(_takeAway, wanted, taken, own), taken.mask.size)
+            taken = self._stored(other, wanted)
+            if not taken.is_empty:
+                # What the segment had before stays its own, except where no result may be at all.
+                wanted = self._offload(_without, wanted, taken, BoxMask.empty(UNBOUNDED) if excluded else current)
         return wanted
 
     def _isProtected(self, other: str) -> bool:
@@ -207,27 +199,25 @@ class SegmentWriter:
             return isLocked(self._segment(other))
         return self._overlap is Overlap.KEEP_OTHERS
 
-    def _change(self, segmentID: str, current: Patch, wanted: Patch, bypass: bool = False) -> bool:
+    def _change(self, segmentID: str, current: BoxMask, wanted: BoxMask, bypass: bool = False) -> bool:
         """Make a segment what is wanted; False if it is so already."""
-        if self._ui.offload(lambda: sameVoxels(current, wanted), current.mask.size + wanted.mask.size):
+        if current == wanted:
             return False
         self._remember(segmentID, current)
-        self._editing.replaceVoxels(self._node, segmentID, current, wanted, bypass, self._ui)
+        self._editing.replaceVoxels(self._node, segmentID, current, wanted, self._matrix, bypass, self._ui)
         return True
 
-    def _overwriteOthers(self, segmentID: str, wanted: Patch) -> bool:
+    def _overwriteOthers(self, segmentID: str, wanted: BoxMask) -> bool:
         changed = False
         for other in self._others(segmentID):
-            if isLocked(self._segment(other)) or other in self._excluded:
+            if wanted.box is None or isLocked(self._segment(other)) or other in self._excluded:
                 continue
-            taken = self._within(other, wanted.box)
-            lost = self._ui.offload(partial(_common, taken, wanted), taken.mask.size)
-            if lost.mask.size and self._exists(other):
-                before = self._stored(other)
+            lost = self._offload(BoxMask.__and__, self._stored(other, wanted), wanted)
+            if not lost.is_empty and self._exists(other):
+                self._remember(other, self._stored(other))
                 if self._exists(other):
-                    self._remember(other, before)
                     with surfaceLater(self._node, other):
-                        self._editing.remove(self._node, other, lost)
+                        self._editing.paint(self._node, other, lost, self._matrix, erase=True)
                     changed = True
         return changed
 
@@ -235,42 +225,29 @@ class SegmentWriter:
         """Segments that are not part of this run: structures of one run may overlap, as their masks do."""
         mine = {segmentID, *self._written.values(), *self._expected}
         for other in segments.segmentIDs(self._node):
-            if other not in mine and self._exists(other):  # the user may delete some while we are at it
+            if other not in mine and self._exists(other):  # the user may delete some meanwhile
                 yield other
 
     def _exists(self, segmentID: str) -> bool:
         return self._node.GetSegmentation().GetSegment(segmentID) is not None
 
-    def _withinRegion(self, wanted: Patch, current: Patch) -> Patch:
-        """Take the result inside the region and what is there outside it."""
-        assert self._region is not None
-        box = union(wanted.box, current.box)
-        inside = self._region.on(box)
-        return patchOf((wanted.on(box) & inside) | (current.on(box) & ~inside), box, self._matrix)
+    def _onLattice(self, mask: BoxMask) -> BoxMask:
+        """Bring a mask on the volume's grid to the lattice of the segmentation."""
+        return self._offload(lambda one: resampled(one, self._volumeMatrix, self._matrix), mask)
 
-    def _regionPatch(self, region: Region) -> Patch:
-        (i0, i1), (j0, j1), (k0, k1) = region.box
-        inside = np.ones((k1 - k0, j1 - j0, i1 - i0), bool) if region.inside is None else region.inside
-        return self._onLattice(Patch(inside, (i0, j0, k0), self._volumeMatrix))
+    def _stored(self, segmentID: str, within: BoxMask | None = None) -> BoxMask:
+        """Return a segment's voxels, all or those in the box of another mask."""
+        box = None if within is None else within.box
+        return segments.maskOn(self._node, segmentID, self._matrix, box, self._volume, self._ui)
 
-    def _stored(self, segmentID: str) -> Patch:
-        return self._onLattice(segments.storedPatch(self._node, segmentID, self._volume))
+    def _offload(self, work: Callable[..., BoxMask], *masks: BoxMask) -> BoxMask:
+        return self._ui.offload(lambda: work(*masks), voxelCount(*masks))
 
-    def _onLattice(self, patch: Patch) -> Patch:
-        """Bring voxels of the segmentation's coordinates to its lattice, cropped."""
-        if not patch.mask.size:
-            return emptyPatch(self._matrix)
-        box = reach(patch, self._matrix)
-        return self._ui.offload(lambda: resampled(patch, self._matrix, box).cropped(), patch.mask.size)
-
-    def _within(self, segmentID: str, box: Box) -> Patch:
-        return segments.storedWithin(self._node, segmentID, self._matrix, box, self._volume, self._ui)
-
-    def _remember(self, segmentID: str, patch: Patch) -> None:
+    def _remember(self, segmentID: str, mask: BoxMask) -> None:
         """Keep what a segment is before its first change."""
         self._saveOnce()
         if segmentID not in self._before:
-            self._before[segmentID] = Before(patch)
+            self._before[segmentID] = Before(mask, self._matrix)
 
     def _segment(self, segmentID: str) -> Any:
         return segments.segmentOf(self._node, segmentID)
@@ -282,26 +259,19 @@ class SegmentWriter:
             self._saved = True
 
 
-def _takeAway(wanted: Patch, taken: Patch, own: Patch) -> None:
-    """Clear in `wanted` what is `taken`, except what the segment had before.
-
-    Args:
-        wanted: Changed in place.
-        taken: A patch within it.
-        own: What the segment had.
-    """
-    wanted.mask[wanted.slices(taken.box)] &= ~taken.mask | own.on(taken.box)
-
-
-def _common(taken: Patch, wanted: Patch) -> Patch:
-    """Return the voxels that both have, cropped; `taken` lies within `wanted`."""
-    return Patch(taken.mask & wanted.mask[wanted.slices(taken.box)], taken.start, taken.matrix).cropped()
+def _without(wanted: BoxMask, taken: BoxMask, own: BoxMask) -> BoxMask:
+    return wanted - (taken - own)
 
 
 def removeStaleInstances(segmentationNode: Any, structure: str, count: int) -> tuple[str, ...]:
     """Remove segments of ours for instances that a new run no longer finds; return their IDs.
 
     Locked ones stay.  Call after `SegmentWriter.write`, so that the saved undo state holds them.
+
+    Args:
+        segmentationNode: The segmentation.
+        structure: Published name.
+        count: How many instances the run found.
     """
     segmentation = segmentationNode.GetSegmentation()
     stale = []

@@ -8,7 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
-from slicer_host.phantoms import addVolume, affine, box
+from slicer_host.phantoms import addVolume, affine, box, paint
 
 SHAPE = (30, 40, 48)
 
@@ -237,13 +237,10 @@ class TestReviewing:
 
 class TestCorrecting:
     def paint(self, bench, name, mask):
-        from MedalSLib.slicer.oriented_image import Patch
-        from MedalSLib.slicer.volumes import localMatrix
-
         editing = bench.logic.runner._editing
         editing.saveState()
         node = bench.logic.parameters.segmentation
-        editing.add(node, bench.segments()[name], Patch(mask, (0, 0, 0), localMatrix(bench.ct)))
+        paint(editing, node, bench.segments()[name], bench.ct, mask)
 
     def test_what_was_painted_is_kept_by_refine(self, result):
         stroke = box(SHAPE, (20, 22), (5, 10), (6, 12))

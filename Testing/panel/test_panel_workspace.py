@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slicer_host.phantoms import paint
 
 from MedalSLib.errors import ResourceError
 
@@ -97,7 +98,7 @@ class TestAllFrames:
         (segmentID,) = shown.GetSegmentation().GetSegmentIDs()
         from MedalSLib.slicer.segments import readSegment
 
-        assert np.array_equal(readSegment(shown, segmentID, bench.ct), former)
+        assert np.array_equal(readSegment(shown, segmentID, bench.ct).array(), former)
         bench.find("compareButton").click()
         bench.find("revertButton").click()
         assert rows(bench, series) == [1, 2, 3]
@@ -112,14 +113,11 @@ class TestAnotherEngine:
         return bench
 
     def test_strokes_made_before_the_engine_was_changed_are_refined(self, result):
-        from MedalSLib.slicer.oriented_image import Patch
-        from MedalSLib.slicer.volumes import localMatrix
-
         brush = np.zeros(SHAPE, bool)
         brush[20:22, 5:8, 6:9] = True
         node = result.logic.parameters.segmentation
         editing = result.logic.runner._editing
-        editing.add(node, result.segments()["Liver"], Patch(brush, (0, 0, 0), localMatrix(result.ct)))
+        paint(editing, node, result.segments()["Liver"], result.ct, brush)
         result.model.workspace.forget()  # what the engine presenter calls before it closes an engine
         assert result.engine.closed == 1
         result.find("refineButton").click()

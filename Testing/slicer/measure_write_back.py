@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "support")]
 
-from fake_engine import dense_result  # noqa: E402
-from slicer_host.boot import host  # noqa: E402  # needs the path above
-
-from MedalSLib.run import Report, RunResult, StructureReport  # noqa: E402
-from MedalSLib.vocabulary import structures  # noqa: E402
+from MedalSLib.run import Report, RunRequest, RunResult, StructureReport  # noqa: E402
+from MedalSLib.volume.box_array import BoxArray  # noqa: E402
 from MedalSLib.volume.mask import BoxMask  # noqa: E402
+from slicer_host.boot import host  # noqa: E402  # needs the path above
+from slicer_host.phantoms import paint  # noqa: E402
+
+from MedalSLib.vocabulary import structures  # noqa: E402
 
 STEP = 2
 """Voxels by which the second run's structures are moved."""
@@ -69,22 +70,23 @@ class Finished:
     """An engine whose answers are there before it is asked."""
 
     def __init__(self, masks: dict[str, np.ndarray]) -> None:
-        self.masks = masks
-        self.labelmap = np.zeros(next(iter(masks.values())).shape, np.uint8)
+        self.masks = {name: BoxMask.of(mask) for name, mask in masks.items()}
+        labelmap = np.zeros(next(iter(masks.values())).shape, np.uint8)
         for label, mask in enumerate(masks.values(), 1):
-            self.labelmap[mask] = label
+            labelmap[mask] = label
+        self.labels = BoxArray.of(labelmap)
 
     def open_session(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str | None = None) -> Finished:
         self.modality, self.warnings = modality or "CT", ()
         return self
 
-    def segment(self, prompts: Any, masks: Any, *args: Any, on_structure: Any, **options: Any) -> RunResult:
-        found = {name: self.masks[name] for name in (*prompts, *masks)}
+    def run(self, request: RunRequest, *, on_structure: Any, **_others: Any) -> RunResult:
+        found = {name: self.masks[name] for name in (*request.prompts, *request.masks)}
         for name, mask in found.items():
-            on_structure(name, BoxMask.of(mask))
+            on_structure(name, mask)
         reports = {name: StructureReport(name, True, 1.0) for name in found}
         report = Report("none", "none", self.modality, {"total": 0.0}, structures=reports)
-        return dense_result(found, self.labelmap, tuple(self.masks), report)
+        return RunResult(found, self.labels, tuple(self.masks), report)
 
     def close(self) -> None:
         self.masks = {}
@@ -128,12 +130,10 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     import slicer
 
     from MedalSLib.slicer.editing import SegmentEditing
-    from MedalSLib.slicer.oriented_image import Patch
     from MedalSLib.slicer.request import NodeRequest, Overlap
     from MedalSLib.slicer.runner import Runner
     from MedalSLib.slicer.segmentations import addSegmentation
     from MedalSLib.slicer.targets import setLocked
-    from MedalSLib.slicer.volumes import localMatrix
 
     volume = slicer.util.addVolumeFromArray(np.zeros(shape, np.int16), name="CT")
     node = addSegmentation(volume)
@@ -143,7 +143,7 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     for name, centre in (("mine", 0.4), ("locked", 0.6)):
         node.GetSegmentation().AddEmptySegment(name, name)
         mask = ellipsoid(shape, np.array(shape) * centre, np.array(shape) * 0.3)
-        editing.add(node, name, Patch(mask, (0, 0, 0), localMatrix(volume)))
+        paint(editing, node, name, volume, mask)
     setLocked(node, "locked", True)
     first, second = scene(shape, count), scene(shape, count, STEP)
     engines = [Finished(first), Finished(second), Finished(second)]
@@ -159,9 +159,9 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     k, j, i = np.argwhere(second[name][::8, ::8, ::8])[0] * 8
     stroke[k - 4 : k + 4, j - 8 : j + 8, i - 8 : i + 8] = True
     editing.saveState()
-    editing.add(node, segmentID, Patch(stroke, (0, 0, 0), localMatrix(volume)))
+    paint(editing, node, segmentID, volume, stroke)
     with measured(gaps, report, "refinement"):
-        runner.refine(engines[2], request)
+        runner.run(engines[2], replace(request, refine=True))
     with measured(gaps, report, "way back"):
         back(runner)
     runner.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from MedalSLib.volume.mask import BoxMask
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
 
@@ -324,7 +325,7 @@ class TestUndo:
         assert len(after) == 4
         editing.undo()
         assert state(segmentation, ct) == before
-        editing.redo()
+        editing.logic.Redo()
         assert state(segmentation, ct) == after
         editing.undo()
         assert state(segmentation, ct) == before
@@ -408,22 +409,15 @@ class TestRollback:
 
 class TestRegionOnly:
     def test_what_lies_outside_the_region_stays(self, segmentation, ct, writer):
-        from MedalSLib.slicer.roi import Region
-
         first = writer().write("Liver", LIVER).segmentID
-        region = Region(((0, 18), (0, 40), (0, 24)))
-        writer(region=region).write("Liver", SPLEEN)
         inside = box(SHAPE, (0, 24), (0, 40), (0, 18))
+        writer(region=BoxMask.of(inside)).write("Liver", SPLEEN)
         assert np.array_equal(slicerSays(segmentation, first, ct), (SPLEEN & inside) | (LIVER & ~inside))
 
     def test_a_turned_region_is_followed_voxel_by_voxel(self, segmentation, ct, writer):
-        from MedalSLib.slicer.roi import Region
-
-        chequer = np.indices((6, 6, 6)).sum(axis=0) % 2 == 0
-        region = Region(((8, 14), (6, 12), (5, 11)), chequer)
-        result = writer(region=region).write("Liver", LIVER).segmentID
         inside = np.zeros(SHAPE, bool)
-        inside[5:11, 6:12, 8:14] = chequer
+        inside[5:11, 6:12, 8:14] = np.indices((6, 6, 6)).sum(axis=0) % 2 == 0
+        result = writer(region=BoxMask.of(inside)).write("Liver", LIVER).segmentID
         assert np.array_equal(slicerSays(segmentation, result, ct), LIVER & inside)
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from MedalSLib.run import RunOptions
+from slicer_host import phantoms
 from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
@@ -42,13 +44,9 @@ def segmentNames(node):
 
 def paint(editing, node, ct, segmentID, mask, erase=False):
     """A stroke with the editor's own logic, as the Paint and Erase effects make it."""
-    from MedalSLib.slicer.oriented_image import Patch
-    from MedalSLib.slicer.volumes import localMatrix
-
     editing.edit(node, ct)
     editing.saveState()
-    patch = Patch(mask, (0, 0, 0), localMatrix(ct))
-    (editing.remove if erase else editing.add)(node, segmentID, patch)
+    phantoms.paint(editing, node, segmentID, ct, mask, erase)
 
 
 class TestARun:
@@ -225,20 +223,20 @@ class TestRefine:
     def test_strokes_are_found_locked_and_kept_and_only_their_surroundings_change(
         self, runner, engine, request_, ct, editing
     ):
-        import MedalSLib.slicer.runner as module
+        import MedalSLib.slicer.run_inputs as module
 
         node = runner.run(engine, request_).segmentationNode
         brush, rubber = box(SHAPE, (16, 18), (5, 8), (6, 9)), box(SHAPE, (4, 6), (5, 8), (6, 9))
         paint(editing, node, ct, "Liver", brush)
         paint(editing, node, ct, "Liver", rubber, erase=True)
         strokes = runner.strokes(node, ct)
-        assert strokes.box == ((6, 9), (5, 8), (4, 18))
+        assert strokes.box == ((4, 18), (5, 8), (6, 9))
         assert strokes.painted == {"Liver": 18} and strokes.erased == {"Liver": 18}
-        assert np.array_equal(strokes.locked["Liver"], brush | rubber)
+        assert np.array_equal(strokes.locked["Liver"].array(), brush | rubber)
         module_margin, module.REFINE_MARGIN_MM = module.REFINE_MARGIN_MM, 4.0
         try:
             engine.answers["Liver"] = LIVER & ~box(SHAPE, (0, 24), (0, 40), (0, 12))
-            runner.refine(engine, replace(request_, segmentationNode=node))
+            runner.run(engine, replace(request_, segmentationNode=node, refine=True))
         finally:
             module.REFINE_MARGIN_MM = module_margin
         asked = engine.asked[-1]
@@ -253,12 +251,12 @@ class TestRefine:
     def test_an_earlier_stroke_stays_locked_in_the_next_refinement(self, runner, engine, request_, ct, editing):
         node = runner.run(engine, request_).segmentationNode
         first, second = box(SHAPE, (16, 18), (5, 8), (6, 9)), box(SHAPE, (16, 18), (20, 23), (6, 9))
-        refine = replace(request_, segmentationNode=node)
+        refine = replace(request_, segmentationNode=node, refine=True)
         paint(editing, node, ct, "Liver", first)
-        runner.refine(engine, refine)
+        runner.run(engine, refine)
         paint(editing, node, ct, "Liver", second)
-        assert np.array_equal(runner.strokes(node, ct).locked["Liver"], first | second)
-        runner.refine(engine, refine)
+        assert np.array_equal(runner.strokes(node, ct).locked["Liver"].array(), first | second)
+        runner.run(engine, refine)
         assert np.array_equal(slicerSays(node, "Liver", ct), LIVER | first | second)
 
     def test_undoing_a_run_is_not_taken_for_painting(self, runner, engine, request_, ct, editing):
@@ -290,7 +288,7 @@ class TestRefine:
         assert runner.strokes(node, ct).painted == {"Liver": 18}
         assert runner.last is last
         other = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN})
-        runner.refine(other, replace(request_, segmentationNode=node))
+        runner.run(other, replace(request_, segmentationNode=node, refine=True))
         assert np.array_equal(other.asked[0]["locked"]["Liver"], brush)
         assert np.array_equal(slicerSays(node, "Liver", ct), LIVER | brush)
 
@@ -311,13 +309,13 @@ class TestRefine:
     def test_without_strokes_it_says_so(self, runner, engine, request_):
         node = runner.run(engine, request_).segmentationNode
         with pytest.raises(InputError, match="Nothing was painted"):
-            runner.refine(engine, replace(request_, segmentationNode=node))
+            runner.run(engine, replace(request_, segmentationNode=node, refine=True))
 
     def test_what_the_user_erased_whole_stays_away_in_the_region(self, runner, engine, request_, ct, editing):
         node = runner.run(engine, request_).segmentationNode
         paint(editing, node, ct, "Liver", LIVER, erase=True)
         engine.answers["Liver"] = LIVER
-        runner.refine(engine, replace(request_, segmentationNode=node))
+        runner.run(engine, replace(request_, segmentationNode=node, refine=True))
         assert not slicerSays(node, "Liver", ct).any()
 
     def test_segments_on_a_coarser_grid_show_no_strokes_of_their_own(self, runner, engine, request_, ct, scene):
@@ -357,7 +355,6 @@ class TestFaults:
                 cancel=cancel,
             )
         assert self.isIntact(mine, ct)
-        assert not runner.isRunning
 
     @pytest.mark.parametrize("error", [ResourceError("out of memory"), ServiceError("gone"), RuntimeError("bug")])
     def test_the_engine_fails_after_the_first_structure(self, runner, request_, mine, ct, error):

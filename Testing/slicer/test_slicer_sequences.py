@@ -177,7 +177,7 @@ class TestTheWayBack:
         node = run(noted=None)
         run(OtherEngine(), node)
         (before,) = results.before(1).values()
-        assert before.patch.box == ((0, 12), (0, 10), (0, 2))
+        assert before.mask.box == ((0, 2), (0, 10), (0, 12))
         assert results.before(7) == {}
 
 

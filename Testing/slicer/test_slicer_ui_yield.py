@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from MedalSLib.volume.mask import BoxMask
 from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import (
     GRIDS,
@@ -19,6 +20,7 @@ from slicer_host.phantoms import (
     box,
     centreRas,
     draw,
+    paint,
     slicerSays,
 )
 
@@ -154,9 +156,7 @@ class TestTheSameResult:
 
     @pytest.mark.parametrize("policy", ["allow", "keep", "overwrite"])
     def test_within_a_region(self, written, often, policy):
-        from MedalSLib.slicer.roi import Region
-
-        region = Region(((8, 30), (3, 33), (5, 18)))
+        region = BoxMask.of(box(SHAPE, (5, 18), (3, 33), (8, 30)))
         assert same(written(policy, region=region)[2], written(policy, often(), region)[2])
 
     @pytest.mark.parametrize("policy", ["keep", "overwrite"])
@@ -177,14 +177,15 @@ class TestTheSameResult:
         from MedalSLib.slicer.volumes import localMatrix
 
         volume = addVolume(scene, (20, 24, 28), GRIDS[grid])
-        patch = oriented_image.Patch(ballRas(volume, centreRas(volume), 9.0), (0, 0, 0), localMatrix(volume))
+        ball = BoxMask.of(ballRas(volume, centreRas(volume), 9.0))
         transform = addWarp(scene).GetTransformToParent() if warped else None
         target = ((-40, 60), (-40, 60), (-40, 60))
-        whole = oriented_image.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
+        matrices = localMatrix(volume), affine((1.3, 1.1, 0.9))
+        whole = oriented_image.resampled(ball, *matrices, target, transform)
         monkeypatch.setattr(oriented_image, "SLAB_VOXELS", 900)
-        slabs = oriented_image.resampled(patch, affine((1.3, 1.1, 0.9)), target, transform)
-        assert whole.mask.any()
-        assert oriented_image.sameVoxels(whole, slabs)
+        slabs = oriented_image.resampled(ball, *matrices, target, transform)
+        assert not whole.is_empty
+        assert whole == slabs
 
     def test_undo_takes_all_pieces_back_in_one_step_and_redo_brings_them_again(self, written, often, editing, ct):
         from MedalSLib.slicer.request import Overlap
@@ -200,7 +201,7 @@ class TestTheSameResult:
         after = voxels(node, ct)
         editing.undo()
         assert same(voxels(node, ct), before)
-        editing.redo()
+        editing.logic.Redo()
         assert same(voxels(node, ct), after)
 
     def test_the_way_back_in_pieces_restores_exactly(self, written, often, ct, editing):
@@ -344,7 +345,7 @@ class TestWhatHappensMeanwhile:
 
         slicer_host.app.onProcessEvents = again
         with pytest.raises(InputError, match="Nothing was painted"):
-            runner.refine(engine, replace(request_, segmentationNode=node))
+            runner.run(engine, replace(request_, segmentationNode=node, refine=True))
         assert refused
 
     def test_a_cancel_while_the_last_structures_are_written_is_a_cancel(self, runner, request_, ct):
@@ -373,12 +374,9 @@ class TestWhatHappensMeanwhile:
     def test_a_volume_that_is_moved_while_strokes_are_looked_for_ends_the_run(
         self, runner, request_, ct, slicer_host, editing, turn
     ):
-        from MedalSLib.slicer.oriented_image import Patch
-        from MedalSLib.slicer.volumes import localMatrix
-
         engine = FakeEngine({"Liver": LIVER})
         node = runner.run(engine, request_).segmentationNode
-        editing.add(node, "Liver", Patch(box(SHAPE, (18, 20), (5, 8), (6, 9)), (0, 0, 0), localMatrix(ct)))
+        paint(editing, node, "Liver", ct, box(SHAPE, (18, 20), (5, 8), (6, 9)))
         before, left = voxels(node, ct), [turn]
 
         def move():
@@ -388,7 +386,7 @@ class TestWhatHappensMeanwhile:
 
         slicer_host.app.onProcessEvents = move
         with pytest.raises(CancelledError, match="moved"):
-            runner.refine(engine, replace(request_, segmentationNode=node))
+            runner.run(engine, replace(request_, segmentationNode=node, refine=True))
         slicer_host.app.onProcessEvents = None
         ct.SetOrigin(0, 0, 0)
         assert len(engine.asked) == 1
@@ -419,24 +417,20 @@ class TestWhatHappensMeanwhile:
 
 
 class TestWhereTheWorkIsDone:
-    def test_the_whole_images_masks_stay_off_the_main_thread(self, runner, request_, ct, monkeypatch):
-        """Cutting, keeping apart and counting instances look at every voxel of the image for every structure."""
-        from MedalSLib.slicer import answers
+    def test_masks_are_kept_apart_off_the_main_thread(self, runner, request_, ct, monkeypatch):
+        """It looks at every voxel of the image, and at every structure."""
+        from MedalSLib.slicer import runner as module
         from MedalSLib.slicer.request import Overlap
 
-        threads = []
-        for name in ("boundingBox", "disjoint", "_instances"):
-            former = getattr(answers, name)
+        threads, former = [], module.disjoint
 
-            def noted(*args, former=former):
-                if args[0].__class__ is dict or args[0].shape == SHAPE:
-                    threads.append(threading.current_thread().name)
-                return former(*args)
+        def noted(result):
+            threads.append(threading.current_thread().name)
+            return former(result)
 
-            monkeypatch.setattr(answers, name, noted)
+        monkeypatch.setattr(module, "disjoint", noted)
         runner.run(FakeEngine({"Liver": LIVER, "Spleen": SPLEEN}), replace(request_, overlap=Overlap.KEEP_OTHERS))
-        assert len(threads) >= 5
-        assert set(threads) == {"MedalS worker"}
+        assert threads == ["MedalS worker"]
 
     def test_an_image_is_copied_when_it_is_opened_and_not_again(self, runner, request_, ct, monkeypatch):
         import slicer
@@ -462,20 +456,13 @@ class TestWhereTheWorkIsDone:
         assert copies == [LIVER.size]
 
 
-class TestAnswers:
-    def test_a_cut_is_what_is_set_and_a_copy(self, slicer_host):
-        from MedalSLib.slicer.answers import Cut
-
-        whole = LIVER.copy()
-        cut = Cut.of(whole)
-        assert cut.start == (6, 5, 4) and cut.mask.shape == (12, 20, 24) and cut.mask.all()
-        whole[:] = False
-        assert cut.mask.all()
-        assert Cut.of(whole).isEmpty
-
+class TestTakingAResultApart:
     @pytest.mark.parametrize("seed", range(5))
     def test_shared_voxels_go_to_the_most_probable_structure_else_to_the_first(self, slicer_host, seed):
-        from MedalSLib.slicer.answers import Cut, disjoint
+        from MedalSLib.run import Report, RunResult
+        from MedalSLib.volume.box_array import BoxArray
+
+        from MedalSLib.slicer.disjoint import disjoint
 
         random = np.random.default_rng(seed)
         names = ("a", "b", "c", "d")
@@ -484,25 +471,24 @@ class TestAnswers:
             masks[name] = box((7, 8, 9), *np.sort(random.integers(0, 8, (3, 2)), axis=1).tolist())
             masks[name] &= random.random((7, 8, 9)) < 0.8
         labelmap = random.integers(0, 5, (7, 8, 9)).astype(np.uint8)
-        found = disjoint({name: Cut.of(mask) for name, mask in masks.items()}, labelmap, names)
+        boxes = {name: BoxMask.of(mask) for name, mask in masks.items()}
+        found = disjoint(RunResult(boxes, BoxArray.of(labelmap), names, Report("m", "cpu", "CT")))
         expected = {name: np.zeros((7, 8, 9), bool) for name in names}
         for place in np.ndindex(7, 8, 9):
             have = [name for name in names if masks[name][place]]
             best = names[labelmap[place] - 1] if labelmap[place] else ""
             if have:
                 expected[best if best in have else have[0]][place] = True
-        for name, cut in found.items():
-            whole = np.zeros((7, 8, 9), bool)
-            whole[cut.slices] = cut.mask
-            assert np.array_equal(whole, expected[name])
-            assert np.array_equal(Cut.of(whole).mask, cut.mask)
+        assert found == {name: BoxMask.of(mask) for name, mask in expected.items()}
 
     def test_instances_are_cut_out_one_by_one_with_the_numbers_that_are_missing(self, slicer_host):
-        from MedalSLib.slicer.answers import _instances
+        from MedalSLib.volume.box_array import BoxArray
+
+        from MedalSLib.slicer.disjoint import instanceMasks
 
         labels = np.zeros(SHAPE, np.int32)
         labels[2:4, 2:4, 2:4], labels[10:12, 10:13, 10:14] = 1, 3
-        one, two, three = _instances(labels)
-        assert (one.start, one.mask.sum()) == ((2, 2, 2), 8)
-        assert two.isEmpty
-        assert (three.start, three.mask.sum()) == ((10, 10, 10), 24)
+        one, two, three = instanceMasks(BoxArray.of(labels))
+        assert (one.shape, one.box, one.count()) == (SHAPE, ((2, 4), (2, 4), (2, 4)), 8)
+        assert two.is_empty
+        assert (three.box, three.count()) == (((10, 12), (10, 13), (10, 14)), 24)

@@ -85,13 +85,7 @@ class Workspace:
         return Estimate(42.0, 3000.0, 12, True) if send or self.isOpen else None
 
     def run(self, engine, request, onProgress, onWritten, cancel):
-        return self._do("run", request, onProgress, onWritten, cancel)
-
-    def refine(self, engine, request, onProgress, onWritten, cancel):
-        return self._do("refine", request, onProgress, onWritten, cancel)
-
-    def _do(self, what, request, onProgress, onWritten, cancel):
-        self.calls.append((what, request))
+        self.calls.append(("refine" if request.refine else "run", request))
         written = []
         for number, name in enumerate(request.prompts):
             onProgress(Progress("stage 2", number / len(request.prompts), number, 4, 20.0))

@@ -1,4 +1,4 @@
-"""Known ways in which an installation fails, told by words in its output, each with one sentence on what to do."""
+"""Known ways in which an installation fails, recognised by words in its output, each with what to do about it."""
 
 from __future__ import annotations
 

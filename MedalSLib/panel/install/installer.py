@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,29 +17,16 @@ EXTENSION = "PyTorch"
 Need = Literal["", "restart"]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of the installation.
-
-    Attributes:
-        text: What is done, for the progress line.
-        share: Share of the whole that is done when it begins, 0..1.
-    """
-
-    text: str
-    share: float
-
-
 class Installer:
     """Does the installation in steps; each can be repeated, and what is there already is left alone.
 
     Args:
         host: 3D Slicer.
-        onStep: Told before each step.
+        onStep: Called before each step with what is done, in words, and the share of the whole that is done, 0..1.
         onLog: Gets the installers' output.
     """
 
-    def __init__(self, host: SlicerHost, onStep: Callable[[Step], None], onLog: Callable[[str], None]) -> None:
+    def __init__(self, host: SlicerHost, onStep: Callable[[str, float], None], onLog: Callable[[str], None]) -> None:
         self._host = host
         self._onStep = onStep
         self._onLog = onLog
@@ -59,7 +45,7 @@ class Installer:
         if self._host.torchVersion() in ("", "?"):
             if not self._host.extensionUsable():
                 return self._extension()
-            self._step(Step(_("Installing PyTorch (the longest step, several minutes) …"), 0.1))
+            self._step(_("Installing PyTorch (the longest step, several minutes) …"), 0.1)
             self._do(lambda: self._host.installTorch(packages.TORCH))
             if self._host.torchVersion() in ("", "?"):
                 raise ResourceError(
@@ -68,15 +54,15 @@ class Installer:
                 )
         wanted = packages.missing(packages.requirements(), self._host.version)
         if wanted:
-            self._step(Step(_("Installing {count} packages …").format(count=len(wanted)), 0.7))
+            self._step(_("Installing {count} packages …").format(count=len(wanted)), 0.7)
             self._packages(wanted)
-        self._step(Step(_("Checking what was installed …"), 0.95))
+        self._step(_("Checking what was installed …"), 0.95)
         self._check(before)
         return "restart" if any(self._host.loaded(name) for name in packages.names(wanted)) else ""
 
     def _extension(self) -> Need:
         if not self._host.extensionInstalled(EXTENSION):
-            self._step(Step(_("Installing the PyTorch extension …"), 0.05))
+            self._step(_("Installing the PyTorch extension …"), 0.05)
             if not self._host.installExtension(EXTENSION):
                 raise ResourceError(
                     _("The PyTorch extension could not be installed."),
@@ -120,6 +106,6 @@ class Installer:
         self._log.append(line)
         self._onLog(line)
 
-    def _step(self, step: Step) -> None:
-        self._logged(step.text)
-        self._onStep(step)
+    def _step(self, text: str, share: float) -> None:
+        self._logged(text)
+        self._onStep(text, share)

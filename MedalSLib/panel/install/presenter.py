@@ -9,7 +9,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install import packages
 from MedalSLib.panel.install.diagnostics import diagnostics
 from MedalSLib.panel.install.host import SlicerHost
-from MedalSLib.panel.install.installer import Installer, Step
+from MedalSLib.panel.install.installer import Installer
 from MedalSLib.panel.install.preflight import Check, canInstall, preflight
 from MedalSLib.panel.install.system import SystemFacts
 from MedalSLib.panel.jobs import BackgroundJobs
@@ -154,9 +154,8 @@ class InstallPresenter:
         self._facts = self._jobs.run(lambda _send: self._gather())
         self.checks = preflight(self._facts)
 
-    def _stepped(self, step: Step) -> None:
-        self.fraction = step.share
-        self.message = Message(step.text)
+    def _stepped(self, text: str, share: float) -> None:
+        self.fraction, self.message = share, Message(text)
         self.changed.emit()
         self._pump()
 

@@ -98,7 +98,7 @@ def installedVersion(name: str) -> str:
 
 
 def torchVersion() -> str:
-    """Return torch's version without importing it; "?" if an installation broke off half-way."""
+    """Return torch's version without importing it; "?" if an installation was interrupted."""
     found = installedVersion("torch")
     try:
         spec = importlib.util.find_spec("torch")

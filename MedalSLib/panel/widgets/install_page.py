@@ -8,7 +8,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install.preflight import Check
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import SIGNS, button, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.widgets.tools import SIGNS, button, emptied, named, say, sideBySide, stacked, textLabel
 
 _STEPS = 1000
 _LEVELS = {"ok": "success", "warning": "warning", "failed": "error"}
@@ -92,10 +92,7 @@ class InstallPage:
             self._fill(install.checks)
 
     def _fill(self, checks: tuple[Check, ...]) -> None:
-        while self._grid.count():
-            label = self._grid.takeAt(0).widget()
-            label.hide()
-            label.deleteLater()
+        emptied(self._grid)
         for row, check in enumerate(checks):
             sign = qt.QLabel(SIGNS[_LEVELS[check.state]].strip())  # type: ignore[index]  # one of the levels
             title = qt.QLabel(check.name)

@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import windowChoices
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice
+from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice, silent
 from MedalSLib.slicer.request import Overlap
 
 
@@ -56,9 +56,8 @@ class OptionsView:
         choices(self.overlap, overlaps, self._state.overlap.value)
         choices(self.window, windowChoices(), self._state.windows.get("*", ""))
         for box, value in ((self.quick, self._state.firstStageOnly), (self.instances, self._state.separateInstances)):
-            blocked = box.blockSignals(True)
-            box.setChecked(value)
-            box.blockSignals(blocked)
+            with silent(box):
+                box.setChecked(value)
 
     def _box(self, name: str, text: str, hint: str, field: str) -> qt.QCheckBox:
         box = named(qt.QCheckBox(text), name, text, hint)

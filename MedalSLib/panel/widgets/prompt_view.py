@@ -12,7 +12,7 @@ from MedalSLib.panel.completion import Completion, insert
 from MedalSLib.panel.flow import lines
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.widgets.tools import EventFilter, button, guarded, named, sideBySide
+from MedalSLib.panel.widgets.tools import EventFilter, button, emptied, guarded, named, sideBySide, silent
 
 SIGNS = {"understood": "✓", "guessed": "≈", "unknown": "?", "unsupported": "✕"}
 COLORS = {
@@ -92,12 +92,11 @@ class PromptView:
     def update(self) -> None:
         """Show what the presenter has."""
         if self.edit.plainText != self._presenter.text:
-            blocked = self.edit.blockSignals(True)
-            self.edit.setPlainText(self._presenter.text)
-            cursor = self.edit.textCursor()
-            cursor.movePosition(qt.QTextCursor.End)
-            self.edit.setTextCursor(cursor)
-            self.edit.blockSignals(blocked)
+            with silent(self.edit):
+                self.edit.setPlainText(self._presenter.text)
+                cursor = self.edit.textCursor()
+                cursor.movePosition(qt.QTextCursor.End)
+                self.edit.setTextCursor(cursor)
         self._clear.enabled = bool(self._presenter.text)
         if self._presenter.chips != self._shown:
             self._shown = self._presenter.chips
@@ -182,10 +181,7 @@ class PromptView:
         return False
 
     def _showChips(self) -> None:
-        while self._rows.count():
-            row = self._rows.takeAt(0).widget()
-            row.hide()
-            row.deleteLater()
+        emptied(self._rows)
         chips = self._shown or ()
         texts = [f"{SIGNS[chip.state]} {chip.text}" for chip in chips]
         metrics = self._chips.fontMetrics()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import qt
 import slicer
@@ -11,7 +11,18 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.spatial import SegmentRow
-from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, stacked, textLabel
+from MedalSLib.panel.widgets.tools import (
+    button,
+    choices,
+    fitHeight,
+    guarded,
+    named,
+    onChoice,
+    say,
+    stacked,
+    table,
+    textLabel,
+)
 from MedalSLib.vocabulary import suggest
 
 UNDO_STATES = 10
@@ -52,7 +63,9 @@ class RefineView:
         self.editor.sourceVolumeNodeSelectorVisible = False
         self.editor.setEffectNameOrder(list(EFFECTS))
         self.editor.unorderedEffectsVisible = False
-        self.table = self._makeTable()
+        titles = [_("Segment"), _("Use as"), _("Stands for"), _("Lock")]
+        self.table = table("segmentsTable", _("Segments"), "", titles, [NAME, STANDS_FOR])
+        self.table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
         self._empty = textLabel("segmentsNote")
         self.refine = button(
             _("Refine around my corrections"),
@@ -101,9 +114,7 @@ class RefineView:
             lock.setCheckState(qt.Qt.Checked if row.locked else qt.Qt.Unchecked)
             lock.setToolTip(_("A locked segment is never changed by a run"))
             self.table.setItem(index, LOCK, lock)
-        self.table.resizeRowsToContents()
-        heights = [self.table.rowHeight(index) for index in range(min(len(rows), _MOST_ROWS))]
-        self.table.setFixedHeight(sum(heights) + self.table.horizontalHeader().height + 4)
+        fitHeight(self.table, min(len(rows), _MOST_ROWS))
         self._filling = False
 
     def _makeCombos(self, rows: tuple[SegmentRow, ...]) -> None:
@@ -112,7 +123,7 @@ class RefineView:
         self._combos = []
         for index, row in enumerate(rows):
             combo = named(qt.QComboBox(), f"use{index}", _("Use of {name}").format(name=row.name))
-            onChoice(combo, self._user(row.segmentID))
+            onChoice(combo, partial(self._model.spatial.use, row.segmentID))
             self.table.setCellWidget(index, USE, combo)
             self._combos.append(combo)
 
@@ -130,22 +141,6 @@ class RefineView:
                 if near:
                     text += " " + _("Perhaps {names}?").format(names=", ".join(near))
                 say(self._empty, Message(text, "warning"))
-
-    def _user(self, segmentID: str) -> Callable[[str], None]:
-        return lambda use: self._model.spatial.use(segmentID, use)  # type: ignore[arg-type]  # the combo's own values
-
-    def _makeTable(self) -> qt.QTableWidget:
-        table = named(qt.QTableWidget(), "segmentsTable", _("Segments"))
-        table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Segment"), _("Use as"), _("Stands for"), _("Lock")])
-        table.verticalHeader().hide()
-        table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(NAME, qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(STANDS_FOR, qt.QHeaderView.Stretch)
-        table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
-        return table
 
     @staticmethod
     def _item(text: str, editable: bool) -> qt.QTableWidgetItem:

@@ -7,7 +7,7 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.result_rows import ResultRow
-from MedalSLib.panel.widgets.tools import button, guarded, named, sideBySide, stacked
+from MedalSLib.panel.widgets.tools import button, fitHeight, guarded, named, sideBySide, silent, stacked, table
 
 SIGNS = {"waiting": "…", "found": "✓", "absent": "-", "kept": "="}
 _MOST_ROWS = 9
@@ -23,16 +23,10 @@ class ResultsView:
     def __init__(self, model: Presenters) -> None:
         self._model = model
         self._shown: tuple[ResultRow, ...] | None = None
-        self.table = named(qt.QTableWidget(), "resultsTable", _("Results"), _("Click a row to go there"))
-        self.table.setColumnCount(4)
-        self.table.setHorizontalHeaderLabels([_("Structure"), _("Volume"), _("Result"), _("Window")])
+        titles = [_("Structure"), _("Volume"), _("Result"), _("Window")]
+        self.table = table("resultsTable", _("Results"), _("Click a row to go there"), titles, [0])
         self.table.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         self.table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
-        self.table.verticalHeader().hide()
-        self.table.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         self.table.connect("cellClicked(int,int)", guarded(self._clicked))
         self.accept = button(_("Accept"), _("Keep the result"), model.run.accept, "acceptButton")
         hint = _("Show the segments as they were before")
@@ -57,9 +51,8 @@ class ResultsView:
         for one in (self.accept, self.compare, self.revert):
             one.enabled = run.canReview
         if self.compare.checked != run.comparing:
-            blocked = self.compare.blockSignals(True)
-            self.compare.setChecked(run.comparing)
-            self.compare.blockSignals(blocked)
+            with silent(self.compare):
+                self.compare.setChecked(run.comparing)
         if run.rows != self._shown:
             self._shown = run.rows
             self._fill(run.rows)
@@ -74,9 +67,7 @@ class ResultsView:
                 if column == 1:
                     item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
                 self.table.setItem(index, column, item)
-        self.table.resizeRowsToContents()
-        heights = [self.table.rowHeight(index) for index in range(min(len(rows), _MOST_ROWS))]
-        self.table.setFixedHeight(sum(heights) + self.table.horizontalHeader().height + 4)
+        fitHeight(self.table, min(len(rows), _MOST_ROWS))
 
     def _clicked(self, row: int, _column: int) -> None:
         self._model.run.show(row)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import qt
@@ -45,7 +46,14 @@ def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.Q
 
 
 def named(widget: WidgetType, name: str, label: str, hint: str = "") -> WidgetType:
-    """Give a widget an object name, a name for screen readers and a tool tip; returns it."""
+    """Give a widget its names and a tool tip; returns it.
+
+    Args:
+        widget: The widget.
+        name: Object name, for tests and style sheets.
+        label: Name for screen readers.
+        hint: Tool tip, also the screen reader's description.
+    """
     widget.objectName = name
     widget.setAccessibleName(label)
     if hint:
@@ -72,43 +80,89 @@ def say(label: qt.QLabel, message: Message) -> None:
 
 
 def choices(combo: qt.QComboBox, values: Sequence[tuple[str, str]], current: str) -> None:
-    """Fill a combo box with (value, label) pairs and select a value; no signal is sent."""
-    blocked = combo.blockSignals(True)
-    combo.clear()
-    for value, label in values:
-        combo.addItem(label, value)
-    combo.setCurrentIndex(max(0, combo.findData(current)))
-    combo.blockSignals(blocked)
+    """Fill a combo box and select a value; no signal is sent.
+
+    Args:
+        combo: The combo box.
+        values: (value, label) of each entry.
+        current: The value to select; the first entry if there is none of it.
+    """
+    with silent(combo):
+        combo.clear()
+        for value, label in values:
+            combo.addItem(label, value)
+        combo.setCurrentIndex(max(0, combo.findData(current)))
+
+
+@contextmanager
+def silent(widget: qt.QWidget) -> Iterator[None]:
+    """Let a widget send no signals meanwhile: it shows a state, the user did nothing."""
+    blocked = widget.blockSignals(True)
+    yield
+    widget.blockSignals(blocked)
 
 
 def onChoice(combo: qt.QComboBox, function: Callable[[str], None]) -> None:
     """Call a function with the value that the user chose in a combo box."""
+    combo.connect("activated(int)", guarded(lambda index: function(str(combo.itemData(index)))))
 
-    def picked(index: int) -> None:
-        function(str(combo.itemData(index)))
 
-    combo.connect("activated(int)", guarded(picked))
+def table(name: str, label: str, hint: str, columns: Sequence[str], stretched: Sequence[int]) -> qt.QTableWidget:
+    """Return an empty table without row numbers.
+
+    Args:
+        name: Object name.
+        label: Name for screen readers.
+        hint: Tool tip.
+        columns: Titles of the columns.
+        stretched: Columns that share the room that the others leave.
+    """
+    widget = named(qt.QTableWidget(), name, label, hint)
+    widget.setColumnCount(len(columns))
+    widget.setHorizontalHeaderLabels(list(columns))
+    widget.verticalHeader().hide()
+    widget.setHorizontalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
+    header = widget.horizontalHeader()
+    header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    for column in stretched:
+        header.setSectionResizeMode(column, qt.QHeaderView.Stretch)
+    return widget
+
+
+def fitHeight(table: qt.QTableWidget, rows: int) -> None:
+    """Make a table as high as its first rows."""
+    table.resizeRowsToContents()
+    heights = [table.rowHeight(index) for index in range(rows)]
+    table.setFixedHeight(sum(heights) + table.horizontalHeader().height + 4)
+
+
+def emptied(layout: qt.QLayout) -> None:
+    """Take all widgets out of a layout, and delete them."""
+    while layout.count():
+        widget = layout.takeAt(0).widget()
+        widget.hide()
+        widget.deleteLater()
 
 
 def stacked(*widgets: qt.QWidget) -> qt.QWidget:
     """Return a widget that holds others below each other, without margins."""
-    frame = qt.QWidget()
-    layout = qt.QVBoxLayout(frame)
-    layout.setContentsMargins(0, 0, 0, 0)
-    for widget in widgets:
-        layout.addWidget(widget)
-    return frame
+    return _framed(qt.QVBoxLayout, widgets)
 
 
 def sideBySide(*widgets: qt.QWidget, stretch: bool = True) -> qt.QWidget:
     """Return a widget that holds others side by side, without margins."""
+    frame = _framed(qt.QHBoxLayout, widgets)
+    if stretch:
+        frame.layout().addStretch(1)
+    return frame
+
+
+def _framed(kind: Callable[[qt.QWidget], qt.QBoxLayout], widgets: Sequence[qt.QWidget]) -> qt.QWidget:
     frame = qt.QWidget()
-    layout = qt.QHBoxLayout(frame)
+    layout = kind(frame)
     layout.setContentsMargins(0, 0, 0, 0)
     for widget in widgets:
         layout.addWidget(widget)
-    if stretch:
-        layout.addStretch(1)
     return frame
 
 

@@ -77,6 +77,14 @@ def draw(segmentationNode: Any, volumeNode: Any, name: str, mask: np.ndarray) ->
     return segmentID
 
 
+def paint(editing: Any, segmentationNode: Any, segmentID: str, volumeNode: Any, mask: np.ndarray, erase=False) -> None:
+    """A stroke (K, J, I on the volume's grid) with the editor's own logic, as the Paint and Erase effects make it."""
+    from MedalSLib.slicer.volumes import localMatrix
+    from MedalSLib.volume.mask import BoxMask
+
+    editing.paint(segmentationNode, segmentID, BoxMask.of(mask), localMatrix(volumeNode), erase)
+
+
 def slicerSays(segmentationNode: Any, segmentID: str, volumeNode: Any) -> np.ndarray:
     """The segment on the volume's grid by Slicer's own export: the reference for ours."""
     import slicer
