@@ -55,10 +55,10 @@ def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen, strokes: Strok
     """
     image = _readImage(request.volumeNode, ui, isOpen)
     if strokes is not None:
-        region = _around(strokes.box, image.grid)
+        around = _around(strokes.box, image.grid)
         options = replace(request.options, mode="refine")
-        run = RunRequest((), strokes.masks, strokes.locked, _roiOf(region), options)
-        return RunInputs(image, request.modality, region, run)
+        run = RunRequest((), strokes.masks, strokes.locked, _roiOf(around), options)
+        return RunInputs(image, request.modality, around, run)
     masks = _readMasks(request, image, ui)
     region = None if request.roiNode is None else roiMask(request.roiNode, request.volumeNode)
     prompts = tuple(phrase for phrase in request.prompts if phrase.strip())

@@ -42,7 +42,7 @@ PYTHON: set[str] = {
 } | {
     "returncode", "stdout", "stderr",  # subprocess
     "ok", "status_code",  # requests
-    "contains", "marker", "specifier",  # packaging
+    "contains", "evaluate", "marker", "specifier",  # packaging
 }  # fmt: skip
 
 

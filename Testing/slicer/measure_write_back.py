@@ -26,13 +26,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "support")]
 
-from MedalSLib.run import Report, RunRequest, RunResult, StructureReport  # noqa: E402
-from MedalSLib.volume.box_array import BoxArray  # noqa: E402
-from MedalSLib.volume.mask import BoxMask  # noqa: E402
 from slicer_host.boot import host  # noqa: E402  # needs the path above
 from slicer_host.phantoms import paint  # noqa: E402
 
+from MedalSLib.run import Report, RunRequest, RunResult, StructureReport  # noqa: E402
 from MedalSLib.vocabulary import structures  # noqa: E402
+from MedalSLib.volume.box_array import BoxArray  # noqa: E402
+from MedalSLib.volume.mask import BoxMask  # noqa: E402
 
 STEP = 2
 """Voxels by which the second run's structures are moved."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from MedalSLib.volume.mask import BoxMask
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
+
+from MedalSLib.volume.mask import BoxMask
 
 
 @pytest.fixture

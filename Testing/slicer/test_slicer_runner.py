@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from MedalSLib.run import RunOptions
 from slicer_host import phantoms
 from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
