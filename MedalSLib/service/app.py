@@ -63,15 +63,14 @@ def create_app(engine_factory: EngineFactory, settings: Settings | None = None) 
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
+    answer = to_http_error(error)
     if isinstance(error, RequestValidationError):
         answer = invalid(_where(error))
-    elif isinstance(error, HTTPException) and not isinstance(error, HttpError):  # of the framework itself
-        known = error.status_code in (404, 405)
-        status, kind = (error.status_code, "no_route") if known else (400, "invalid")
+    elif answer is None:  # of the framework itself: no such route or method, or a body that cannot be parsed
+        status = getattr(error, "status_code", 400)
+        known = status in (404, 405)
         cause = "There is nothing at this address." if known else "The request cannot be read."
-        answer = HttpError(status, kind, cause, "See /openapi.json.")
-    else:
-        answer = to_http_error(error)
+        answer = HttpError(status if known else 400, "no_route" if known else "invalid", cause, "See /openapi.json.")
     status, headers, body = error_response(answer, request.scope["medals"].request_id)
     response = Response(body, status)
     response.raw_headers = list(headers)

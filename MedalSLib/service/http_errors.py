@@ -48,8 +48,8 @@ def error_response(error: HttpError, request_id: str) -> tuple[int, list[tuple[b
     return error.status_code, headers, body
 
 
-def to_http_error(error: BaseException) -> HttpError:
-    """Return the answer to a request or a run that ended with an exception; only expected ones are quoted."""
+def to_http_error(error: Exception) -> HttpError | None:
+    """Return the answer to a request or a run that ended with an exception; None for one that nobody expected."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, MedalSError):
@@ -60,8 +60,7 @@ def to_http_error(error: BaseException) -> HttpError:
     if isinstance(error, MemoryError):  # although the budget allowed it
         remedy = "Try again later, or use fewer structures, a smaller image or region."
         return HttpError(507, "resource", "The server ran out of memory.", remedy, 5.0)
-    cause = f"The server failed unexpectedly ({type(error).__name__})."
-    return HttpError(500, "service", cause, "Try again; if it fails again, tell the administrator.")
+    return None
 
 
 def session_lost() -> HttpError:

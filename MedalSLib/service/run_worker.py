@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from MedalSLib.errors import CancelledError, MedalSError
+from MedalSLib.errors import CancelledError
 from MedalSLib.run import RunResult
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import DamagedError, decode_mask, encode_labels, encode_mask
+from MedalSLib.service.encoding import decode_mask, encode_labels, encode_mask
 from MedalSLib.service.http_errors import HttpError, to_http_error
 from MedalSLib.service.logs import log_exception
 from MedalSLib.service.sessions import Run
@@ -70,11 +70,15 @@ class RunWorker:
         return result.names
 
     def _fail(self, run: Run, error: BaseException) -> None:
-        if not isinstance(error, MedalSError | HttpError | DamagedError):
+        answer = to_http_error(error) if isinstance(error, Exception) else None
+        if answer is None or isinstance(error, MemoryError):
             log_exception("run_crashed", error, run=run.id)
         if isinstance(error, MemoryError):
             self._store.relieve()
-        answer = to_http_error(error)
+        if answer is None:
+            cause = f"The server's engine failed unexpectedly ({type(error).__name__})."
+            remedy = f"Run again; if it fails again, tell the administrator the run's number {run.id[:8]}."
+            answer = HttpError(500, "service", cause, remedy)
         said = {"kind": answer.kind, "cause": answer.cause, "remedy": answer.remedy}
         run.publish("failed", said, state="failed")
 

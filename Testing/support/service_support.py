@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from fake_engine import FakeEngine
 
-from MedalSLib.cli import build_parser
 from MedalSLib.engine.interface import Engine
 from MedalSLib.service.app import create_app
 from MedalSLib.service.client import RemoteEngine, connect
@@ -142,6 +141,8 @@ def _serve_until_the_test_ends() -> None:
 
 def serve(*arguments: str) -> int:
     """Run `medals serve` in this process, letting its errors out instead of printing them."""
+    from MedalSLib.cli import build_parser
+
     parsed = build_parser().parse_args(["serve", *arguments])
     return parsed.run(parsed)
 
