@@ -136,7 +136,13 @@ class _Display:
             self._bar("studies", self._ended, self._total, f"{study.name} {100 * progress.fraction:.0f}%")
 
     def outcome(self, outcome: StudyOutcome, ended: int, total: int) -> None:
-        """Show that a study has ended."""
+        """Show that a study has ended.
+
+        Args:
+            outcome: What came of it.
+            ended: Studies that have ended.
+            total: Studies there are to do.
+        """
         self._ended, self._total = ended, total
         name = Path(outcome.study).name
         said = f"{outcome.seconds:.1f} s" if outcome.state == "done" else f"failed: {outcome.cause} {outcome.remedy}"

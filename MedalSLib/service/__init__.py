@@ -5,7 +5,7 @@ Both sides:
 * `protocol` holds the messages as dataclasses (the server hands them to FastAPI, so the OpenAPI document cannot differ
   from what the client sends), the versions, and the kinds of errors.
 * `encoding` turns images into compressed chunks and masks into packed bits of their box, and back; it checks sizes
-  before it takes memory.
+  before it takes memory.  `run_messages` does so with the masks of a `RunRequest` and a `RunResult`.
 
 The client (numpy and requests only, so a 3D Slicer without torch can use it), in the order of a call:
 
@@ -30,6 +30,7 @@ What keeps a session alive although everything may fail: each request that chang
 identifier that the client chose, so it can be repeated; the client keeps the image, so a server may forget it at any
 time (restart, eviction, another replica); the same seed gives the same masks, so a lost run is simply run again.
 
+    from MedalSLib.engine import open_engine
     from MedalSLib.service.app import create_app
     from MedalSLib.service.client import connect
     from MedalSLib.service.serving import serve_app

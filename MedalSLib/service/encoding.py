@@ -181,6 +181,11 @@ def _encoded(shape: Shape, box: Box | None, dtype: str, plain: bytes) -> Encoded
 def check_array(encoded: EncodedArray, shape: Shape, dtypes: tuple[str, ...]) -> int:
     """Check an encoded array's announcement and return the bytes of its crop, without decoding it.
 
+    Args:
+        encoded: The array.
+        shape: (K, J, I) of the image.
+        dtypes: Accepted types: `BITS`, or those of `LABEL_DTYPES`.
+
     Raises:
         DamagedError: Another grid than `shape`, a box outside of it, or another type.
     """

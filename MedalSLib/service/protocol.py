@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import (
@@ -192,8 +192,8 @@ class EncodedArray:
 
 
 @dataclass(frozen=True)
-class RunRequest:
-    """Starts a run: `PUT /v1/sessions/{id}/runs/{run}`.
+class RunMessage:
+    """A `MedalSLib.run.RunRequest`: `PUT /v1/sessions/{id}/runs/{run}`, or what to estimate.
 
     Attributes:
         prompts: Names or phrases as the user typed them.
@@ -228,8 +228,8 @@ class RunStatus:
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """Answer to `GET .../result`: a `RunResult` with its arrays encoded."""
+class ResultMessage:
+    """A `MedalSLib.run.RunResult`: the answer to `GET .../result`."""
 
     masks: dict[str, EncodedArray]
     labelmap: EncodedArray
@@ -319,6 +319,8 @@ def _convert(kind: Any, value: Any) -> Any:
         return tuple(_convert(kind, item) for kind, item in zip(kinds, value, strict=True))
     if origin in (dict, Mapping):
         return {str(name): _convert(arguments[1], item) for name, item in value.items()}
+    if origin is Literal and value in arguments:
+        return value
     if kind is float and isinstance(value, int):
         return float(value)
     if kind is not Any and not isinstance(value, kind):

@@ -14,8 +14,9 @@ from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.run import Progress, ProgressCallback, RunResult, StructureCallback
 from MedalSLib.service import protocol
 from MedalSLib.service.client_errors import LostError, error_from_body
-from MedalSLib.service.encoding import Shape, decode_labels, decode_mask
+from MedalSLib.service.encoding import Shape, decode_mask
 from MedalSLib.service.event_stream import EventReader, RunEvent
+from MedalSLib.service.run_messages import decode_result
 from MedalSLib.service.transport import Transport
 
 LOG = logging.getLogger("medals.client")
@@ -52,7 +53,7 @@ class RemoteRun:
         self._on_structure = on_structure
         self._cancel = cancel
 
-    def finish(self, request: protocol.RunRequest) -> RunResult:
+    def finish(self, request: protocol.RunMessage) -> RunResult:
         """Run to the end and return the result.
 
         Raises:
@@ -154,24 +155,7 @@ class RemoteRun:
     def _fetch(self) -> RunResult:
         answer = self._ask("GET", "/result")
         try:
-            return decode_result(answer, self._shape)
+            return decode_result(protocol.from_json(protocol.ResultMessage, answer), self._shape)
         except ValueError as error:
             LOG.warning("the result could not be read: %s", error)
             raise LostError() from error
-
-
-def decode_result(answer: object, shape: Shape) -> RunResult:
-    """Rebuild a result from the JSON of `protocol.RunResult`.
-
-    Raises:
-        DamagedError: An array does not fit the image.
-        ValueError: Another part is not what it should be.
-    """
-    message = protocol.from_json(protocol.RunResult, answer)
-    return RunResult(
-        box_masks={name: decode_mask(encoded, shape) for name, encoded in message.masks.items()},
-        labels=decode_labels(message.labelmap, shape),
-        names=message.names,
-        report=message.report,
-        instances={name: decode_labels(encoded, shape) for name, encoded in message.instances.items()},
-    )

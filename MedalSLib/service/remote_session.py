@@ -15,9 +15,10 @@ from MedalSLib.errors import InputError, MedalSError, ServiceError
 from MedalSLib.run import Estimate, Progress, ProgressCallback, RunOptions, RunRequest, RunResult, StructureCallback
 from MedalSLib.service import protocol
 from MedalSLib.service.client_errors import LostError
-from MedalSLib.service.encoding import canonical_image, encode_mask
+from MedalSLib.service.encoding import canonical_image
 from MedalSLib.service.image_upload import ImageUpload
 from MedalSLib.service.remote_run import RemoteRun
+from MedalSLib.service.run_messages import encode_request
 from MedalSLib.service.transport import Transport
 from MedalSLib.volume.mask import BoxMask
 
@@ -106,10 +107,16 @@ class RemoteSession(Session):
 
         A run that was lost with its server, session or connection is begun again; the same seed gives the same masks.
 
+        Args:
+            request: What is asked.
+            on_progress: Told how far it is, the waiting for the server included.
+            on_structure: Called with each structure as soon as its mask is final.
+            cancel: Set it to stop; the server stops within one patch.
+
         Raises:
             ServiceError: The server cannot be reached or refuses; call again when it is back.
         """
-        message = self._message(request, on_structure is not None)
+        message = encode_request(request, self.shape, on_structure is not None)
         report = _never_back(on_progress or silent)
         return self._recovering(
             lambda: RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel).finish(message),
@@ -125,11 +132,16 @@ class RemoteSession(Session):
     ) -> Estimate:
         """Say what `segment` with the same arguments will cost on the server.
 
+        Args:
+            prompts: Names or phrases.
+            masks: Spatial prompts by name, on the image's grid.
+            options: Choices of the run.
+
         Raises:
             ServiceError: The server cannot be reached or refuses.
         """
-        parts = RunRequest(tuple(prompts), box_masks(masks), options=options or RunOptions())
-        message = self._message(parts, False)
+        request = RunRequest(tuple(prompts), box_masks(masks), options=options or RunOptions())
+        message = encode_request(request, self.shape)
 
         def ask() -> Estimate:
             path = f"/v1/sessions/{self.id}/estimate"
@@ -174,31 +186,6 @@ class RemoteSession(Session):
                 LOG.info("the server lost the session; opening it again")
             self.open(report, cancel)
         raise self._transport.always_lost()
-
-    def _message(self, request: RunRequest, stream_structures: bool) -> protocol.RunRequest:
-        bounds = None
-        if request.roi is not None:
-            (i0, i1), (j0, j1), (k0, k1) = request.roi
-            bounds = ((int(i0), int(i1)), (int(j0), int(j1)), (int(k0), int(k1)))
-        return protocol.RunRequest(
-            prompts=tuple(request.prompts),
-            masks=self._encode(request.masks),
-            locked=self._encode(request.locked),
-            roi=bounds,
-            options=request.options,
-            stream_structures=stream_structures,
-        )
-
-    def _encode(self, masks: Mapping[str, BoxMask]) -> dict[str, protocol.EncodedArray]:
-        encoded = {}
-        for name, mask in masks.items():
-            if mask.shape != self.shape:
-                raise InputError(
-                    f"The mask “{name}” has the shape {mask.shape}, the image {self.shape}.",
-                    "Resample the mask to the image's grid.",
-                )
-            encoded[name] = encode_mask(mask)
-        return encoded
 
 
 def silent(_: Progress) -> None:

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 import MedalSLib
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import BITS, DamagedError, body_digest, check_array, decode_mask
+from MedalSLib.service.encoding import DamagedError, body_digest
 from MedalSLib.service.http_errors import (
     HttpError,
     invalid,
@@ -26,6 +26,7 @@ from MedalSLib.service.http_errors import (
     too_large,
 )
 from MedalSLib.service.logs import log
+from MedalSLib.service.run_messages import check_request, decode_request
 from MedalSLib.service.server import Server
 from MedalSLib.service.sessions import OpenSession, Run
 from MedalSLib.service.settings import Settings
@@ -182,7 +183,13 @@ def info(caller: CallerOf) -> Response:
 
 @keyed_router.put("/v1/images/{digest}", response_model=protocol.ImageStatus)
 def announce_image(digest: Digest, header: protocol.ImageHeader, caller: CallerOf) -> Response:
-    """Announce an image; the answer says which of its chunks are wanted."""
+    """Announce an image; the answer says which of its chunks are wanted.
+
+    Args:
+        digest: SHA-256 of the image.
+        header: Its type and shape.
+        caller: The key that asks.
+    """
     return answer(caller.server.store.announce_image(caller.owner, digest, header))
 
 
@@ -215,14 +222,27 @@ async def put_chunk(
     request: Request,
     caller: CallerOf,
 ) -> Response:
-    """Take one compressed chunk of an image."""
+    """Take one compressed chunk of an image.
+
+    Args:
+        digest: SHA-256 of the image.
+        index: Which chunk.
+        request: Its body is the chunk.
+        caller: The key that asks.
+    """
     body = await request.body()
     return answer(await run_in_threadpool(caller.server.store.put_chunk, caller.owner, digest, index, body))
 
 
 @keyed_router.put("/v1/sessions/{session}", response_model=protocol.SessionStatus)
 def open_session(session: Identifier, body: protocol.SessionRequest, caller: CallerOf) -> Response:
-    """Open a session on an image that was sent before."""
+    """Open a session on an image that was sent before.
+
+    Args:
+        session: Identifier the client chose.
+        body: Image, affine and modality.
+        caller: The key that asks.
+    """
     if body.modality is not None and len(body.modality) > LONGEST_NAME:
         raise invalid("the modality is no name")
     if not protocol.DIGEST.fullmatch(body.image):
@@ -260,17 +280,30 @@ def close_session(session: Identifier, caller: CallerOf) -> Response:
 
 
 @keyed_router.post("/v1/sessions/{session}/estimate", response_model=dict[str, Any])
-def estimate(session: UsedSessionOf, body: protocol.RunRequest, server: ServerOf) -> Response:
-    """Say what a run would cost."""
+def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf) -> Response:
+    """Say what a run would cost.
+
+    Args:
+        session: The session.
+        body: What would be run.
+        server: The server.
+    """
     _check_run(server.settings, session, body)
     with server.store.reserved(session.owner, len(body.masks) * session.image.voxels):
-        masks = {name: decode_mask(encoded, session.image.shape) for name, encoded in body.masks.items()}
-        return answer(session.engine.estimate(body.prompts, masks or None, body.options))
+        request = decode_request(body, session.image.shape)
+        return answer(session.engine.estimate(request.prompts, request.masks, request.options))
 
 
 @keyed_router.put("/v1/sessions/{session}/runs/{run}", response_model=protocol.RunStatus)
-def start_run(run: Identifier, session: UsedSessionOf, body: protocol.RunRequest, server: ServerOf) -> Response:
-    """Queue a run; asked again with the same identifier, say how it goes."""
+def start_run(run: Identifier, session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf) -> Response:
+    """Queue a run; asked again with the same identifier, say how it goes.
+
+    Args:
+        run: Identifier the client chose.
+        session: The session.
+        body: What is run.
+        server: The server.
+    """
     known = session.runs.get(run)
     if known is None:
         _check_run(server.settings, session, body)
@@ -299,7 +332,7 @@ def cancel_run(run: RunOf, server: ServerOf) -> Response:
     return answer(_run_status(server, run))
 
 
-@keyed_router.get("/v1/sessions/{session}/runs/{run}/result", response_model=protocol.RunResult)
+@keyed_router.get("/v1/sessions/{session}/runs/{run}/result", response_model=protocol.ResultMessage)
 def run_result(run: RunOf) -> Response:
     """Return the masks of a run that is done."""
     if run.result is None or run.state != "done":
@@ -314,7 +347,13 @@ def run_result(run: RunOf) -> Response:
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events"}},
 )
 def run_events(run: RunOf, last: Annotated[int, Depends(get_last_event)], server: ServerOf) -> Response:
-    """Stream the run's events (server-sent events): queued, started, progress, structure, done, failed, cancelled."""
+    """Stream the run's events (server-sent events): queued, started, progress, structure, done, failed, cancelled.
+
+    Args:
+        run: The run.
+        last: Number of the last event that was read.
+        server: The server.
+    """
     stream = _stream(server, run, last)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
@@ -363,7 +402,7 @@ def _run_status(server: Server, run: Run) -> protocol.RunStatus:
     return protocol.RunStatus(run.id, run.state, server.queue.position(run))
 
 
-def _check_run(settings: Settings, session: OpenSession, body: protocol.RunRequest) -> None:
+def _check_run(settings: Settings, session: OpenSession, body: protocol.RunMessage) -> None:
     """Check what a run asks for before any of it is decoded.
 
     Raises:
@@ -373,8 +412,7 @@ def _check_run(settings: Settings, session: OpenSession, body: protocol.RunReque
         most = f"A run takes {settings.masks} masks and {settings.prompts} prompts at most."
         raise too_large(most, "Split it into several runs.")
     try:
-        for encoded in [*body.masks.values(), *body.locked.values()]:
-            check_array(encoded, session.image.shape, (BITS,))
+        check_request(body, session.image.shape)
     except DamagedError as error:
         raise invalid(str(error)) from error
     if not 0 <= body.options.seed < 1 << 63:

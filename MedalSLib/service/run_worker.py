@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from MedalSLib.errors import CancelledError
-from MedalSLib.run import RunResult
 from MedalSLib.service import protocol
-from MedalSLib.service.encoding import decode_mask, encode_labels, encode_mask
+from MedalSLib.service.encoding import encode_mask
 from MedalSLib.service.http_errors import HttpError, to_http_error
 from MedalSLib.service.logs import log_exception
+from MedalSLib.service.run_messages import decode_request, encode_result
 from MedalSLib.service.sessions import Run
 from MedalSLib.service.store import Store
 from MedalSLib.volume.mask import BoxMask
@@ -47,25 +47,21 @@ class RunWorker:
         self._ended(run, time.monotonic() - begun, names)
 
     def _segment(self, run: Run) -> tuple[str, ...]:
-        request = run.request
-        if request is None or run.cancel.is_set() or run.session.engine_session is None:
+        message = run.request
+        if message is None or run.cancel.is_set() or run.session.engine_session is None:
             raise CancelledError()
-        shape = run.session.image.shape
-        with self._store.reserved(run.owner, (len(request.masks) + len(request.locked)) * run.session.image.voxels):
-            masks = {name: decode_mask(encoded, shape) for name, encoded in request.masks.items()}
-            locked = {name: decode_mask(encoded, shape) for name, encoded in request.locked.items()}
-            run.request = None
-            result = run.session.engine.segment(
-                request.prompts,
-                masks or None,
-                locked or None,
-                request.roi,
-                options=request.options,
+        masks = len(message.masks) + len(message.locked)
+        with self._store.reserved(run.owner, masks * run.session.image.voxels):
+            request = decode_request(message, run.session.image.shape)
+            on_structure = _structure_publisher(run) if message.stream_structures else None
+            run.request = message = None  # from here on its masks are held once, as `BoxMask`s
+            result = run.session.engine.run(
+                request,
                 on_progress=lambda progress: run.publish("progress", asdict(progress)),
-                on_structure=_structure_publisher(run) if request.stream_structures else None,
+                on_structure=on_structure,
                 cancel=run.cancel,
             )
-            run.result = encode_result(result)
+            run.result = json.dumps(protocol.to_json(encode_result(result)), default=float).encode("ascii")
         run.publish("done", {}, state="done")
         return result.names
 
@@ -89,15 +85,3 @@ def _structure_publisher(run: Run) -> Callable[[str, BoxMask], None]:
         run.publish("structure", {"name": name, "mask": encoded}, name=name)
 
     return publish
-
-
-def encode_result(result: RunResult) -> bytes:
-    """Return a result as the JSON of `protocol.RunResult`."""
-    message = protocol.RunResult(
-        masks={name: encode_mask(mask) for name, mask in result.box_masks.items()},
-        labelmap=encode_labels(result.labels),
-        names=tuple(result.names),
-        instances={name: encode_labels(labels) for name, labels in result.instances.items()},
-        report=result.report,
-    )
-    return json.dumps(protocol.to_json(message), default=float).encode("ascii")

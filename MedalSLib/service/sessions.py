@@ -97,10 +97,10 @@ class Run:
         request: What is asked for; None once the run has begun or was cancelled, to free its masks.
     """
 
-    def __init__(self, run_id: str, session: OpenSession, request: protocol.RunRequest) -> None:
+    def __init__(self, run_id: str, session: OpenSession, request: protocol.RunMessage) -> None:
         self.id = run_id
         self.session = session
-        self.request: protocol.RunRequest | None = request
+        self.request: protocol.RunMessage | None = request
         self.state = "queued"
         self.cancel = threading.Event()
         self.cancelled_at: float | None = None

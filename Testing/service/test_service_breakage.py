@@ -33,6 +33,7 @@ from MedalSLib.service.client import RemoteEngine, connect
 from MedalSLib.service.encoding import array_bytes, canonical_image, chunk_bounds, digest_of, encode_chunk
 from MedalSLib.service.protocol import ImageHeader, SessionRequest
 from MedalSLib.service.store import Store
+from MedalSLib.volume import BoxMask
 
 IMAGE = make_image((16, 40, 32))
 MASKS = {"Spleen": IMAGE > 500}
@@ -253,9 +254,9 @@ def test_a_cut_between_structures_delivers_each_of_them_once(network: tuple[BadN
     running.service.engine._engine.before_structure = lambda name: name == "Liver" or resumed.wait(20)
     delivered: list[str] = []
 
-    def cut_after_the_first(name: str, mask: np.ndarray) -> None:
+    def cut_after_the_first(name: str, mask: BoxMask) -> None:
         delivered.append(name)
-        assert np.array_equal(mask, EXPECTED.masks[name])
+        assert mask == EXPECTED.box_masks[name]
         if not resumed.is_set():
             connections = bad.connections
             bad.cut_all()
