@@ -87,13 +87,12 @@ def segment_study(
     except CancelledError:
         raise
     except MedalSError as error:
-        return StudyOutcome(
-            str(study), "failed", cause=error.cause, remedy=error.remedy, kind=type(error).__name__, asked=job.asked
-        )
+        return job.failure(study, error)
     except Exception as error:  # one study must not stop the thousands after it
         log_exception("study_failed", error)
-        cause = f"Failed unexpectedly ({type(error).__name__}: {error})."
-        return StudyOutcome(str(study), "failed", cause=cause, asked=job.asked)
+        return StudyOutcome(
+            str(study), "failed", cause=f"Failed unexpectedly ({type(error).__name__}: {error}).", asked=job.asked
+        )
     volumes = {name: report.volume_ml for name, report in found.report.structures.items()}
     seconds, notes = round(time.monotonic() - begun, 2), (*session.warnings, *found.report.warnings, *lost)
     return StudyOutcome(str(study), "done", result, seconds, volumes, asked=job.asked, notes=notes)
@@ -189,8 +188,7 @@ def _not_ours(
         if (known is None or known.state == "failed") and (job.output / names[study]).exists():
             cause = f"The file {names[study]} was there before the batch."
             remedy = "Move it away, or allow it to be replaced (--overwrite)."
-            kind = OutputError.__name__
-            refused.append(StudyOutcome(str(study), "failed", cause=cause, remedy=remedy, kind=kind, asked=job.asked))
+            refused.append(job.failure(study, OutputError(cause, remedy)))
     return refused
 
 

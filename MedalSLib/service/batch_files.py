@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from MedalSLib.errors import InputError, OutputError
+from MedalSLib.errors import InputError, MedalSError, OutputError
 
 MANIFEST = "manifest.jsonl"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -48,6 +48,11 @@ class BatchJob:
     def asked(self) -> str:
         """What the results depend on, in words: results of another batch are told apart by it."""
         return f"{', '.join(self.prompts)}; {self.modality or 'any modality'}; model {self.model}; seed {self.seed}"
+
+    def failure(self, study: Path, error: MedalSError) -> StudyOutcome:
+        """Return the outcome of a study that failed with an expected error."""
+        kind = type(error).__name__
+        return StudyOutcome(str(study), "failed", cause=error.cause, remedy=error.remedy, kind=kind, asked=self.asked)
 
 
 @dataclass(frozen=True)
