@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import qt_host
-from slicer_host.engines import FakeEngine
+from fake_engine import FakeEngine
 from slicer_host.fixtures import scene, slicer_host, slicer_session
 from slicer_host.phantoms import addVolume, affine, box
 from stories import starter, story
@@ -22,10 +21,7 @@ CLASSES = ("CT_Liver", "CT_Spleen", "CT_Right kidney", "CT_Left kidney", "CT_Pan
 
 
 class Engine(FakeEngine):
-    """The fake engine of the Slicer room, with classes of its own and a door that can be a server's."""
-
-    def info(self):
-        return replace(super().info(), classes=CLASSES, title="Fake model", device="CPU, 2 threads")
+    """The fake engine, with a door that can be a server's."""
 
     def describe_upload(self, array, prompts=(), masks=()):
         from MedalSLib.service.addresses import parse_address
@@ -48,7 +44,7 @@ class Bench:
         self.during = None
         self.longest = 0.0
         host.app.onProcessEvents = self._pump
-        self.engine = Engine({"Liver": LIVER, "Spleen": SPLEEN})
+        self.engine = Engine({"Liver": LIVER, "Spleen": SPLEEN}, classes=CLASSES)
         import importlib.util
         from pathlib import Path
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from panel_doubles import DirectJobs, Engine, MemoryStore, state
+from fake_engine import FakeEngine
+from panel_doubles import CLASSES, DirectJobs, MemoryStore, state
 
 from MedalSLib.errors import ResourceError, ServiceError
 from MedalSLib.panel.engines import EnginePresenter, defaultFactories
@@ -31,7 +32,7 @@ class Shelf:
         if self.error is not None:
             raise self.error
         self.opened.append(choice)
-        engine = Engine()
+        engine = FakeEngine(classes=CLASSES)
         engine.close = lambda: self.order.append("engine closed")
         return engine
 

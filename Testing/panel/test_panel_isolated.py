@@ -17,7 +17,7 @@ def child(bench):
 
     def start(choice, cancel):
         engine = open_isolated_engine(
-            "fake", "cpu", cancel=cancel, factory="child_engines:make", cancel_seconds=0.5, **options
+            "fake", "cpu", cancel=cancel, factory="fake_engine:make", cancel_seconds=0.5, **options
         )
         engines.append(engine)
         return engine

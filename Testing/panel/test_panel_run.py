@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from panel_doubles import CT, DirectJobs, Engine, MemoryStore, Segment, Workspace, state
+from fake_engine import FakeEngine
+from panel_doubles import CLASSES, CT, DirectJobs, MemoryStore, Segment, Workspace, state
 
 from MedalSLib.errors import InputError, ResourceError
 from MedalSLib.panel.consent import ConsentPresenter
@@ -23,7 +24,7 @@ class Desk:
         self.workspace = workspace
         self.settings = Settings(MemoryStore())
         self.settings.engineKind, self.settings.serverUrl = kind, url
-        self.engine = Engine()
+        self.engine = FakeEngine(classes=CLASSES)
         self.opened = []
         self.prompt = PromptPresenter(workspace.state)
         self.prompt.detect("CT")

@@ -246,8 +246,8 @@ class TestCorrecting:
         stroke = box(SHAPE, (20, 22), (5, 10), (6, 12))
         self.paint(result, "Liver", stroke)
         result.find("refineButton").click()
-        assert result.engine.asked[-1]["options"].mode == "refine"
-        assert result.engine.asked[-1]["locked"]["Liver"][stroke].all()
+        assert result.engine.asked[-1].options.mode == "refine"
+        assert result.engine.asked[-1].locked["Liver"][stroke].all()
         assert result.mask("Liver")[stroke].all()
 
     def test_refine_without_strokes_says_what_to_do(self, result):
@@ -265,7 +265,7 @@ class TestCorrecting:
         use.activated.emit(use.currentIndex)
         result.view.prompt.edit.setPlainText("pancreas")
         result.find("runButton").click()
-        assert list(result.engine.asked[-1]["masks"]) == ["Liver"]
+        assert list(result.engine.asked[-1].masks) == ["Liver"]
         assert result.logic.parameters.excluded == (result.segments()["Spleen"],)
 
     def test_the_structure_of_a_segment_is_changed_in_the_table(self, result):
@@ -442,10 +442,10 @@ class TestManners:
 
     def test_the_engine_is_closed_with_the_panel_and_the_image_in_it_first(self, bench):
         closed = []
-        bench.engine.close = lambda: closed.append(bench.engine.closed)
+        bench.engine.close = lambda: closed.append(bench.engine.sessions_closed)
         bench.type("liver")
         bench.find("runButton").click()
-        assert (bench.engine.closed, closed) == (0, [])
+        assert (bench.engine.sessions_closed, closed) == (0, [])
         bench.panel.cleanup()
         assert closed == [1]  # sessions that were closed before the engine
         assert not bench.model.engines.isOpen

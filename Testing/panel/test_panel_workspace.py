@@ -119,10 +119,10 @@ class TestAnotherEngine:
         editing = result.logic.runner._editing
         paint(editing, node, result.segments()["Liver"], result.ct, brush)
         result.model.workspace.forget()  # what the engine presenter calls before it closes an engine
-        assert result.engine.closed == 1
+        assert result.engine.sessions_closed == 1
         result.find("refineButton").click()
         assert "painted" not in result.find("messageLabel").text
-        assert np.array_equal(result.engine.asked[-1]["locked"]["Liver"], brush)
+        assert np.array_equal(result.engine.asked[-1].locked["Liver"], brush)
 
     def test_the_result_can_still_be_taken_back(self, result):
         result.model.workspace.forget()

@@ -24,7 +24,7 @@ from MedalSLib.service.child import (
 )
 from MedalSLib.service.child_main import ChildConfig
 
-FACTORY = "child_engines:make"
+FACTORY = "fake_engine:make"
 
 
 def open_fake(**options: object) -> IsolatedEngine:
@@ -161,12 +161,12 @@ def test_waiting_for_a_slow_model_can_be_cancelled() -> None:
 
 PARENT = """
 import sys, time
-from child_engines import make
+from fake_engine import make
 from MedalSLib.service.child import open_isolated_engine
 if __name__ == "__main__":
     import threading
     import numpy as np
-    engine = open_isolated_engine("fake", "cpu", factory="child_engines:make", patches=10000, seconds_per_patch=0.1)
+    engine = open_isolated_engine("fake", "cpu", factory="fake_engine:make", patches=10000, seconds_per_patch=0.1)
     session = engine.open_session(np.arange(1000, dtype="i2").reshape(10, 10, 10), np.eye(4))
     threading.Thread(target=session.segment, args=(["hang"],), daemon=True).start()
     print(engine.child.pid, flush=True)

@@ -26,7 +26,7 @@ class DyingEngine(FakeEngine):
     """Takes its process along, once for each study whose first voxel says so."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(1)
+        super().__init__(patches=1)
         self.folder = folder
 
     def open_session(self, array_kji, affine_ras, modality=None) -> FakeSession:
@@ -55,7 +55,7 @@ def job(folder: Path) -> BatchJob:
 
 
 def fake(_model: str, _device: str) -> FakeEngine:
-    return FakeEngine(1)
+    return FakeEngine(patches=1)
 
 
 def ended(folder: Path) -> list[str]:
@@ -195,6 +195,10 @@ def test_two_workers_on_ray_do_all_studies_and_one_that_dies_is_replaced(tmp_pat
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
 
 
+def slow_engine(_model: str, _device: str) -> FakeEngine:
+    return FakeEngine(patches=10_000, seconds_per_patch=0.1)
+
+
 def no_engine(_model: str, _device: str) -> FakeEngine:
     raise ModelError("There is no such model.", "Choose another.")
 
@@ -209,5 +213,11 @@ def test_on_ray_a_missing_model_is_said_once_and_cancel_is_heard_in_mid_study(
     with pytest.raises(ModelError, match="no such model"):
         run_batch(studies, job(tmp_path), workers=2, engine_factory=lambda *_: no_engine("", ""))
     with pytest.raises(CancelledError):
-        run_batch(studies, job(tmp_path), workers=2, cancel=cancel, engine_factory=lambda *_: FakeEngine(10_000, 0.1))
+        run_batch(
+            studies,
+            job(tmp_path),
+            workers=2,
+            cancel=cancel,
+            engine_factory=lambda *_: FakeEngine(patches=10_000, seconds_per_patch=0.1),
+        )
     assert not ended(tmp_path)

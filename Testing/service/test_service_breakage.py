@@ -159,7 +159,7 @@ def test_what_a_killed_client_leaves_behind_is_freed_and_its_run_stopped() -> No
 
 
 def test_a_client_that_only_thinks_keeps_its_session() -> None:
-    with running_server(FakeEngine(10)) as running, running.connect() as engine:
+    with running_server(FakeEngine(patches=10)) as running, running.connect() as engine:
         engine.limits = replace(engine.limits, lease_seconds=0.3)  # the client beats three times in this
         session = engine.open_session(IMAGE, AFFINE, "CT")
         stored = running.service.store._sessions["tester", session.id]
@@ -186,7 +186,10 @@ def test_a_sign_of_life_renews_the_lease_and_without_one_the_session_ends() -> N
 
 
 def test_a_session_nobody_uses_is_freed_although_its_client_lives_and_comes_back_by_itself() -> None:
-    with running_server(FakeEngine(10), idle_seconds=1e3, lease_seconds=1e6) as running, running.connect() as engine:
+    with (
+        running_server(FakeEngine(patches=10), idle_seconds=1e3, lease_seconds=1e6) as running,
+        running.connect() as engine,
+    ):
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
             running.let_time_pass(1e4)
             wait_until(lambda: running.service.store.session_count() == 0)
@@ -359,7 +362,7 @@ def test_cancel_is_answered_within_one_patch_at_any_moment(moment: str) -> None:
 
 
 def test_a_cancelled_upload_can_be_repeated() -> None:
-    with running_server(FakeEngine(10)) as running, running.connect() as engine:
+    with running_server(FakeEngine(patches=10)) as running, running.connect() as engine:
         cancel = threading.Event()
         cancel.set()
         with pytest.raises(CancelledError):
@@ -374,7 +377,7 @@ def test_a_cancelled_upload_can_be_repeated() -> None:
 def test_a_full_disk_under_the_audit_log_stops_no_run_and_is_reported() -> None:
     import requests
 
-    with running_server(FakeEngine(10), audit_file=Path("/dev/full")) as running, running.connect() as engine:
+    with running_server(FakeEngine(patches=10), audit_file=Path("/dev/full")) as running, running.connect() as engine:
         assert works(engine)
         assert running.service.audit.failures >= 2
         assert requests.get(f"{running.url}/health", timeout=10).json() == {"status": "ok", "audit": "failing"}
@@ -394,7 +397,7 @@ def test_a_server_writes_nothing_to_disk_unless_asked(tmp_path: Path, monkeypatc
 
 
 def test_memory_that_runs_out_in_a_run_is_explained_and_the_next_run_works() -> None:
-    with running_server(FakeEngine(10)) as running, running.connect() as engine:
+    with running_server(FakeEngine(patches=10)) as running, running.connect() as engine:
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
             with pytest.raises(ResourceError, match="ran out of memory"):
                 session.segment([OUT_OF_MEMORY])
@@ -408,7 +411,7 @@ def test_memory_that_runs_out_at_the_door_is_explained_and_the_next_try_works(
     def exhausted(*_: object) -> None:
         raise MemoryError
 
-    fake = FakeEngine(10)
+    fake = FakeEngine(patches=10)
     with running_server(fake) as running, running.connect() as engine:
         with monkeypatch.context() as patch:
             if where == "upload":
@@ -424,11 +427,11 @@ def test_memory_that_runs_out_at_the_door_is_explained_and_the_next_try_works(
 def test_many_sessions_over_the_budget_all_give_their_result() -> None:
     images = [make_image((8, 16, 16), seed) for seed in range(20)]
     cost = images[0].size * (2 + 8)
-    with running_server(FakeEngine(2), memory_bytes=5 * cost) as running, running.connect() as engine:
+    with running_server(FakeEngine(patches=2), memory_bytes=5 * cost) as running, running.connect() as engine:
         sessions = [engine.open_session(image, AFFINE, "CT") for image in images]
         assert running.service.store.session_count() <= 5
         for session, image in zip(sessions, images, strict=True):
-            expected = FakeEngine(2).open_session(image, AFFINE, "CT").segment(["liver"])
+            expected = FakeEngine(patches=2).open_session(image, AFFINE, "CT").segment(["liver"])
             assert same_result(session.segment(["liver"]), expected)
             assert running.service.store.used_bytes() <= 5 * cost
         engine.close()

@@ -21,7 +21,7 @@ from MedalSLib.service.keys import add_key
 SERVE = """
 import sys
 sys.path[:0] = {paths!r}
-from child_engines import make
+from fake_engine import make
 import MedalSLib.engine
 from MedalSLib.cli import main
 MedalSLib.engine.open_engine = lambda model, device, **options: make("fake", "cpu")

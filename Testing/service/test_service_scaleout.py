@@ -11,7 +11,6 @@ import pytest
 from fake_engine import FakeEngine
 from service_support import AFFINE, KEY, ROOT, make_image, small_settings
 
-from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import ServiceError
 from MedalSLib.service.client import connect
 
@@ -23,9 +22,6 @@ pytestmark = pytest.mark.slow
 
 class LabeledEngine(FakeEngine):
     """Says in its modality which process it is."""
-
-    def info(self) -> EngineInfo:
-        return super().info()
 
     def open_session(self, array_kji, affine_ras, modality=None):
         return super().open_session(array_kji, affine_ras, str(os.getpid()))
@@ -41,7 +37,9 @@ def url():
         port = free.getsockname()[1]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
     try:
-        yield start_on_ray(lambda: LabeledEngine(10, 0.05), small_settings(port=port), replicas=2)
+        yield start_on_ray(
+            lambda: LabeledEngine(patches=10, seconds_per_patch=0.05), small_settings(port=port), replicas=2
+        )
     finally:
         stop_on_ray()
 
@@ -56,7 +54,7 @@ def test_sessions_spread_over_the_replicas_and_each_stays_on_its_own(url: str) -
 
 def test_a_killed_replica_costs_a_session_nothing_but_time(url: str) -> None:
     image = make_image()
-    expected = FakeEngine(10).open_session(image, AFFINE).segment(["liver"]).masks["liver"]
+    expected = FakeEngine(patches=10).open_session(image, AFFINE).segment(["liver"]).masks["liver"]
     with connect(url, KEY) as engine, engine.open_session(image, AFFINE) as session:
         first = session.modality
         killed = []

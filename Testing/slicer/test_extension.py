@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from slicer_host.engines import FakeEngine
+from fake_engine import FakeEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,7 +144,7 @@ class TestTheModule:
         import MedalSLib.engine
 
         engine, closed = FakeEngine({"Liver": box((24, 40, 48), (4, 16), (5, 25), (6, 30))}), []
-        engine.close = lambda: closed.append(engine.closed)
+        engine.close = lambda: closed.append(engine.sessions_closed)
         monkeypatch.setattr(MedalSLib.engine, "open_engine", lambda model, device, **options: engine)
         logic = loaded[0].MedalSLogic()
         logic.segment(addVolume(slicer_host.scene), "Liver", modality="CT")

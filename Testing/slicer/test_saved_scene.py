@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from slicer_host.engines import FakeEngine
+from fake_engine import FakeEngine
 from slicer_host.phantoms import box, slicerSays
 
 SAVED = Path(__file__).with_name("saved_scene")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 from slicer_host import phantoms
-from slicer_host.engines import FakeEngine
 from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, draw, slicerSays
 
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError, ServiceError
@@ -76,7 +76,7 @@ class TestARun:
         runner.run(engine, request_, onProgress=progress.append)
         assert 1 in seen
         assert slicer_host.app.processed > 10
-        assert [event.fraction for event in progress] == [0.0, 0.5]
+        assert [event.fraction for event in progress] == [0.25, 0.5, 0.75, 1.0]
 
     def test_callbacks_come_on_the_main_thread_and_the_engine_works_on_another(self, runner, engine, request_):
         threads = set()
@@ -101,7 +101,7 @@ class TestARun:
         runner.run(engine, request_)
         ct.SetSpacing(1, 1, 1)
         runner.run(engine, request_)
-        assert (len(engine.opened), engine.closed) == (3, 2)
+        assert (len(engine.opened), engine.sessions_closed) == (3, 2)
 
     def test_an_estimate_that_may_not_send_the_image_waits_until_it_is_open(self, runner, engine, request_):
         assert runner.estimate(engine, request_, send=False) is None
@@ -111,7 +111,7 @@ class TestARun:
         assert len(engine.opened) == 1
 
     def test_nothing_found_adds_nothing(self, runner, request_, scene):
-        outcome = runner.run(FakeEngine(), request_)
+        outcome = runner.run(FakeEngine({}), request_)
         assert outcome.segmentationNode is None
         assert [item.reason for item in outcome.written] == ["absent", "absent"]
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
@@ -175,7 +175,7 @@ class TestARun:
         roi.SetSize(20, 20, 20)
         engine.answers["Liver"] = other = box(SHAPE, (10, 20), (18, 24), (8, 20))
         runner.run(engine, replace(request_, prompts=("Liver",), segmentationNode=node, roiNode=roi))
-        assert engine.asked[-1]["roi"] == ((5, 16), (15, 26), (5, 16))
+        assert engine.asked[-1].roi == ((5, 16), (15, 26), (5, 16))
         inside = box(SHAPE, (5, 16), (15, 26), (5, 16))
         assert np.array_equal(slicerSays(node, "Liver", ct), (LIVER & ~inside) | (other & inside))
 
@@ -189,7 +189,7 @@ class TestSpatialPrompts:
         outcome = runner.run(
             engine, replace(request_, prompts=(), segmentationNode=node, spatialPrompts={mine: "Liver"})
         )
-        assert np.array_equal(engine.asked[0]["masks"]["Liver"], SPLEEN)
+        assert np.array_equal(engine.asked[0].masks["Liver"], SPLEEN)
         assert [item.segmentID for item in outcome.written] == [mine]
         assert np.array_equal(slicerSays(node, mine, ct), LIVER)
 
@@ -239,8 +239,8 @@ class TestRefine:
         finally:
             module.REFINE_MARGIN_MM = module_margin
         asked = engine.asked[-1]
-        assert asked["options"].mode == "refine"
-        assert asked["roi"] == ((4, 11), (3, 10), (2, 20))
+        assert asked.options.mode == "refine"
+        assert asked.roi == ((4, 11), (3, 10), (2, 20))
         near = box(SHAPE, (2, 20), (3, 10), (4, 11))
         inside = (LIVER & ~box(SHAPE, (0, 24), (0, 40), (0, 12)) & ~rubber) | brush
         assert np.array_equal(slicerSays(node, "Liver", ct), np.where(near, inside, LIVER))
@@ -283,17 +283,17 @@ class TestRefine:
         paint(editing, node, ct, "Liver", brush)
         last = runner.last
         runner.closeSession()
-        assert engine.closed == 1
+        assert engine.sessions_closed == 1
         assert runner.strokes(node, ct).painted == {"Liver": 18}
         assert runner.last is last
         other = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN})
         runner.run(other, replace(request_, segmentationNode=node, refine=True))
-        assert np.array_equal(other.asked[0]["locked"]["Liver"], brush)
+        assert np.array_equal(other.asked[0].locked["Liver"], brush)
         assert np.array_equal(slicerSays(node, "Liver", ct), LIVER | brush)
 
     def test_a_session_that_is_in_use_is_closed_when_the_run_ends(self, runner, engine, request_, ct):
         node = runner.run(engine, request_, onWritten=lambda _written: runner.closeSession()).segmentationNode
-        assert engine.closed == 1
+        assert engine.sessions_closed == 1
         assert runner.strokes(node, ct) is None
         engine.answers["Liver"] = SPLEEN
         runner.run(engine, replace(request_, segmentationNode=node))
@@ -303,7 +303,7 @@ class TestRefine:
         node = runner.run(engine, request_).segmentationNode
         paint(editing, node, ct, "Liver", box(SHAPE, (16, 18), (5, 8), (6, 9)))
         runner.forget()
-        assert (engine.closed, runner.last, runner.strokes(node, ct)) == (1, None, None)
+        assert (engine.sessions_closed, runner.last, runner.strokes(node, ct)) == (1, None, None)
 
     def test_without_strokes_it_says_so(self, runner, engine, request_):
         node = runner.run(engine, request_).segmentationNode
@@ -393,13 +393,13 @@ class TestFaults:
 
         with pytest.raises(CancelledError):
             runner.run(engine, request_, onWritten=closeAll)
-        assert engine.closed == 1
+        assert engine.sessions_closed == 1
 
     def test_closing_the_module_ends_the_run(self, runner, request_):
         engine = FakeEngine({"Liver": LIVER, "Spleen": LIVER}, pause=5)
         with pytest.raises(CancelledError):
             runner.run(engine, request_, onWritten=lambda _written: runner.close())
-        assert engine.closed == 1
+        assert engine.sessions_closed == 1
 
     @pytest.mark.parametrize("which", ["volume", "segmentation"])
     def test_a_node_is_removed_in_mid_run(self, runner, request_, mine, ct, scene, which):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from slicer_host.engines import FakeEngine
+from fake_engine import FakeEngine
 from slicer_host.phantoms import (
     GRIDS,
     LIVER,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import CancelledError
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.run import Estimate, Progress, Report, StructureReport
@@ -130,21 +129,6 @@ class Workspace:
 
     def forget(self):
         self.calls.append(("forget",))
-
-
-class Engine:
-    """An engine as far as the presenters look at it."""
-
-    def __init__(self, classes=CLASSES, error=None):
-        self.classes, self.error, self.closed = classes, error, 0
-
-    def info(self):
-        return EngineInfo("fake", "1", "Fake model", "none", self.classes, "CPU, 2 threads", "no GPU found", "0.1")
-
-    def close(self):
-        self.closed += 1
-        if self.error is not None:
-            raise self.error
 
 
 @dataclass
