@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import slicerio
 import torch
+from tiny_models import write_tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +20,7 @@ from MedalSLib.cli import main
 from MedalSLib.errors import InputError, ResourceError
 from MedalSLib.network import MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
+from MedalSLib.network.manifest import write_manifest
 from tools.benchmarks import (
     cpu_engine,
     gpu,
@@ -77,16 +79,13 @@ def test_many_classes_are_compared_with_as_many_single_runs(tiny: BenchOptions) 
 
 
 def test_a_further_name_is_the_answer_of_a_fresh_run_and_comes_from_the_cache(tiny: BenchOptions) -> None:
-    report = sessions.new_name(replace(tiny, shape=48))
+    report = sessions.new_name(tiny)
     assert all(row["identical"] for row in report["rows"])
     assert all(any("voxel features" in words for words in row["cached"]) for row in report["rows"])
 
 
-def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(
-    tiny: BenchOptions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "_STROKE_MM", 3.0)  # within one of the eight patches
-    report = sessions.correction(replace(tiny, shape=48))
+def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(tiny: BenchOptions) -> None:
+    report = sessions.correction(tiny)
     assert {row["stroke"] for row in report["rows"]} == {"near a corner", "a third in"}
     assert {row["way"] for row in report["rows"]} == {"refine", "hybrid"}
     assert all(row["identical"] for row in report["rows"])
@@ -94,7 +93,13 @@ def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(
     assert all(any("answers" in words for words in row["cached"]) for row in again)
 
 
-def test_sessions_are_measured_with_the_bundled_model_on_a_phantom_or_on_a_scan() -> None:
+def test_sessions_are_measured_with_the_bundled_model_on_a_phantom_or_on_a_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny model stands for the bundled one: one stage on a grid of 6 mm."""
+    manifest = write_tiny_model(tmp_path, classes=("CT_Left lung", "CT_Right lung", "CT_Liver"), contrast=30.0)
+    write_manifest(tmp_path, replace(manifest, stages=(replace(manifest.stages[0], spacing_hwd=(6.0, 6.0, 6.0)),)))
+    monkeypatch.setattr("MedalSLib.network.registry.find_folder", lambda name: tmp_path)
     report = sessions.new_name(BenchOptions(shape=72, threads=1))
     (row,) = report["rows"]
     assert report["image"] == [72, 72, 72]
