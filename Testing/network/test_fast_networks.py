@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pretend_gpu import RoundedConvolutions
 from torch import Tensor
 
 from MedalSLib.inference import backends
@@ -16,7 +17,7 @@ from MedalSLib.network import MedalS, MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
 from MedalSLib.network.openvino_network import OpenVinoNetwork
 
-PATCH = (32, 48, 64)
+PATCH = (16, 24, 32)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,9 @@ def test_every_form_gives_the_networks_logits(
 def test_bf16_on_the_gpus_form_is_close(network: MedalS, scene: dict[str, Tensor]) -> None:
     expected = answered(network, scene, True)
     form = GpuNetwork(network)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16), RoundedConvolutions():
         found = answered(form, scene, True)
+    assert not torch.equal(found, answered(GpuNetwork(network, torch.float32), scene, True))
     assert float((found - expected).std() / expected.std()) < 0.1
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -166,9 +167,21 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 def _convolved(func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     """Convolve in float32 and round the sums, as tensor cores do: processors without bf16 units take minutes in it."""
-    dtype = args[0].dtype
-    args, kwargs = tree_map_only(Tensor, Tensor.float, (args, dict(kwargs)))
-    return func(*args, **kwargs).to(dtype)
+    half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    dtype = half or args[0].dtype
+    args, kwargs = tree_map_only(Tensor, lambda one: one.to(dtype).float(), (args, dict(kwargs)))
+    with torch.autocast("cpu", enabled=False):
+        return func(*args, **kwargs).to(dtype)
+
+
+class RoundedConvolutions(TorchFunctionMode):
+    """While this is entered, half precision on the processor rounds as a GPU does, and takes no longer than float32."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        call = partial(_convolved, func) if func in _CONVOLUTIONS else lambda args, kwargs: func(*args, **kwargs)
+        return call(args, kwargs or {})
 
 
 def _without_device(
