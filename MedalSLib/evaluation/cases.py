@@ -93,6 +93,11 @@ class CasePair:
 def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[FilePair]:
     """Return the cases of a folder of truths (or of one file) with the results of the same names.
 
+    Args:
+        truth: Folder of truths, or one file.
+        found: Folder of results, or one file.
+        images: Folder of images, or one file; None if there are none.
+
     Raises:
         InputError: There is no such folder or file, or no segmentation in it.
     """

@@ -111,14 +111,27 @@ def present_truths(truths: Masks) -> dict[str, np.ndarray]:
 
 
 def whole_image_answer(session: Session, options: RunOptions | None, cancel: threading.Event | None) -> Answer:
-    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
+    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked.
+
+    Args:
+        session: An open image.
+        options: Options of every run.
+        cancel: Set it to stop.
+    """
     return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
 
 
 def refining_answer(
     session: Session, spacing_kji: Sequence[float], options: RunOptions | None, cancel: threading.Event | None
 ) -> Answer:
-    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays."""
+    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays.
+
+    Args:
+        session: An open image.
+        spacing_kji: Spacing along k, j, i in mm.
+        options: Options of every run.
+        cancel: Set it to stop.
+    """
     known: dict[str, np.ndarray] = {}
     refining = replace(options or RunOptions(), mode="refine")
 

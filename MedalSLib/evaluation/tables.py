@@ -17,6 +17,11 @@ from MedalSLib.volume.files import replacing
 def output_folder(folder: Path, files: Iterable[str], overwrite: bool) -> Path:
     """Make a folder for results.
 
+    Args:
+        folder: The folder; made if needed.
+        files: Names of the files that will be written.
+        overwrite: Whether they may be there already.
+
     Raises:
         OutputError: One of the files is there already, or the folder cannot be made.
     """
@@ -33,7 +38,14 @@ def output_folder(folder: Path, files: Iterable[str], overwrite: bool) -> Path:
 
 
 def write_table(path: Path, kind: type[Any], rows: Sequence[Any], overwrite: bool) -> None:
-    """Write dataclasses of a kind as CSV, a column for each field; NaN is an empty cell."""
+    """Write dataclasses of a kind as CSV, a column for each field; NaN is an empty cell.
+
+    Args:
+        path: The CSV file.
+        kind: The dataclass, whose fields are the columns.
+        rows: Instances of it.
+        overwrite: Whether the file may be there already.
+    """
     with replacing(path, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(kind)])
         writer.writeheader()
@@ -41,7 +53,13 @@ def write_table(path: Path, kind: type[Any], rows: Sequence[Any], overwrite: boo
 
 
 def write_report(path: Path, report: Mapping[str, Any], overwrite: bool) -> None:
-    """Write a report as JSON."""
+    """Write a report as JSON.
+
+    Args:
+        path: The JSON file.
+        report: JSON-ready values.
+        overwrite: Whether the file may be there already.
+    """
     with replacing(path, overwrite) as temporary:
         temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

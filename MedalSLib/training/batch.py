@@ -55,7 +55,13 @@ class DataSource(Protocol):
     """
 
     def batches(self, first_step: int, last_step: int, world: World) -> Iterable[Batch]:
-        """Return this process's batches of some steps, in the order of `batch_numbers`."""
+        """Return this process's batches of some steps, in the order of `batch_numbers`.
+
+        Args:
+            first_step: First step, from 1.
+            last_step: Last step.
+            world: This process among those of the run.
+        """
 
 
 def batch_numbers(first_step: int, last_step: int, accumulate: int, world: World) -> Iterator[int]:

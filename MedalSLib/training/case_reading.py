@@ -192,7 +192,13 @@ def _is_labelmap(named: Segmentation) -> bool:
 
 
 def choose_window(image: Image, dataset: DatasetInfo, window: str = "") -> tuple[Window, list[str]]:
-    """Return the intensity window of a case: what was asked for, or what most of its structures are looked at in."""
+    """Return the intensity window of a case: what was asked for, or what most of its structures are looked at in.
+
+    Args:
+        image: The image.
+        dataset: Its data set, with texts.
+        window: What was asked for; "" for nothing.
+    """
     if window:
         return parse_window(window), []
     if image.windowed:

@@ -69,6 +69,11 @@ def chunk_and_block(shape: Sequence[int], patch: Sequence[int], item_bytes: int)
 
     A chunk is the patch, halved along its longest axis until it takes at most 4 MiB, and a block, the unit that is
     decompressed, is the chunk halved likewise down to 64 KiB, which fits a core's second-level cache.
+
+    Args:
+        shape: Array in voxels.
+        patch: What is read at once, in voxels.
+        item_bytes: Bytes of a voxel.
     """
     chunk = _halved([min(size, limit) for size, limit in zip(shape, patch, strict=True)], _CHUNK_BYTES // item_bytes)
     return chunk, _halved(chunk, _BLOCK_BYTES // item_bytes)

@@ -131,6 +131,11 @@ def split_cases(
 ) -> tuple[tuple[CaseRecord, ...], tuple[CaseRecord, ...]]:
     """Return cases to train on and cases to hold out; at least one of each, and the same for the same seed.
 
+    Args:
+        cases: All cases.
+        share: Share that is held out.
+        seed: Seed of the draw.
+
     Raises:
         InputError: There are fewer than two cases.
     """
@@ -149,7 +154,13 @@ def split_cases(
 
 
 def recipe_for(stage: StageManifest, options: FineTuneOptions, name: str) -> Recipe:
-    """Return the recipe of a fine-tuning: a short warm-up, one cosine cycle, gentle augmentation as in training."""
+    """Return the recipe of a fine-tuning: a short warm-up, one cosine cycle, gentle augmentation as in training.
+
+    Args:
+        stage: The stage to start from.
+        options: Choices.
+        name: Name of the recipe.
+    """
     return Recipe(
         name=name,
         stage="1" if stage.stage == "1" else "2",

@@ -175,6 +175,11 @@ def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> Cas
 def prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord:
     """Prepare and store one case.
 
+    Args:
+        case: The case, with a completed data set.
+        output: The prepared folder.
+        options: Options.
+
     Raises:
         InputError: It cannot be read, or none of its structures is present.
         OutputError: It cannot be written.

@@ -81,7 +81,13 @@ class PromptedModel(nn.Module):
         return [*self.network.backbone.parameters(), *self.network.fusion_conv.parameters()]
 
     def queries(self, texts: Sequence[Sequence[str]], modalities: Sequence[str], device: torch.device) -> Tensor:
-        """Return queries [B, N, query_dim], zeros where a sample has fewer texts."""
+        """Return queries [B, N, query_dim], zeros where a sample has fewer texts.
+
+        Args:
+            texts: Texts of each sample.
+            modalities: Modality of each sample.
+            device: Where queries are needed.
+        """
         flat = [text for lines in texts for text in lines]
         kinds = [modality for lines, modality in zip(texts, modalities, strict=True) for _ in lines]
         if self.encoder is not None:

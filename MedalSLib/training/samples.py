@@ -88,7 +88,13 @@ class SampleStream(Dataset[Any]):
         self._mirrored = {name: mirrored_texts(table) for name, table in texts.items()}
 
     def batches(self, first_step: int, last_step: int, world: World) -> DataLoader[Batch]:
-        """Return one process's batches of the steps `first_step` to `last_step`, counted from 1."""
+        """Return one process's batches of the steps `first_step` to `last_step`, counted from 1.
+
+        Args:
+            first_step: First step, from 1.
+            last_step: Last step.
+            world: This process among those of the run.
+        """
         recipe = self._recipe
         numbers = list(batch_numbers(first_step, last_step, recipe.optimizer.accumulate, world))
         return DataLoader(

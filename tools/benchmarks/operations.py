@@ -11,6 +11,12 @@ def operations(network: Any, patch: Sequence[int], count: int, prompted: bool = 
 
     Attention is counted as the two products it consists of: the fused kernels that some devices have are not all known
     to the counter.
+
+    Args:
+        network: Network whose configuration counts.
+        patch: Voxels (H, W, D).
+        count: Number of classes.
+        prompted: Whether prompts are mixed in.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -149,7 +149,13 @@ def told_image(shape: tuple[int, int, int], count: int) -> np.ndarray:
 
 
 def tell(intensities: Any, number: Any, logits: Any) -> None:
-    """Write the logits of the structure `number` of a `told_image`: sure where the intensity is its number."""
+    """Write the logits of the structure `number` of a `told_image`: sure where the intensity is its number.
+
+    Args:
+        intensities: Of a `told_image`.
+        number: Number of the structure.
+        logits: Where to write, in the shape of the intensities.
+    """
     logits.copy_(intensities).sub_(number).abs_().mul_(-32).add_(8)
 
 
@@ -167,7 +173,14 @@ def phantom_ct(edge: int) -> np.ndarray:
 def ball(
     shape: tuple[int, ...], center: tuple[float, ...], radius: float, spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
 ) -> np.ndarray:
-    """Return a boolean ball: `center` in voxels, `radius` in mm of `spacing`."""
+    """Return a boolean ball: `center` in voxels, `radius` in mm of `spacing`.
+
+    Args:
+        shape: Array in voxels.
+        center: In voxels.
+        radius: In mm.
+        spacing: In mm.
+    """
     grid = np.ogrid[tuple(slice(0, size) for size in shape)]
     distance = np.zeros(shape, dtype=np.float32)
     for axis, middle, step in zip(grid, center, spacing, strict=True):

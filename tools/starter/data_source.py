@@ -122,7 +122,13 @@ class SynthesisSource:
         self._mirror = torch.tensor([*mirrored, *range(len(mirrored), COUNT)]).to(device)
 
     def batches(self, first_step: int, last_step: int, world: World) -> Iterator[Batch]:
-        """Return this process's batches of some steps, counted from 1."""
+        """Return this process's batches of some steps, counted from 1.
+
+        Args:
+            first_step: First step, from 1.
+            last_step: Last step.
+            world: This process among those of the run.
+        """
         return map(self.batch, batch_numbers(first_step, last_step, self._recipe.optimizer.accumulate, world))
 
     def batch(self, number: int) -> Batch:

@@ -61,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
 def unpack(source: Source, packages: Path, scratch: Path) -> Path:
     """Return a folder with the package's files, unpacked into `scratch` if it is an archive.
 
+    Args:
+        source: The source.
+        packages: Folder of packages, packed or unpacked.
+        scratch: Where archives are unpacked to.
+
     Raises:
         InputError: The package is not in the folder.
     """
@@ -119,6 +124,12 @@ def read(path: Path, like: Path | None = None) -> Loaded:
 def paste(label: Loaded, path: Path, image_path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """Return a labelmap on the image's grid, (D, H, W); it may lie on a crop of that grid.
 
+    Args:
+        label: The labelmap as read.
+        path: Its file.
+        image_path: The image's file.
+        shape: Shape (D, H, W) of the image.
+
     Raises:
         InputError: The labelmap's voxels are not voxels of the image.
     """
@@ -143,7 +154,13 @@ def paste(label: Loaded, path: Path, image_path: Path, shape: tuple[int, int, in
 
 
 def elements_of(source: Source, root: Path, image: Loaded) -> np.ndarray:
-    """Return the element numbers (D, H, W) that a source's labelmaps give, 0 elsewhere."""
+    """Return the element numbers (D, H, W) that a source's labelmaps give, 0 elsewhere.
+
+    Args:
+        source: The source.
+        root: Folder of its files.
+        image: Its image.
+    """
     image_path = root / source.image
     elements = np.zeros(image.array.shape, dtype=np.uint8)
     for overlay in source.overlays:
@@ -164,7 +181,14 @@ def _lay(overlay: Overlay, source: Source, root: Path, image_path: Path, element
 
 
 def resample(array: np.ndarray, spacing: tuple[float, ...], target: tuple[float, ...], order: int) -> np.ndarray:
-    """Return an array on a coarser grid over the same box, smoothed first if `order` is 1."""
+    """Return an array on a coarser grid over the same box, smoothed first if `order` is 1.
+
+    Args:
+        array: (D, H, W).
+        spacing: Its spacing in mm.
+        target: Wanted spacing in mm, not finer.
+        order: 1 for intensities, 0 for labels.
+    """
     shape = [max(1, round(n * s / t)) for n, s, t in zip(array.shape, spacing, target, strict=True)]
     if tuple(shape) == array.shape:
         return array
@@ -176,7 +200,13 @@ def resample(array: np.ndarray, spacing: tuple[float, ...], target: tuple[float,
 
 
 def pack(source: Source, root: Path, output: Path) -> Path:
-    """Write one volume: image and elements as bytes, spacing, modality and the structures it can judge."""
+    """Write one volume: image and elements as bytes, spacing, modality and the structures it can judge.
+
+    Args:
+        source: The source.
+        root: Folder of its files.
+        output: Folder of packed volumes.
+    """
     image = read(root / source.image)
     target = tuple(max(s, t) for s, t in zip(image.spacing, source.spacing, strict=True))
     intensities = resample(image.array, image.spacing, target, 1).astype(np.float32)

@@ -31,7 +31,13 @@ class Draws:
 
     @classmethod
     def of(cls, seed: int, number: int, device: torch.device) -> Draws:
-        """Return the generators of a batch: the same for the same seed and number."""
+        """Return the generators of a batch: the same for the same seed and number.
+
+        Args:
+            seed: Seed of the run.
+            number: Number of the batch.
+            device: Training device.
+        """
         host = np.random.default_rng((seed, number))
         return cls(host, torch.Generator(device).manual_seed(int(host.integers(2**62))))
 

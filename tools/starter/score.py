@@ -67,6 +67,11 @@ def text_scores(image: LabelledImage, engine: Engine) -> dict[str, Any]:
 def held_out_cases(chest: Path | None, abdomen: Path | None, mr: Path | None = None) -> list[LabelledImage]:
     """Read the held-out cases that are here.
 
+    Args:
+        chest: Data folder of slicerio, None to leave it out.
+        abdomen: Folder with the AMOS case, None to leave it out.
+        mr: Folder of labelled MR images, None to leave it out.
+
     Raises:
         InputError: There is none, or one is damaged.
     """

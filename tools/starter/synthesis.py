@@ -89,6 +89,11 @@ def positions(warp: Warp, rng: torch.Generator, device: torch.device) -> Tensor:
     """Return where each voxel of a patch lies in the volume, (3, D, H, W), (z, y, x) in mm.
 
     Displacements are made on a grid four times coarser than the patch and interpolated: they are smooth anyway.
+
+    Args:
+        warp: The way into the volume.
+        rng: Generator on `device`.
+        device: Where to compute.
     """
     shape, spacing = warp.shape, warp.spacing
     axes = [
