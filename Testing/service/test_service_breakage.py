@@ -9,6 +9,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ from MedalSLib.errors import CancelledError, InputError, MedalSError, ResourceEr
 from MedalSLib.run import RunResult
 from MedalSLib.service.client import RemoteEngine, connect
 from MedalSLib.service.encoding import array_bytes, canonical_image, chunk_bounds, digest_of, encode_chunk
-from MedalSLib.service.protocol import ImageHeader, SessionRequest
+from MedalSLib.service.protocol import ImageHeader, RunMessage, SessionRequest
+from MedalSLib.service.run_queue import RunQueue
+from MedalSLib.service.sessions import Run
 from MedalSLib.service.store import Store
 from MedalSLib.volume import BoxMask
 
@@ -493,3 +496,26 @@ def test_a_full_queue_tells_its_position_and_everybody_gets_the_result() -> None
             thread.join(60)
     assert len(results) == 12 and all(np.array_equal(one.labelmap, EXPECTED.labelmap) for one in results)
     assert "waiting for the server, 1 before you" in stages
+
+
+def test_keys_take_turns_so_that_one_with_many_runs_does_not_hold_up_another() -> None:
+    released = threading.Event()
+    done: list[str] = []
+
+    def work_on(run: Run) -> None:
+        released.wait(60)
+        done.append(run.id)
+        run.publish("done", {}, state="done")
+
+    queue = RunQueue(work_on, length=64, per_owner=8)
+    runs = {name: Run(name, SimpleNamespace(owner=name[0]), RunMessage()) for name in ("a1", "a2", "a3", "b1", "b2")}
+    queue.submit(runs["a1"])
+    wait_until(lambda: queue.running is runs["a1"])
+    for name in ("a2", "a3", "b1", "b2"):
+        queue.submit(runs[name])
+    expected = ["a1", "a2", "b1", "a3", "b2"]
+    assert [queue.position(runs[name]) for name in expected] == [0, 1, 2, 3, 4]
+    released.set()
+    wait_until(lambda: len(done) == 5)
+    queue.stop()
+    assert done == expected
