@@ -15,7 +15,7 @@ _CERTAIN = 0.99
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelClasses:
     """What is known of the model that will run.
 
     Attributes:
@@ -26,6 +26,10 @@ class Model:
 
     title: str = ""
     classes: Collection[str] = ()
+
+
+UNKNOWN_MODEL = ModelClasses()
+"""No model is chosen, or what it knows is not known yet: every name counts as known."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,14 @@ class Chip:
         return bool(self.classes)
 
 
-def readPrompt(text: str, modality: str | None, model: Model | None = None) -> tuple[Chip, ...]:
+def readPrompt(text: str, modality: str | None, model: ModelClasses = UNKNOWN_MODEL) -> tuple[Chip, ...]:
     """Return a chip for each name in a prompt.
 
     Args:
         text: What was typed.
         modality: Modality of the image; None if it is not known.
-        model: The model that will run; None if none is chosen.
+        model: The model that will run.
     """
-    model = model or Model()
     return tuple(_chip(item, model) for item in resolve(text, modality, model.classes))
 
 
@@ -77,7 +80,7 @@ def suggestionParts(suggestion: str) -> tuple[str, str]:
     return suggestion, ""
 
 
-def _chip(item: Resolution, model: Model) -> Chip:
+def _chip(item: Resolution, model: ModelClasses) -> Chip:
     if not item.classes:
         return _unknown(item)
     known = [not model.classes or key in model.classes for key in item.keys]
@@ -112,7 +115,7 @@ def _unknown(item: Resolution) -> Chip:
     return Chip(item.phrase, "unknown", (), (), item.suggestions, text, explanation)
 
 
-def _unsupported(item: Resolution, lost: tuple[str, ...], model: Model) -> Chip:
+def _unsupported(item: Resolution, lost: tuple[str, ...], model: ModelClasses) -> Chip:
     text = _("{phrase}: not in this model").format(phrase=item.phrase)
     explanation = _(
         "{model} does not know {names} in {modality} images. Choose another model on the Engine page."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from MedalSLib.panel.chips import Model
+from MedalSLib.panel.chips import UNKNOWN_MODEL, ModelClasses
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.vocabulary import Suggestion, suggest
 
@@ -27,7 +27,9 @@ class Completion:
     label: str
 
 
-def complete(text: str, cursor: int, modality: str | None, model: Model | None = None) -> tuple[Completion, ...]:
+def complete(
+    text: str, cursor: int, modality: str | None, model: ModelClasses = UNKNOWN_MODEL
+) -> tuple[Completion, ...]:
     """Return completions of the name that ends at the cursor, best first; names the model knows go before others.
 
     Args:
@@ -39,7 +41,7 @@ def complete(text: str, cursor: int, modality: str | None, model: Model | None =
     typed = itemBefore(text, cursor).strip()
     if not typed:
         return ()
-    known = (model or Model()).classes
+    known = model.classes
     found = suggest(typed, modality, 2 * LIMIT, known)
     ordered = sorted(found, key=lambda item: not _isKnown(item, known))
     return tuple(Completion(item.text, _label(item, known)) for item in ordered[:LIMIT])

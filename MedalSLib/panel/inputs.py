@@ -7,9 +7,6 @@ from MedalSLib.panel.messages import Message
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.vocabulary import MODALITIES
 
-WINDOWS = ("", "soft tissue", "lung", "bone", "brain", "percentile")
-"""Intensity windows to choose from; the empty one is each structure's own."""
-
 
 def volumeMessage(facts: VolumeFacts | None) -> Message:
     """Return what to say below the volume selector."""
@@ -39,13 +36,12 @@ def modalityChoices(detected: str) -> tuple[tuple[str, str], ...]:
 
 
 def windowChoices() -> tuple[tuple[str, str], ...]:
-    """Return (value, label) of each intensity window to choose."""
-    labels = {
-        "": _("each structure's own"),
-        "soft tissue": _("soft tissue"),
-        "lung": _("lung"),
-        "bone": _("bone"),
-        "brain": _("brain"),
-        "percentile": _("the image's own range"),
-    }
-    return tuple((value, labels[value]) for value in WINDOWS)
+    """Return (value, label) of each intensity window to choose; the empty value is each structure's own."""
+    return (
+        ("", _("each structure's own")),
+        ("soft tissue", _("soft tissue")),
+        ("lung", _("lung")),
+        ("bone", _("bone")),
+        ("brain", _("brain")),
+        ("percentile", _("the image's own range")),
+    )

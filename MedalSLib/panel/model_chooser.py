@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from MedalSLib.panel.chips import Model
+from MedalSLib.panel.chips import UNKNOWN_MODEL, ModelClasses
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
@@ -54,7 +54,7 @@ class LicenceQuestion:
     """A licence that waits to be accepted.
 
     Attributes:
-        name: Model, folder or zip to install.
+        name: ModelClasses, folder or zip to install.
         notice: What the user must read.
     """
 
@@ -107,12 +107,12 @@ class ModelsPresenter:
         return tuple(_row(entry, self._chosen()) for entry in self._entries)
 
     @property
-    def current(self) -> Model:
+    def current(self) -> ModelClasses:
         """What the chosen model knows, as far as its manifest says it."""
         for entry in self._entries:
             if entry.name == self._chosen():
-                return Model(entry.title, frozenset(entry.classes))
-        return Model()
+                return ModelClasses(entry.title, frozenset(entry.classes))
+        return UNKNOWN_MODEL
 
     @property
     def folder(self) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from MedalSLib.panel.chips import Model
+from MedalSLib.panel.chips import UNKNOWN_MODEL, ModelClasses
 from MedalSLib.panel.consent import ConsentPresenter
 from MedalSLib.panel.engines import EnginePresenter, Factory
 from MedalSLib.panel.install.host import SlicerHost
@@ -60,7 +61,9 @@ class Presenters:
         self.spatial = SpatialPresenter(workspace)
         self.consent = ConsentPresenter(settings)
         self.engines = EnginePresenter(workspace.state, settings, factories, jobs, workspace.forget)
-        self.models = ModelsPresenter(registry, lambda: self.engines.model, self._chooseModel, jobs)
+        self.models = ModelsPresenter(
+            registry, lambda: self.engines.model, partial(setattr, self.engines, "model"), jobs
+        )
         self.run = RunPresenter(workspace, self.prompt, self.spatial, self.engines, self.consent)
         self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
         self.engines.changed.connect(self._useModel)
@@ -82,15 +85,12 @@ class Presenters:
         self.models.cancel()
         self.engines.close()
 
-    def _chooseModel(self, name: str) -> None:
-        self.engines.model = name
-
     def _useModel(self) -> None:
         info = self.engines.info
         if info is not None:
-            self.prompt.useModel(Model(info.title, frozenset(info.classes)))
+            self.prompt.useModel(ModelClasses(info.title, frozenset(info.classes)))
         elif self.engines.isRemote:
-            self.prompt.useModel(Model())  # what a server knows is known once it is connected
+            self.prompt.useModel(UNKNOWN_MODEL)  # what a server knows is known once it is connected
         else:
             self.prompt.useModel(self.models.current)
         self.spatial.useModel(self.prompt.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from MedalSLib.panel import completion
-from MedalSLib.panel.chips import Chip, Model, readPrompt, suggestionParts
+from MedalSLib.panel.chips import UNKNOWN_MODEL, Chip, ModelClasses, readPrompt, suggestionParts
 from MedalSLib.panel.completion import Completion
 from MedalSLib.panel.signal import Signal
 from MedalSLib.vocabulary import presets, resolve
@@ -27,7 +27,7 @@ class PromptPresenter:
     def __init__(self, state: Parameters) -> None:
         self._state = state
         self._detected = ""
-        self._model = Model()
+        self._model = UNKNOWN_MODEL
         self._chips: tuple[Chip, ...] = ()
         self._key: tuple[object, ...] | None = None
         self._typing = False
@@ -82,14 +82,14 @@ class PromptPresenter:
             self._state.modality = modality
             self.changed.emit()
 
-    def useModel(self, model: Model) -> None:
+    def useModel(self, model: ModelClasses) -> None:
         """Take note of the model that will run."""
         if model != self._model:
             self._model = model
             self.changed.emit()
 
     @property
-    def model(self) -> Model:
+    def model(self) -> ModelClasses:
         """The model that will run, as far as it is known."""
         return self._model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from MedalSLib.panel.chips import Model
+from MedalSLib.panel.chips import UNKNOWN_MODEL, ModelClasses
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.signal import Signal
 from MedalSLib.vocabulary import resolve
@@ -63,7 +63,7 @@ class SpatialPresenter:
         self._workspace = workspace
         self._unnamed: set[str] = set()
         self._modality = ""
-        self._model = Model()
+        self._model = UNKNOWN_MODEL
         self.changed = Signal()
         self.rows: tuple[SegmentRow, ...] = ()
 
@@ -75,7 +75,7 @@ class SpatialPresenter:
             self.rows = rows
             self.changed.emit()
 
-    def useModel(self, model: Model) -> None:
+    def useModel(self, model: ModelClasses) -> None:
         """Take note of the model that will run: segments may be named after structures that it brings itself."""
         if model != self._model:
             self._model = model

@@ -28,33 +28,32 @@ class SegmentEditing:
         scene: The scene of the segmentations.
         editorNode: vtkMRMLSegmentEditorNode with the user's masking settings; None for one of our own.
         saveStateForUndo: Saves a state in the history that the user's undo button works on.
+
+    Attributes:
+        logic: The vtkSlicerSegmentEditorLogic in use.
+        saveState: Saves one state for undo.
     """
 
     def __init__(
         self, scene: Any, editorNode: Any = None, saveStateForUndo: Callable[[], object] | None = None
     ) -> None:
         self._scene = scene
-        self._logic = slicer.vtkSlicerSegmentEditorLogic()
-        self._logic.SetMRMLScene(scene)
+        self.logic = slicer.vtkSlicerSegmentEditorLogic()
+        self.logic.SetMRMLScene(scene)
         if saveStateForUndo is None:
-            self._logic.SetMaximumNumberOfUndoStates(UNDO_STATES)
-            self._saveState: Callable[[], object] = self._logic.SaveStateForUndo
+            self.logic.SetMaximumNumberOfUndoStates(UNDO_STATES)
+            self.saveState: Callable[[], object] = self.logic.SaveStateForUndo
         else:
-            self._logic.SetSegmentationHistory(None)  # the widget keeps the history
-            self._saveState = saveStateForUndo
+            self.logic.SetSegmentationHistory(None)  # the widget keeps the history
+            self.saveState = saveStateForUndo
         self._ownNode = editorNode is None
         if editorNode is not None:
-            self._logic.SetSegmentEditorNode(editorNode)
-
-    @property
-    def logic(self) -> Any:
-        """The vtkSlicerSegmentEditorLogic in use."""
-        return self._logic
+            self.logic.SetSegmentEditorNode(editorNode)
 
     @property
     def node(self) -> Any:
         """The vtkMRMLSegmentEditorNode in use; our own is added again after the scene was closed."""
-        node = self._logic.GetSegmentEditorNode()
+        node = self.logic.GetSegmentEditorNode()
         if self._ownNode and (node is None or node.GetScene() is None):
             node = self._scene.GetSingletonNode(_NODE_TAG, "vtkMRMLSegmentEditorNode")
             if node is None:
@@ -64,7 +63,7 @@ class SegmentEditing:
                 node.SetHideFromEditors(True)
                 node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
                 node = self._scene.AddNode(node)
-            self._logic.SetSegmentEditorNode(node)
+            self.logic.SetSegmentEditorNode(node)
         return node
 
     def edit(self, segmentationNode: Any, volumeNode: Any) -> None:
@@ -74,15 +73,11 @@ class SegmentEditing:
             node.SetAndObserveSegmentationNode(segmentationNode)
         if node.GetSourceVolumeNode() is not volumeNode:
             node.SetAndObserveSourceVolumeNode(volumeNode)
-        self._logic.SetSegmentEditorNode(node)
-
-    def saveState(self) -> None:
-        """Save one state for undo."""
-        self._saveState()
+        self.logic.SetSegmentEditorNode(node)
 
     def undo(self) -> None:
         """Restore the previous state (own history only; in the application the widget has the button)."""
-        self._logic.Undo()
+        self.logic.Undo()
 
     def paint(
         self, segmentationNode: Any, segmentID: str, mask: BoxMask, matrix: np.ndarray, erase: bool = False
@@ -153,9 +148,9 @@ class SegmentEditing:
     def _modify(self, segmentationNode: Any, segmentID: str, image: Any, erase: bool, bypassMasking: bool) -> None:
         if image is None:
             return
-        mode = self._logic.ModificationModeRemove if erase else self._logic.ModificationModeAdd
+        mode = self.logic.ModificationModeRemove if erase else self.logic.ModificationModeAdd
         with self._masking(segmentID, bypassMasking):
-            self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, bypassMasking)
+            self.logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, bypassMasking)
 
     @contextmanager
     def _masking(self, segmentID: str, bypass: bool) -> Iterator[None]:
@@ -170,7 +165,7 @@ class SegmentEditing:
                 node.SetSourceVolumeIntensityMask(False)  # `bypassMasking` alone does not bypass it
             elif self._isMasked():
                 node.SetSelectedSegmentID(segmentID)
-                self._logic.ResetModifierLabelmapToDefault()
+                self.logic.ResetModifierLabelmapToDefault()
             yield
         finally:
             node.SetOverwriteMode(overwrite)

@@ -37,6 +37,9 @@ class Runner:
         editing: The segment editor to write through.
         pump: Lets the application process its events (`slicer.app.processEvents`).
         poll: Seconds between two rounds of events.
+
+    Attributes:
+        last: The writer of the last finished run, for before/after and `rollback`; None if there is none.
     """
 
     def __init__(self, editing: SegmentEditing, pump: Pump, poll: float = POLL_SECONDS) -> None:
@@ -50,13 +53,8 @@ class Runner:
         self._closed = False
         self._stop: threading.Event | None = None
         self._baselines: dict[tuple[str, int], tuple[Any, Baseline]] = {}
-        self._last: SegmentWriter | None = None
+        self.last: SegmentWriter | None = None
         self._busy = False
-
-    @property
-    def last(self) -> SegmentWriter | None:
-        """The writer of the last finished run, for before/after and `rollback`; None if there is none."""
-        return self._last
 
     def strokes(self, segmentationNode: Any, volumeNode: Any) -> Strokes | None:
         """Return the user's edits since the last result in a segmentation, None if there are none."""
@@ -120,7 +118,7 @@ class Runner:
                 if reason:
                     raise CancelledError(reason, "Nothing was written.") from error
                 raise
-            self._last = output.writer
+            self.last = output.writer
             return outcome
 
     def estimate(self, engine: Engine, request: NodeRequest, send: bool = True) -> Estimate | None:
@@ -171,7 +169,7 @@ class Runner:
         While a run goes on, the image is closed at its end: the worker thread still uses it.
         """
         self._baselines.clear()
-        self._last = None
+        self.last = None
         self.closeSession()
 
     def closeSession(self) -> None:

@@ -81,11 +81,6 @@ def findTarget(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     return ""
 
 
-def adopt(segment: Any, structure: str) -> None:
-    """Mark a user's segment as the place of a structure's results."""
-    segment.SetTag(STRUCTURE_TAG, structure)
-
-
 def addSegment(segmentationNode: Any, structure: str, instance: int = 0) -> str:
     """Add an empty segment for a structure, on a layer of its own, and return its ID.
 

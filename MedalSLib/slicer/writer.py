@@ -14,7 +14,7 @@ from MedalSLib.slicer.oriented_image import UNBOUNDED, resampled
 from MedalSLib.slicer.request import Overlap, Written
 from MedalSLib.slicer.segment_terminology import describe
 from MedalSLib.slicer.segments import voxelCount
-from MedalSLib.slicer.targets import STRUCTURE_TAG, addSegment, adopt, findTarget, instanceOf, isLocked, structureOf
+from MedalSLib.slicer.targets import STRUCTURE_TAG, addSegment, findTarget, instanceOf, isLocked, structureOf
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.mask import BoxMask
 
@@ -53,6 +53,10 @@ class SegmentWriter:
             within its region instead.
         ui: Keeps the GUI responsive while a large structure is written.
 
+    Attributes:
+        node: The segmentation.
+        before: How the segments that the run changed were before it, by segment ID.
+
     Raises:
         InputError: A non-linear transform lies between volume and segmentation.
     """
@@ -70,7 +74,7 @@ class SegmentWriter:
         keepAbsent: bool = True,
         ui: UiYield | None = None,
     ) -> None:
-        self._node = segmentationNode
+        self.node = segmentationNode
         self._volume = volumeNode
         self._editing = editing
         self._overlap = overlap
@@ -86,18 +90,8 @@ class SegmentWriter:
         self._region = None if region is None else self._onLattice(region)
         self._written: dict[tuple[str, int], str] = {}
         self._expected: frozenset[str] = frozenset()
-        self._before: dict[str, Before] = {}
+        self.before: dict[str, Before] = {}
         self._saved = False
-
-    @property
-    def node(self) -> Any:
-        """The segmentation."""
-        return self._node
-
-    @property
-    def before(self) -> Mapping[str, Before]:
-        """How the segments that the run changed were before it, by segment ID."""
-        return self._before
 
     @property
     def written(self) -> Mapping[str, str]:
@@ -127,13 +121,13 @@ class SegmentWriter:
             return Written(structure, segmentID, reason="locked")
         if not segmentID:
             self._saveOnce()
-            segmentID = addSegment(self._node, structure, instance)
-            self._before[segmentID] = Before(None, self._matrix)
+            segmentID = addSegment(self.node, structure, instance)
+            self.before[segmentID] = Before(None, self._matrix)
             describe(self._segment(segmentID), structure, self._modality)
         elif structureOf(self._segment(segmentID)) != structure:
             self._saveOnce()
-            self._before[segmentID] = Before(self._stored(segmentID), self._matrix, adopted=True)
-            adopt(self._segment(segmentID), structure)
+            self.before[segmentID] = Before(self._stored(segmentID), self._matrix, adopted=True)
+            self._segment(segmentID).SetTag(STRUCTURE_TAG, structure)
         self._written[structure, instance] = segmentID
         return Written(structure, segmentID, self._apply(segmentID, wanted))
 
@@ -147,9 +141,9 @@ class SegmentWriter:
             ui: Keeps the GUI responsive.
         """
         self._ui = ui or UiYield()
-        segmentation = self._node.GetSegmentation()
-        for segmentID, before in self._before.items():
-            if self._node.GetScene() is None:
+        segmentation = self.node.GetSegmentation()
+        for segmentID, before in self.before.items():
+            if self.node.GetScene() is None:
                 break
             if not self._exists(segmentID):
                 continue
@@ -160,7 +154,7 @@ class SegmentWriter:
             if before.adopted and self._exists(segmentID):
                 segmentation.GetSegment(segmentID).RemoveTag(STRUCTURE_TAG)
             self._ui.processEvents()
-        self._before.clear()
+        self.before.clear()
         self._written.clear()
         self._saved = False
 
@@ -171,7 +165,7 @@ class SegmentWriter:
             known = self._given.get(structure)
         if known is not None and self._exists(known):
             return known
-        return findTarget(self._node, structure, instance)
+        return findTarget(self.node, structure, instance)
 
     def _apply(self, segmentID: str, wanted: BoxMask) -> bool:
         current = self._stored(segmentID)
@@ -204,7 +198,7 @@ class SegmentWriter:
         if current == wanted:
             return False
         self._remember(segmentID, current)
-        self._editing.replaceVoxels(self._node, segmentID, current, wanted, self._matrix, bypass, self._ui)
+        self._editing.replaceVoxels(self.node, segmentID, current, wanted, self._matrix, bypass, self._ui)
         return True
 
     def _overwriteOthers(self, segmentID: str, wanted: BoxMask) -> bool:
@@ -216,20 +210,20 @@ class SegmentWriter:
             if not lost.is_empty and self._exists(other):
                 self._remember(other, self._stored(other))
                 if self._exists(other):
-                    with surfaceLater(self._node, other):
-                        self._editing.paint(self._node, other, lost, self._matrix, erase=True)
+                    with surfaceLater(self.node, other):
+                        self._editing.paint(self.node, other, lost, self._matrix, erase=True)
                     changed = True
         return changed
 
     def _others(self, segmentID: str) -> Iterator[str]:
         """Segments that are not part of this run: structures of one run may overlap, as their masks do."""
         mine = {segmentID, *self._written.values(), *self._expected}
-        for other in segments.segmentIDs(self._node):
+        for other in segments.segmentIDs(self.node):
             if other not in mine and self._exists(other):  # the user may delete some meanwhile
                 yield other
 
     def _exists(self, segmentID: str) -> bool:
-        return self._node.GetSegmentation().GetSegment(segmentID) is not None
+        return self.node.GetSegmentation().GetSegment(segmentID) is not None
 
     def _onLattice(self, mask: BoxMask) -> BoxMask:
         """Bring a mask on the volume's grid to the lattice of the segmentation."""
@@ -238,7 +232,7 @@ class SegmentWriter:
     def _stored(self, segmentID: str, within: BoxMask | None = None) -> BoxMask:
         """Return a segment's voxels, all or those in the box of another mask."""
         box = None if within is None else within.box
-        return segments.maskOn(self._node, segmentID, self._matrix, box, self._volume, self._ui)
+        return segments.maskOn(self.node, segmentID, self._matrix, box, self._volume, self._ui)
 
     def _offload(self, work: Callable[..., BoxMask], *masks: BoxMask) -> BoxMask:
         return self._ui.offload(lambda: work(*masks), voxelCount(*masks))
@@ -246,15 +240,15 @@ class SegmentWriter:
     def _remember(self, segmentID: str, mask: BoxMask) -> None:
         """Keep what a segment is before its first change."""
         self._saveOnce()
-        if segmentID not in self._before:
-            self._before[segmentID] = Before(mask, self._matrix)
+        if segmentID not in self.before:
+            self.before[segmentID] = Before(mask, self._matrix)
 
     def _segment(self, segmentID: str) -> Any:
-        return segments.segmentOf(self._node, segmentID)
+        return segments.segmentOf(self.node, segmentID)
 
     def _saveOnce(self) -> None:
         if not self._saved:
-            self._editing.edit(self._node, self._volume)
+            self._editing.edit(self.node, self._volume)
             self._editing.saveState()
             self._saved = True
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from panel_doubles import CLASSES, state
 
-from MedalSLib.panel.chips import Model, readPrompt, suggestionParts
+from MedalSLib.panel.chips import ModelClasses, readPrompt, suggestionParts
 from MedalSLib.panel.completion import complete, insert
 from MedalSLib.panel.flow import lines
 from MedalSLib.panel.prompt import PromptPresenter
 
-KNOWS = Model("Starter", frozenset(CLASSES))
-CUSTOM = Model("Ours", frozenset({"CT_Liver", "CT_Gallbladder wall", "MRI_odd thing"}))
+KNOWS = ModelClasses("Starter", frozenset(CLASSES))
+CUSTOM = ModelClasses("Ours", frozenset({"CT_Liver", "CT_Gallbladder wall", "MRI_odd thing"}))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ class TestChips:
         assert chip.state == "unsupported"
 
     def test_a_model_of_which_nothing_is_known_refuses_nothing(self):
-        (chip,) = readPrompt("pancreas", "CT", Model("A server"))
+        (chip,) = readPrompt("pancreas", "CT", ModelClasses("A server"))
         assert chip.runs
 
     def test_long_groups_are_summed_up(self):

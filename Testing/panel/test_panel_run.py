@@ -370,7 +370,7 @@ class TestConsent:
 
 
 def model_of(desk):
-    from MedalSLib.panel.chips import Model
+    from MedalSLib.panel.chips import ModelClasses
 
     info = desk.engines.info
-    return Model(info.title, frozenset(info.classes)) if info is not None else Model()
+    return ModelClasses(info.title, frozenset(info.classes)) if info is not None else ModelClasses()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from panel_doubles import Segment, Workspace
 
-from MedalSLib.panel.chips import Model
+from MedalSLib.panel.chips import ModelClasses
 from MedalSLib.panel.spatial import SpatialPresenter
 
 
@@ -104,7 +104,7 @@ def test_nothing_is_said_when_nothing_changed(table):
 class TestNamesOfTheModel:
     """A fine-tuned model may know structures that no table has."""
 
-    CUSTOM = Model("Ours", frozenset({"CT_Gallbladder wall"}))
+    CUSTOM = ModelClasses("Ours", frozenset({"CT_Gallbladder wall"}))
 
     def test_a_segment_may_be_said_to_stand_for_one(self, table):
         table.use("b", "prompt")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from MedalSLib.errors import MedalSError
 from MedalSLib.panel.i18n import tr as _
@@ -94,21 +95,15 @@ class InstallPresenter:
         """Look at this computer."""
         if self.busy:
             return
-        self._begin(_("Looking at this computer …"))
-        try:
+        with self._working():
             self._look()
             self.message = Message()
-        except Exception as error:
-            self.message = messageOf(error)
-        finally:
-            self._end()
 
     def install(self) -> None:
         """Check, then install everything that is missing; called by the button only."""
         if self.busy or self.needsRestart:
             return
-        self._begin(_("Looking at this computer …"))
-        try:
+        with self._working():
             self._look()
             failed = [check for check in self.checks if check.state == "failed"]
             if failed:
@@ -125,13 +120,6 @@ class InstallPresenter:
                 if self.isInstalled:
                     self.message = Message(_("Installed. Restart 3D Slicer to use it."), "success")
             self._look()
-        except MedalSError as error:
-            self._logged(str(error))
-            self.message = messageOf(error)
-        except Exception as error:
-            self.message = messageOf(error)
-        finally:
-            self._end()
 
     def restart(self) -> None:
         """Restart the application."""
@@ -163,11 +151,18 @@ class InstallPresenter:
         self.log.append(line)
         self._pump()
 
-    def _begin(self, text: str) -> None:
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Show that something is going on, and what went wrong with it."""
         self.busy, self.fraction = True, 0.0
-        self.message = Message(text)
+        self.message = Message(_("Looking at this computer …"))
         self.changed.emit()
-
-    def _end(self) -> None:
-        self.busy, self.fraction = False, 0.0
-        self.changed.emit()
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, MedalSError):
+                self._logged(str(error))
+            self.message = messageOf(error)
+        finally:
+            self.busy, self.fraction = False, 0.0
+            self.changed.emit()
