@@ -1,4 +1,4 @@
-"""Before and after: the segments as they were before the run, shown for a moment, without touching the result."""
+"""Before and after: shows the segments as they were before the run without touching the result."""
 
 from __future__ import annotations
 

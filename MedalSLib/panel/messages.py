@@ -1,4 +1,4 @@
-"""One sentence for the user, and how much it matters."""
+"""Messages to the user: a sentence and its level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run, cancel, refine, and what becomes of the result: the presenter behind the large button."""
+"""Run, refine, cancel, and accept, compare or revert the result."""
 
 from __future__ import annotations
 

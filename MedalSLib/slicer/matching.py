@@ -1,4 +1,4 @@
-"""Which structure a segment means: by what wrote it, by its terminology codes, then by its name."""
+"""Which structure a segment stands for: by the run that wrote it, by its terminology codes, then by its name."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class RunOutput:
             else:
                 written.append(self._write(name, mask))
             self._ui.processEvents()
-        self.checkNodes()
+        self.checkNodes()  # the user may have removed a node while events were processed
         if self.writer is not None:
             placeBesideVolume(self._node, self._request.volumeNode)
             self._remember(self.writer.written, self._strokes.locked if self._strokes is not None else None)
@@ -136,6 +136,7 @@ class RunOutput:
         if self.writer is None:
             self.writer = self._makeWriter()
             self.writer.expect(self._expected)
+        # Before its first run a segment is what the user drew: later edits are found as the difference to that.
         target = self.writer.target(name, instance)
         if target and not instance and not self._baselineOf(self._node).knows(target):
             self._remember({name: target})

@@ -91,7 +91,7 @@ class Runner:
             output: RunOutput | None = None
             frame = HeldFrame(request.segmentationNode)
 
-            def check() -> None:
+            def check() -> None:  # after each round of events
                 if stop.is_set():
                     raise CancelledError
                 frame.restore()
@@ -248,6 +248,7 @@ class Runner:
 
     def _baselineOf(self, segmentationNode: Any) -> Baseline:
         """Return the baseline of a segmentation (of its frame); one of a former scene with its ID does not count."""
+        # Node IDs are given again after a scene was closed, so the node itself has to be the same too.
         key = (segmentationNode.GetID(), frameOf(segmentationNode))
         node, baseline = self._baselines.get(key, (None, Baseline()))
         if node is None or node.Get() is not segmentationNode:

@@ -69,7 +69,7 @@ def readSegment(segmentationNode: Any, segmentID: str, volumeNode: Any, ui: UiYi
     if relation is None:
         general = transforms.generalBetween(segmentationNode, volumeNode)
     else:
-        lattice = relation @ lattice
+        lattice = relation @ lattice  # a linear transform moves the lattice and leaves the voxels as they are
 
     def work() -> BoxMask:
         return resampled(stored, lattice, matrix, whole(shape), general).placed((0, 0, 0), shape)

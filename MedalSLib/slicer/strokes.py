@@ -139,6 +139,7 @@ class _Edit:
     @staticmethod
     def of(segmentID: str, current: BoxMask, versions: list[BoxMask], decided: BoxMask | None) -> _Edit | None:
         """Compare a segment with the remembered result that differs least, the newest among equals."""
+        # After an undo the segment is as an earlier run left it: not painted.  `min` keeps the newest of equals.
         differences = {index: version ^ current for index, version in enumerate(reversed(versions))}
         nearest = min(differences, key=lambda index: differences[index].count())
         change = differences[nearest]

@@ -1,4 +1,4 @@
-"""Parent transforms of nodes: what takes one node's coordinates to another's."""
+"""Parent transforms of nodes: matrices and transforms between the coordinates of two nodes."""
 
 from __future__ import annotations
 

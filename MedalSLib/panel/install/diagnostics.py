@@ -1,4 +1,4 @@
-"""The text behind “Copy diagnostics”: what helps to help, and nothing of a patient or a key."""
+"""The text behind “Copy diagnostics”: versions, checks, the installers' last lines; no patient data, no key."""
 
 from __future__ import annotations
 

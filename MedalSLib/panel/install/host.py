@@ -1,4 +1,4 @@
-"""Installations into 3D Slicer's Python, through the application's own ways."""
+"""Installations into 3D Slicer's Python with the application's own functions."""
 
 from __future__ import annotations
 

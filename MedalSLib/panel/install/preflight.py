@@ -1,4 +1,4 @@
-"""Checks before an installation: each says what is, and what to do if that is not enough."""
+"""Checks before an installation: each says what was found, and what to do if that is not enough."""
 
 from __future__ import annotations
 

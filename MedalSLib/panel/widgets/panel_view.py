@@ -1,4 +1,4 @@
-"""The whole panel: badge, three pages, and what has to happen when module or scene come and go."""
+"""The whole panel: badge, three pages, and what happens when the module is shown or left and a scene closes."""
 
 from __future__ import annotations
 
