@@ -48,7 +48,7 @@ class Model:
         self._classes = frozenset(manifest.classes)
 
     def knows(self, key: str) -> bool:
-        """Say whether the model was trained on a structure ("CT_Liver")."""
+        """Return whether the model was trained on a structure ("CT_Liver")."""
         return key in self._classes
 
     def stage(self, stage: str) -> StageManifest:

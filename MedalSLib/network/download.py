@@ -48,7 +48,7 @@ class RemoteFile:
 
 
 def is_offline() -> bool:
-    """Say whether the user forbade the network (`MEDALS_OFFLINE` or `HF_HUB_OFFLINE` set to 1)."""
+    """Return whether the user forbade the network (`MEDALS_OFFLINE` or `HF_HUB_OFFLINE` set to 1)."""
     return any(os.environ.get(name, "").lower() in _TRUE for name in ("MEDALS_OFFLINE", "HF_HUB_OFFLINE"))
 
 
@@ -126,7 +126,7 @@ def download(
 
 
 def _is(path: Path, file: RemoteFile) -> bool:
-    """Say whether a local file has the content that the hub announced."""
+    """Return whether a local file has the content that the hub announced."""
     if path.stat().st_size != file.size:
         return False
     if file.sha256:

@@ -98,7 +98,7 @@ def copy_model(folder: Path, staging: Path, steps: Steps) -> Manifest:
         )
     size = sum((folder / path).stat().st_size for path in sums)
     require_space(staging, size)
-    steps.total = steps.total or 2 * size
+    steps.total = steps.total or 2 * size  # each file is copied and hashed
     recorded = {}
     for path, expected in sums.items():
         with (folder / path).open("rb") as read:
@@ -143,8 +143,8 @@ def unpack_zip(archive: Path, target: Path, steps: Steps) -> Path:
         for entry in entries:
             _require_harmless(entry, archive)
         size = sum(entry.file_size for entry in entries)
-        require_space(target, 2 * size)
-        steps.total = 3 * size
+        require_space(target, 2 * size)  # the unpacked files, and their copies in the staging folder
+        steps.total = 3 * size  # each file is unpacked, copied and hashed
         for entry in entries:
             with opened.open(entry) as read:
                 _write(read, target / entry.filename, steps)

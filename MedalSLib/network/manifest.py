@@ -280,7 +280,7 @@ def _three_positive(axes: tuple[Any, ...]) -> bool:
 
 
 def _stays_inside(path: Any) -> bool:
-    """Say whether a path is relative and never leaves the folder; back-slashes would on Windows."""
+    """Return whether a path is relative and never leaves the folder; back-slashes would on Windows."""
     if not isinstance(path, str) or not path or "\\" in path or ":" in path:
         return False
     return not PurePosixPath(path).is_absolute() and ".." not in PurePosixPath(path).parts

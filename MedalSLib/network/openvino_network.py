@@ -12,13 +12,12 @@ import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def available() -> bool:
-    """Say whether OpenVINO is installed."""
+    """Return whether OpenVINO is installed."""
     return find_spec("openvino") is not None
 
 
@@ -297,7 +296,7 @@ def _compiled(
     import openvino
 
     core = openvino.Core()
-    settings = _settings(dtype) | {"PERF_COUNT": profiled}
+    settings = cpu_settings(dtype) | {"PERF_COUNT": profiled}
     if _usable(folder):
         settings["CACHE_DIR"] = str(folder)
     file = folder / f"{name}.xml"
@@ -314,26 +313,8 @@ def _compiled(
     return _Compiled(core.compile_model(graph, "CPU", settings), profiled)
 
 
-def large_product(size: int, dtype: torch.dtype, threads: int = 0) -> Callable[[], object]:
-    """Return a product of two square matrices that OpenVINO multiplies at each call: how fast the processor can be.
-
-    Args:
-        size: Rows and columns.
-        dtype: float32 or bfloat16.
-        threads: CPU threads, 0 for torch's choice.
-    """
-    import openvino
-    from openvino import opset13
-
-    rows = np.random.default_rng(0).normal(size=(2, size, size)).astype(np.float32)
-    given = opset13.parameter([size, size], np.float32)
-    model = openvino.Model([opset13.matmul(given, opset13.constant(rows[0]), False, False)], [given])
-    settings = _settings(dtype) | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
-    return lambda: request.infer([rows[1]], share_inputs=True, share_outputs=True)
-
-
-def _settings(dtype: torch.dtype) -> dict[str, Any]:
+def cpu_settings(dtype: torch.dtype) -> dict[str, Any]:
+    """Return how OpenVINO compiles for this processor at a precision."""
     return {
         "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
         "PERFORMANCE_HINT": "LATENCY",

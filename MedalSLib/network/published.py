@@ -44,7 +44,7 @@ def network_stage(file_name: str) -> str | None:
 
 
 def is_published_folder(folder: Path) -> bool:
-    """Say whether a folder holds the published files instead of a manifest."""
+    """Return whether a folder holds the published files instead of a manifest."""
     return (folder / TEXT_ENCODER).is_file() and (folder / LANGUAGE_MODEL).is_dir()
 
 

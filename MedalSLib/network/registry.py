@@ -255,6 +255,7 @@ def _swap(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return
+    # In the same file system as the target, so that each move is one rename.
     aside = Path(tempfile.mkdtemp(dir=home(), prefix=".replaced-"))
     target.rename(aside / "old")
     try:

@@ -86,4 +86,4 @@ def _words(text: str) -> list[str]:
 
 
 def _bucket(text: str, buckets: int) -> int:
-    return zlib.crc32(text.encode()) % buckets
+    return zlib.crc32(text.encode()) % buckets  # the same in every process, unlike hash()

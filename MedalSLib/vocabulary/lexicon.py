@@ -152,7 +152,7 @@ def _expanded(built: Lexicon, tokens: list[Word]) -> list[Word]:
 
 
 def is_abbreviation(text: str) -> bool:
-    """Say whether a synonym is an abbreviation: one word with at least two capitals."""
+    """Return whether a synonym is an abbreviation: one word with at least two capitals."""
     return " " not in text and sum(letter.isupper() for letter in text) > 1
 
 

@@ -95,7 +95,7 @@ def side_words(tokens: Sequence[Word]) -> set[str]:
 
 
 def says_nothing(tokens: Sequence[Word], modality: str) -> bool:
-    """Say whether the words name neither a structure nor a side: filler, modality, region."""
+    """Return whether the words name neither a structure nor a side: filler, modality, region."""
     lists = words()
     return not any(
         token.raw in lists.sides
@@ -224,7 +224,7 @@ def _spelled(items: Sequence[Structure], raw: tuple[str, ...]) -> Structure:
 
 
 def _is_context(tokens: Sequence[Word], i: int) -> bool:
-    """Say whether a region noun only says where: after a preposition, or beside a word about the imaging."""
+    """Return whether a region noun only says where: after a preposition, or beside a word about the imaging."""
     lists = words()
     j = i - 1
     while j >= 0 and (tokens[j].raw in ("the", "entire", "whole", "a") or tokens[j].raw in lists.region_nouns):
@@ -242,7 +242,7 @@ def _is_context(tokens: Sequence[Word], i: int) -> bool:
 
 
 def _is_imaging(token: Word) -> bool:
-    """Say whether a word is about the taking of images rather than about what they show."""
+    """Return whether a word is about the taking of images rather than about what they show."""
     return bool(words().modality_of(token)) or token.raw in _IMAGING
 
 

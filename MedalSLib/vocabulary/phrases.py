@@ -93,7 +93,7 @@ def complete_from_neighbours(
 
 
 def _takes_side(part: Phrase, found: list[Found] | None) -> bool:
-    """Say whether a phrase names one of a pair without saying which, as an enumeration that began with a side does."""
+    """Return whether a phrase names one of a pair without a side, as later items of "left kidney and adrenal" do."""
     determined = part.tokens[0].raw in ("the", "a", "an", "each", "any", "every")
     return found is not None and [item.confidence for item in found] == [ADDED_SIDES] and not determined
 

@@ -11,8 +11,8 @@ from MedalSLib.vocabulary.similarity import osa_distance
 from MedalSLib.vocabulary.structure import MODALITIES
 from MedalSLib.vocabulary.words import Word, words
 
-_SHORTEST = 5
-_LONG = 9
+_SHORTEST = 5  # letters; shorter words are corrected only where two of them are swapped
+_LONG = 9  # letters from which two may be wrong
 
 
 def corrected(tokens: Sequence[Word]) -> tuple[list[Word] | None, bool]:
@@ -30,7 +30,7 @@ def corrected(tokens: Sequence[Word]) -> tuple[list[Word] | None, bool]:
 
 
 def is_known(token: Word) -> bool:
-    """Say whether a word is in any list, so that it is not a typo."""
+    """Return whether a word is in any list, so that it is not a typo."""
     lists = words()
     return bool(
         token.levels

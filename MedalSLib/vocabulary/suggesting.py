@@ -64,7 +64,7 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10, known: Co
     if len(scored) < limit and len(typed) >= _SHORTEST_TYPO:
         for some in offered:
             for candidate, similarity in _similar(typed, some):
-                _keep(scored, candidate, similarity / 250)
+                _keep(scored, candidate, similarity / 250)  # at most 0.4: after every match by the beginning of words
     ranked = sorted(scored.values(), key=lambda pair: -pair[0])  # stable: published order among equals
     return [replace(candidate.suggestion, score=round(score, 4)) for score, candidate in ranked[: max(limit, 0)]]
 

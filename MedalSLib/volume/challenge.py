@@ -24,7 +24,7 @@ from MedalSLib.volume.geometry import Grid, axial_grid
 from MedalSLib.volume.restricted_pickle import MAX_BYTES, plain_values
 
 MAX_ARRAY_BYTES = 8 << 30
-_MAX_MEMBERS, _MAX_HEADER, _MAX_DEFLATE_RATIO = 64, 1 << 16, 1100
+_MAX_MEMBERS, _MAX_HEADER, _MAX_DEFLATE_RATIO = 64, 1 << 16, 1100  # deflate shrinks to 1/1032 at best
 _CHUNK = 16 << 20
 _SEGMENTATION_KEYS = ("segs", "gts")
 _REMEDY = "Get the file again from its source; a challenge case has imgs, spacing and text_prompts."

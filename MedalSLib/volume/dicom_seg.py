@@ -26,7 +26,7 @@ _KJI_FROM_IJK = [2, 1, 0, 3]
 
 
 def is_dicom_seg(path: Path) -> bool:
-    """Say whether a DICOM file is a Segmentation."""
+    """Return whether a DICOM file is a Segmentation."""
     import pydicom
 
     header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])

@@ -60,7 +60,7 @@ class Stack:
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as DICOM files do, whatever its name."""
+    """Return whether a file begins as DICOM files do, whatever its name."""
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
 

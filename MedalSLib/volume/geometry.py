@@ -275,7 +275,7 @@ class NetworkFrame:
 
 
 def same_grid(a: Grid, b: Grid, tolerance: float = 0.05) -> bool:
-    """Say whether two grids are the same but for rounding in their files.
+    """Return whether two grids are the same but for rounding in their files.
 
     Args:
         a: One grid.

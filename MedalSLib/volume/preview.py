@@ -20,11 +20,11 @@ from MedalSLib.volume.segment_info import Color, SegmentInfo, completed
 from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, Window, apply_window, resolved
 
 _BACKGROUND, _TEXT, _FAINT = "#101216", "#e8eaed", "#8b929c"
-_PANEL_HEIGHT, _GAP, _HEADER, _ROW = 5.2, 0.14, 0.62, 0.27
+_PANEL_HEIGHT, _GAP, _HEADER, _ROW = 5.2, 0.14, 0.62, 0.27  # inches
 _DPI = 130
 _FILL = 0.38
-_VISIBLE = 12
-_MARGIN = 4
+_VISIBLE = 12  # of 255: darker is border
+_MARGIN = 4  # mm
 _MAX_LEGEND = 60
 _NARROWEST, _WIDEST = 0.55, 1.9
 

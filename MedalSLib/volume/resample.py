@@ -9,6 +9,7 @@ import numpy as np
 from MedalSLib.errors import InputError
 from MedalSLib.volume.geometry import Grid, lps_of_grid, same_grid
 
+# Three values, so that where the mask's grid does not reach differs from where the mask is empty.
 _OUTSIDE, _FALSE, _TRUE = 0, 1, 2
 
 
