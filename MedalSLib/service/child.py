@@ -71,7 +71,8 @@ class ChildServer:
         self._error: MedalSError | None = None
         self._closing = False
         self._crashes = 0
-        self._log_tail: deque[str] = deque(maxlen=40)
+        self.log_tail: deque[str] = deque(maxlen=40)
+        """The last lines the child logged."""
         self.ended = ""
         """How the child ended last, in words; empty if it never did."""
         self._thread = threading.Thread(target=self._supervise, name="medals-child", daemon=True)
@@ -101,11 +102,6 @@ class ChildServer:
             if self._error is not None:
                 raise type(self._error)(self._error.cause, self._error.remedy)
             return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def log_tail(self) -> tuple[str, ...]:
-        """The last lines the child logged."""
-        return tuple(self._log_tail)
 
     def forget_crashes(self) -> None:
         """Count crashes from zero: the child has just shown that it works."""
@@ -199,7 +195,7 @@ class ChildServer:
     def _drain(self, pipe: IO[bytes]) -> None:
         try:
             for line in pipe:
-                self._log_tail.append(line.decode("utf-8", "replace").rstrip())
+                self.log_tail.append(line.decode("utf-8", "replace").rstrip())
         except ValueError:
             LOG.debug("the local engine's log was closed")
 
@@ -216,7 +212,7 @@ class ChildServer:
             self._crashes += 1
             crashes = self._crashes
         if crashes >= CRASHES_IN_A_ROW:
-            last = self._log_tail[-1][:300] if self._log_tail else "it logged nothing"
+            last = self.log_tail[-1][:300] if self.log_tail else "it logged nothing"
             self._fail(
                 ServiceError(
                     f"The local engine ended {crashes} times in a row ({self.ended}; {last}).",

@@ -84,25 +84,17 @@ def explain_failure(url: str, error: Exception, connect_seconds: float) -> Trans
             ) from error
         return TransientError(network_error(url, "TLS failed"))
     if isinstance(error, requests.exceptions.ProxyError):
-        return TransientError(
-            ServiceError(
-                f"The proxy for {url} refused the connection or cannot be reached.",
-                "Check HTTPS_PROXY, or name the server in NO_PROXY.",
-            )
-        )
+        cause = f"The proxy for {url} refused the connection or cannot be reached."
+        return TransientError(ServiceError(cause, "Check HTTPS_PROXY, or name the server in NO_PROXY."))
+    if isinstance(error, requests.exceptions.InvalidProxyURL):  # before InvalidURL, which it is too
+        raise ServiceError("The address of the proxy cannot be used.", "Check HTTPS_PROXY.") from error
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         raise ServiceError(f"“{url}” is not the address of a server.", "Check it.") from error
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return TransientError(
-            ServiceError(
-                f"{url} did not answer within {connect_seconds:g} s.",
-                "Check the address, the network, the VPN and firewalls.",
-            )
-        )
+        cause = f"{url} did not answer within {connect_seconds:g} s."
+        return TransientError(ServiceError(cause, "Check the address, the network, the VPN and firewalls."))
     if isinstance(error, requests.exceptions.Timeout):
         return TransientError(network_error(url, "the server stopped answering"))
-    if isinstance(error, OSError) and isinstance(error, requests.exceptions.InvalidProxyURL):
-        raise ServiceError("The address of the proxy cannot be used.", "Check HTTPS_PROXY.") from error
     return TransientError(_connection_error(url, error))
 
 

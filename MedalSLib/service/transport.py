@@ -119,9 +119,10 @@ class Transport:
             session.close()
 
     @property
-    def _verify(self) -> bool | str | None:
+    def _choices(self) -> dict[str, Any]:
         """What was asked for, given with each request: on a session, requests lets the environment override it."""
-        return None if self.options.verify is True else self.options.verify
+        verify = None if self.options.verify is True else self.options.verify
+        return {"verify": verify, "proxies": None if self.options.proxies is None else dict(self.options.proxies)}
 
     def _session(self) -> requests.Session:
         """Return this thread's HTTP session: those of requests are not safe to share between threads."""
@@ -130,8 +131,6 @@ class Transport:
             session = requests.Session()
             session.trust_env = self.options.use_environment
             session.auth = _Bearer(self.options.api_key)
-            if self.options.proxies is not None:
-                session.proxies.update(self.options.proxies)
             self._local.session = session
             self._sessions.add(session)
         return session
@@ -222,7 +221,7 @@ class Transport:
                 timeout=timeout,
                 allow_redirects=False,
                 auth=auth,
-                verify=self._verify,
+                **self._choices,
             )
         except NETWORK_ERRORS as error:
             raise explain_failure(self.url, error, self.options.connect_seconds) from error
@@ -260,7 +259,7 @@ class Transport:
                 timeout=timeout,
                 stream=True,
                 allow_redirects=False,
-                verify=self._verify,
+                **self._choices,
             ) as response:
                 if response.status_code != 200 or "text/event-stream" not in response.headers.get("content-type", ""):
                     raise explain_answer(self.url, response, response.content)

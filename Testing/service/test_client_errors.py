@@ -104,6 +104,8 @@ def test_a_proxy_that_cannot_be_reached_is_named_and_no_proxy_is_respected(monke
         with pytest.raises(ServiceError, match="proxy") as raised:
             connect(running.url, KEY, timeout=0.2)
         assert "NO_PROXY" in raised.value.remedy
+        with pytest.raises(ServiceError, match="address of the proxy cannot be used"):
+            connect(running.url, KEY, proxies={"http": "http://"})
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         connect(running.url, KEY).close()
