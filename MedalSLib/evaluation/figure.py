@@ -67,8 +67,8 @@ def draw_curves(rows: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[
     panels = figure.subplots(len(rows), 2, sharex=True, squeeze=False)
     for line, (title, curves) in zip(panels, rows.items(), strict=True):
         for column, (panel, score) in enumerate(zip(line, ("Dice", "Surface Dice"), strict=True)):
-            for (way, scores), (color, style) in zip(curves.items(), _CURVES, strict=False):
-                panel.plot(range(len(scores[column])), scores[column], style, color=color, label=way, markersize=5)
+            for (label, scores), (color, style) in zip(curves.items(), _CURVES, strict=False):
+                panel.plot(range(len(scores[column])), scores[column], style, color=color, label=label, markersize=5)
             panel.set_ylim(-0.02, 1.02)
             panel.grid(alpha=0.3)
             panel.set_title(f"{score}, {title}", fontsize=10)

@@ -24,8 +24,8 @@ from MedalSLib.run import REFINE_MARGIN_MM, RunOptions
 from MedalSLib.volume import Grid, bounding_box
 
 TEXT, MASK, BOTH, PAINTING = "text only", "mask only", "text and mask", "text, then painting"
-OnWay = Callable[[str, int, int], None]
-"""Called as `(way, rounds done, rounds in all)`."""
+OnCondition = Callable[[str, int, int], None]
+"""Called as `(condition, rounds done, rounds in all)`."""
 
 
 def compare_prompts(
@@ -35,14 +35,14 @@ def compare_prompts(
     spacing_kji: Sequence[float],
     simulation: Simulation,
     options: RunOptions | None = None,
-    on_round: OnWay | None = None,
+    on_round: OnCondition | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[str, CaseCurve]:
-    """Segment a case in four ways.
+    """Segment a case under four conditions.
 
     - "text only": the name alone, which no correction makes better: the same score in every round.
     - "mask only": the user paints from nothing, and each round the network makes the best of what is painted, without
-      being told what it is.  One structure at a time: without names the network cannot tell several masks apart.
+      being told what it is.  One structure at a time: without names the network cannot report several masks apart.
     - "text and mask": the name first, then the result with the corrections as the mask of the next round, refined
       around the newest correction as in the panel.
     - "text, then painting": the name first, then the same corrections without the network: what the user's hand alone
@@ -59,7 +59,7 @@ def compare_prompts(
         cancel: Set it to stop.
 
     Returns:
-        The scores by way.
+        The scores by condition, in this order.
 
     Raises:
         InputError: No structure is present, or there is no round.
@@ -68,21 +68,21 @@ def compare_prompts(
     present = present_truths(truths)
     by_text = session.segment(list(present), options=options, cancel=cancel).masks
 
-    def rounds_of(way: str, answer: Answer, first: Masks) -> CaseCurve:
-        tell = partial(on_round, way) if on_round else None
-        return correction_rounds(answer, first, present, spacing_kji, simulation, cancel, tell)
+    def rounds_of(condition: str, answer: Answer, first: Masks) -> CaseCurve:
+        report = partial(on_round, condition) if on_round else None
+        return correction_rounds(answer, first, present, spacing_kji, simulation, cancel, report)
 
-    ways = {
+    curves = {
         TEXT: CaseCurve.of(
             {name: _constant(truth, by_text[name], spacing_kji, simulation) for name, truth in present.items()}
         )
     }
     if silent is not None:
         nothing = {name: np.zeros(truth.shape, bool) for name, truth in present.items()}
-        ways[MASK] = rounds_of(MASK, _one_by_one(whole_image_answer(silent, options, cancel)), nothing)
-    ways[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
-    ways[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
-    return ways
+        curves[MASK] = rounds_of(MASK, _one_by_one(whole_image_answer(silent, options, cancel)), nothing)
+    curves[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
+    curves[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
+    return curves
 
 
 def _one_by_one(answer: Answer) -> Answer:

@@ -26,7 +26,7 @@ from MedalSLib.volume.files import replacing
 FILES = ("curves.csv", "curves.json", "curves.png")
 _MOST_PANELS = 6
 OnStep = Callable[[str, int, int, str], None]
-"""Called as `(case, rounds done, rounds in all, way)`."""
+"""Called as `(case, rounds done, rounds in all, condition)`."""
 Comparison = dict[str, CaseCurve]
 
 
@@ -120,7 +120,8 @@ def evaluate_prompts(
         "simulation": vars(simulation),
         "mean": _means(list(comparisons.values())),
         "cases": {
-            case: {way: scores.to_dict() for way, scores in found.items()} for case, found in comparisons.items()
+            case: {condition: scores.to_dict() for condition, scores in found.items()}
+            for case, found in comparisons.items()
         },
         "left_out": left_out,
         "seconds": round(time.perf_counter() - begun, 1),
@@ -133,9 +134,9 @@ def curves_table(report: Mapping[str, Any]) -> str:
     """Return a report's mean curves as text for a terminal."""
     rounds = report["simulation"]["rounds"]
     lines = [f"{'mean Dice':<22}{'AUC':>7}" + "".join(f"{number:>7}" for number in range(rounds + 1))]
-    for way, scores in report["mean"].items():
+    for condition, scores in report["mean"].items():
         numbers = "".join(f"{value:>7.3f}" for value in scores["dsc"])
-        lines.append(f"{way:<22}{scores['dsc_auc']:>7.3f}{numbers}")
+        lines.append(f"{condition:<22}{scores['dsc_auc']:>7.3f}{numbers}")
     return "\n".join(lines)
 
 
@@ -147,9 +148,9 @@ def _compare(
     on_step: OnStep | None,
     cancel: threading.Event | None,
 ) -> Comparison:
-    def on_round(way: str, done: int, total: int) -> None:
+    def on_round(condition: str, done: int, total: int) -> None:
         if on_step:
-            on_step(image.name, done, total, way)
+            on_step(image.name, done, total, condition)
 
     spacing, options = image.grid.spacing_kji, options_for(image)
     with ExitStack() as stack:
@@ -173,8 +174,8 @@ def _silent(engine: Engine) -> Engine | None:
 
 def _rows(image: LabelledImage, comparison: Comparison) -> list[CurveRow]:
     return [
-        CurveRow(image.name, image.modality, structure, way, number, dsc, nsd)
-        for way, case in comparison.items()
+        CurveRow(image.name, image.modality, structure, condition, number, dsc, nsd)
+        for condition, case in comparison.items()
         for structure, scores in case.structures.items()
         for number, (dsc, nsd) in enumerate(zip(scores.dsc, scores.nsd, strict=True))
     ]
@@ -182,9 +183,11 @@ def _rows(image: LabelledImage, comparison: Comparison) -> list[CurveRow]:
 
 def _means(comparisons: Sequence[Comparison]) -> dict[str, dict[str, Any]]:
     means = {}
-    for way in comparisons[0]:
-        dsc, nsd = (list(mean_curve([getattr(found[way], score) for found in comparisons])) for score in ("dsc", "nsd"))
-        means[way] = json_ready({"dsc_auc": area(dsc), "nsd_auc": area(nsd)}) | {"dsc": dsc, "nsd": nsd}
+    for condition in comparisons[0]:
+        dsc, nsd = (
+            list(mean_curve([getattr(found[condition], score) for found in comparisons])) for score in ("dsc", "nsd")
+        )
+        means[condition] = json_ready({"dsc_auc": area(dsc), "nsd_auc": area(nsd)}) | {"dsc": dsc, "nsd": nsd}
     return means
 
 
@@ -194,7 +197,7 @@ def _write(folder: Path, rows: Sequence[CurveRow], report: dict[str, Any], overw
     cases = report["cases"] if len(report["cases"]) < _MOST_PANELS else {}
     shown = cases if len(cases) == 1 else {f"mean of {len(report['cases'])} cases": report["mean"]} | cases
     panels = {
-        title: {way: (scores["dsc"], scores["nsd"]) for way, scores in curves.items()}
+        title: {condition: (scores["dsc"], scores["nsd"]) for condition, scores in curves.items()}
         for title, curves in shown.items()
     }
     with replacing(folder / FILES[2], overwrite) as path:

@@ -91,12 +91,7 @@ def freeze(model: PromptedModel, what: Freeze) -> int:
 
     Returns:
         Number of parameters that still learn.
-
-    Raises:
-        InputError: There is no such choice.
     """
-    if what not in FREEZE_CHOICES:
-        raise InputError(f'"{what}" is no choice of what to freeze.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
     network = model.network
     if what == "backbone":
         network.backbone.requires_grad_(False)

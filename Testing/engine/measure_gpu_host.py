@@ -24,8 +24,8 @@ from pretend_gpu import pretend_gpu, reset_traffic  # noqa: E402
 from MedalSLib.engine.computing import choose_compute  # noqa: E402
 from MedalSLib.inference.pipeline import segment_volume  # noqa: E402
 from MedalSLib.run import Policy, RunOptions  # noqa: E402
-from tools.benchmarks.scenes import BenchStructure, told_image  # noqa: E402
-from tools.benchmarks.telling import Telling, two_stage_model  # noqa: E402
+from tools.benchmarks.scenes import BenchStructure, numbered_image  # noqa: E402
+from tools.benchmarks.stub_network import StubNetwork, two_stage_model  # noqa: E402
 from tools.benchmarks.whole_run import CLASSES, PATCHES, SHAPE_DHW, SPACING_DHW  # noqa: E402
 
 
@@ -40,12 +40,12 @@ def measured(policy: Policy) -> dict[str, Any]:
     """Run once and return what it took."""
     items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(CLASSES)]
     queries = torch.arange(1.0, CLASSES + 1)[:, None]
-    image = told_image(SHAPE_DHW, CLASSES)
+    image = numbered_image(SHAPE_DHW, CLASSES)
     with pretend_gpu():
         compute = choose_compute("cuda:0")
         begun, cpu = time.perf_counter(), time.process_time()
         found = segment_volume(
-            two_stage_model(PATCHES, Telling()),
+            two_stage_model(PATCHES, StubNetwork()),
             image,
             SPACING_DHW,
             items,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tools.benchmarks.measuring import timed, watched_memory
-from tools.benchmarks.scenes import BenchOptions, BenchStructure, told_image
-from tools.benchmarks.telling import Telling, two_stage_model
+from tools.benchmarks.scenes import BenchOptions, BenchStructure, numbered_image
+from tools.benchmarks.stub_network import StubNetwork, two_stage_model
 
 _EDGE = 365
 _PATCH = 192
@@ -16,7 +16,7 @@ _LIMIT_MB = 6 * 1024
 def memory(options: BenchOptions) -> dict[str, Any]:
     """Run two stages with prompts of every class, and watch the resident memory above that of the image.
 
-    Runs are told to need no more than 6 GiB, as an engine with a memory limit tells them.
+    Runs may need 6 GiB at most, as with an engine that has a memory limit.
     """
     import torch
 
@@ -26,10 +26,10 @@ def memory(options: BenchOptions) -> dict[str, Any]:
 
     edge = options.shape or _EDGE
     patch = min(_PATCH, 32 * max(2, edge // 64)) if options.shape else _PATCH
-    model = two_stage_model({1: (patch,) * 3, 2: (patch,) * 3}, Telling())
+    model = two_stage_model({1: (patch,) * 3, 2: (patch,) * 3}, StubNetwork())
     rows = []
     for count in options.classes:
-        image = told_image((edge,) * 3, count)
+        image = numbered_image((edge,) * 3, count)
         items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
         queries = torch.arange(1, count + 1, dtype=torch.float32)[:, None]
         found: list[Any] = []

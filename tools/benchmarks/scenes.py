@@ -139,7 +139,7 @@ def synthetic_ct(edge: int) -> np.ndarray:
     return image.astype(np.int16)
 
 
-def told_image(shape: tuple[int, int, int], count: int) -> np.ndarray:
+def numbered_image(shape: tuple[int, int, int], count: int) -> np.ndarray:
     """Return an image whose intensity says which of `count` structures a voxel belongs to: blocks side by side."""
     side = int(np.ceil(count ** (1 / 3)))
     numbers = np.arange(side**3).reshape((side,) * 3) + 1
@@ -148,11 +148,11 @@ def told_image(shape: tuple[int, int, int], count: int) -> np.ndarray:
     return numbers[np.ix_(*places)].astype(np.float32)
 
 
-def tell(intensities: Any, number: Any, logits: Any) -> None:
-    """Write the logits of the structure `number` of a `told_image`: sure where the intensity is its number.
+def write_logits(intensities: Any, number: Any, logits: Any) -> None:
+    """Write the logits of the structure `number` of a `numbered_image`: sure where the intensity is its number.
 
     Args:
-        intensities: Of a `told_image`.
+        intensities: Of a `numbered_image`.
         number: Number of the structure.
         logits: Where to write, in the shape of the intensities.
     """

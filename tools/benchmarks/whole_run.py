@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from tools.benchmarks.operations import operations
-from tools.benchmarks.scenes import BenchOptions, BenchStructure, random_network, tell, told_image
-from tools.benchmarks.telling import two_stage_model
+from tools.benchmarks.scenes import BenchOptions, BenchStructure, numbered_image, random_network, write_logits
+from tools.benchmarks.stub_network import two_stage_model
 
 SHAPE_DHW = (300, 512, 512)
 SPACING_DHW = (1.0, 0.7, 0.7)
@@ -51,16 +51,16 @@ def whole_runs(
     patches = patches or PATCHES
     compute = choose_compute(device)
     network = random_network(replace(options, patch=max(patches[2]))).to(device)
-    told = _Told(network, GpuNetwork(network, compute.autocast or torch.float32), count)
-    model = two_stage_model(patches, told)
-    image = told_image(shape_dhw, count)
+    counted = _CountedNetwork(network, GpuNetwork(network, compute.autocast or torch.float32), count)
+    model = two_stage_model(patches, counted)
+    image = numbered_image(shape_dhw, count)
     items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
     queries = torch.zeros(count, network.config.query_dim)
     queries[:, 0] = torch.arange(1, count + 1)
     rows = []
     for limit in _LIMITS_GB:
         for attempt in ("first", "again"):
-            told.operations = 0.0
+            counted.operations = 0.0
             row: dict[str, Any] = {"memory_limit_gb": limit, "run": attempt}
             way = replace(compute, memory_limit_mb=None if limit is None else limit * 1000.0)
             with _limited(device, limit):
@@ -72,7 +72,7 @@ def whole_runs(
                     break
                 seconds = time.perf_counter() - begun
                 network_s = sum(spent for stage, spent in found.seconds.items() if stage.startswith("stage"))
-                tflop = told.operations / 1e12
+                tflop = counted.operations / 1e12
                 rows.append(
                     row
                     | {
@@ -114,7 +114,7 @@ def _peak_memory(device: str) -> float | None:
     return round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.startswith("cuda") else None
 
 
-class _Told:
+class _CountedNetwork:
     """A network that computes, and then answers with the structure whose number is the image's intensity.
 
     Args:
@@ -155,9 +155,9 @@ class _Told:
 
     def project(self, voxels: Any, embeddings: Any) -> Any:
         logits = self._form.project(voxels, embeddings)
-        for batch, (told, numbers) in enumerate(zip(voxels[:, 0], embeddings[..., 0], strict=True)):
+        for batch, (intensities, numbers) in enumerate(zip(voxels[:, 0], embeddings[..., 0], strict=True)):
             for index, number in enumerate(numbers):
-                tell(told, number, logits[batch, index])
+                write_logits(intensities, number, logits[batch, index])
         return logits
 
     def _add(self, image: Any, prompted: bool) -> None:
@@ -168,6 +168,6 @@ class _Told:
 
 
 def _with_image(voxels: Any, image: Any) -> Any:
-    """Put the image into the first channel, where `_Told.project` looks for it."""
+    """Put the image into the first channel, where `_CountedNetwork.project` looks for it."""
     voxels[:, 0] = image[:, 0].to(voxels.dtype)
     return voxels

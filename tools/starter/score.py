@@ -116,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(case: str, done: int, total: int, way: str) -> None:
-    sys.stderr.write(f"{case}: {way}, correction {done} of {total}\n")
+def _say(case: str, done: int, total: int, condition: str) -> None:
+    sys.stderr.write(f"{case}: {condition}, correction {done} of {total}\n")
 
 
 if __name__ == "__main__":

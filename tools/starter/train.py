@@ -67,7 +67,7 @@ def train_starter(
     """
     with world(device) as here:
         source = SynthesisSource(data, recipe, here.device)
-        hooks = _until(minutes)
+        hooks = _stop_after(minutes)
         facts = {"data_digest": _digest(data)}
         model, folder = new_starter(recipe, source), RunFolder(run)
         trainer = open_trainer(model, source, recipe, here, folder, facts=facts, resume=resume, hooks=hooks)
@@ -80,8 +80,8 @@ def train_starter(
     return trainer
 
 
-def _until(minutes: float) -> Hooks:
-    """Return hooks that tell of the steps, and stop after some minutes."""
+def _stop_after(minutes: float) -> Hooks:
+    """Return hooks that print a line now and then, and stop after some minutes."""
     begun, stop = time.monotonic(), threading.Event()
 
     def on_step(report: StepReport) -> None:

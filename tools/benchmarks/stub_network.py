@@ -1,11 +1,11 @@
-"""A model whose network computes nothing and answers what a `scenes.told_image` says: what is left lies around it."""
+"""A stub network that reads the structures off a `scenes.numbered_image`: what remains is the work around it."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from tools.benchmarks.scenes import tell
+from tools.benchmarks.scenes import write_logits
 
 _SPACINGS = {1: (1.5, 1.5, 3.0), 2: (1.0, 1.0, 1.0)}
 
@@ -24,7 +24,7 @@ def two_stage_model(patches: dict[int, tuple[int, int, int]], network: Any) -> A
     return SimpleNamespace(manifest=SimpleNamespace(stages=stages, text_stages="both"), network=lambda stage: network)
 
 
-class Telling:
+class StubNetwork:
     """Finds the voxels whose intensity is the number that a query [1] is; needs two channels and no weights."""
 
     config = SimpleNamespace(embedding_dim=2)
@@ -59,5 +59,5 @@ class Telling:
         """See `MedalS.project`."""
         logits = voxels.new_empty((1, embeddings.shape[1], *voxels.shape[2:]))
         for number, out in zip(embeddings[0, :, 0], logits[0], strict=True):
-            tell(voxels[0, 0], number, out)
+            write_logits(voxels[0, 0], number, out)
         return logits
