@@ -149,7 +149,7 @@ def _known_error(body: dict[str, Any], response: requests.Response) -> Exception
     """Return an error body as what to raise: what passes by itself, or was damaged in transit, is tried again."""
     error = error_from_body(body)
     passes = protocol.TRANSIENT_KINDS | {"slow", protocol.CORRUPT}
-    return TransientError(error, _retry_after(response)) if body["kind"] in passes else error
+    return TransientError(error, _retry_after(response)) if str(body["kind"]) in passes else error
 
 
 def _retry_after(response: requests.Response) -> float | None:

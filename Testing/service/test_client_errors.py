@@ -62,6 +62,7 @@ OURS = b'{"service": "medals", "protocol": %d, "oldest_protocol": %d, "software"
         (page("200 OK", b'{"service": "medals"}', "application/json"), "does not say which version", "updated"),
         (page("200 OK", OURS % (9, 7), "application/json"), "at least version 7: update Medal S on this computer", ""),
         (page("200 OK", OURS % (0, 0), "application/json"), "the administrator to update the server", ""),
+        (page("400 Bad Request", b'{"kind": [], "cause": "Odd."}', "application/json"), "Odd.", ""),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "The connection to", "Check the network"),
         (b"", "it was cut", "Check the network"),
     ],
