@@ -20,6 +20,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_tutorial_ends_in_a_model_that_segments_and_tells_how_good_it_is(
     medals, cases: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -76,7 +76,17 @@ def ways(image: np.ndarray) -> Mapping[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("way", ways(np.zeros((20, 28, 28))))
+@pytest.mark.parametrize(
+    "way",
+    [
+        "first stage",
+        "refined",
+        *(
+            pytest.param(way, marks=pytest.mark.slow)
+            for way in ("both stages", "with a mask", "locked, in a box", "as published")
+        ),
+    ],
+)
 def test_the_masks_are_those_of_the_cpu_to_the_bit(
     tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray, exact: None, way: str
 ) -> None:
@@ -103,6 +113,7 @@ def test_half_precision_says_nearly_the_same(tiny_model: Path, wide_image: np.nd
         assert (here & there).sum() / (here | there).sum() > 0.8, name
 
 
+@pytest.mark.slow
 def test_instances_are_refined_and_told_apart_on_a_gpu(
     tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray, exact: None
 ) -> None:
@@ -130,6 +141,7 @@ def traffic_of(engine: LocalEngine, image: np.ndarray, affine: np.ndarray, *runs
     return counted
 
 
+@pytest.mark.slow
 def test_only_the_image_and_the_weights_of_patches_are_sent_as_figures(
     gpu: None, tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray
 ) -> None:

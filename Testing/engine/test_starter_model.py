@@ -35,6 +35,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2.0 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second))
 
 
+@pytest.mark.slow
 def test_both_lungs_are_found_each_on_its_own_side(chest: Image, lungs: RunResult) -> None:
     truth = read_segmentation(DATA / "Segmentation.seg.nrrd").masks_on(chest.grid)
     for side in ("left", "right"):
@@ -42,6 +43,7 @@ def test_both_lungs_are_found_each_on_its_own_side(chest: Image, lungs: RunResul
         assert dice(lungs.masks[f"{side} lung"], drawn) >= 0.85, side
 
 
+@pytest.mark.slow
 def test_the_report_gives_plausible_volumes(lungs: RunResult) -> None:
     for name in ("Left lung", "Right lung"):
         entry = lungs.report.structures[name]
@@ -49,6 +51,7 @@ def test_the_report_gives_plausible_volumes(lungs: RunResult) -> None:
         assert 500 < entry.volume_ml < 4000
 
 
+@pytest.mark.slow
 def test_a_single_thin_slice_is_segmented_although_it_is_a_fraction_of_a_voxel_of_the_network(chest: Image) -> None:
     middle = chest.array_kji.shape[0] // 2
     affine = chest.grid.affine_ras @ np.diag([1.0, 1.0, 0.1, 1.0])

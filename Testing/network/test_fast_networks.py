@@ -90,6 +90,7 @@ def test_bf16_on_the_gpus_form_is_close(network: MedalS, scene: dict[str, Tensor
     assert float((found - expected).std() / expected.std()) < 0.1
 
 
+@pytest.mark.slow
 def test_compiled_networks_are_kept_on_disk_and_follow_the_weights(network: MedalS, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     image = torch.rand(1, 1, *PATCH)

@@ -47,6 +47,7 @@ def test_names_and_shapes_are_the_published_ones(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [0, 1], ids=["cube", "three different axes"])
+@pytest.mark.slow
 def test_figures_are_the_published_ones(network: MedalS, golden: Path, case: int) -> None:
     recipe = json.loads((golden / "forward.json").read_text())["cases"][case]
     prefix, size, count = recipe["prefix"], recipe["size"], recipe["n"]

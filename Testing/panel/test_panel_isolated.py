@@ -30,6 +30,7 @@ def child(bench):
     bench.model.engines.close()
 
 
+@pytest.mark.slow
 def test_a_run_in_a_child_process_shows_its_progress_and_result(child):
     seen = set()
     child.during = lambda: seen.add(child.find("progressLabel").text)
@@ -38,6 +39,7 @@ def test_a_run_in_a_child_process_shows_its_progress_and_result(child):
     assert any("patch" in text for text in seen)
 
 
+@pytest.mark.slow
 def test_a_child_killed_in_mid_run_is_replaced_and_nothing_is_lost(child):
     child.find("runButton").click()
     before = child.mask("Liver")

@@ -8,6 +8,8 @@ from stories import LUNGS, dice, same
 
 from MedalSLib.volume.geometry import Grid
 
+pytestmark = pytest.mark.slow
+
 REACH_MM = 20.0
 """How far around the strokes a refinement may go (the tutorial's "surroundings")."""
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from stories import LUNGS, dice, same
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from stories import LUNGS, dice
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def chest(story):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from stories import LUNGS, dice, same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def chest(story):
