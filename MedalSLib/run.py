@@ -20,7 +20,7 @@ from MedalSLib.volume.mask import BoxMask, DenseMasks
 Mode = Literal["auto", "text", "hybrid", "refine"]
 Policy = Literal["product", "published"]
 Stages = Literal["both", "first"]
-Source = Literal["stage 1", "mask", "none"]
+Source = Literal["stage 1", "mask", "paint", "none"]
 
 REFINE_MARGIN_MM = 20.0
 """How far around the strokes a refinement may change the result."""
@@ -111,7 +111,8 @@ class StructureReport:
         volume_ml: Volume of the mask in millilitres.
         mean_probability: Mean probability over the mask, None if absent or if the mask was not computed.
         window: Intensity window used, as shown to the user ("soft tissue 400/40").
-        source: Where its prompt in the last stage came from: "stage 1", "mask", "none".
+        source: Where its prompt in the last stage came from: "stage 1", "mask", "none"; "paint" if it was made from the
+            user's paint and the image alone, without a network.
         instances: Number of separate instances, None unless they were asked for.
     """
 

@@ -11,7 +11,8 @@ from MedalSLib.engine.caches import CacheSettings
 from MedalSLib.engine.checks import check_image
 from MedalSLib.engine.device import choose_device
 from MedalSLib.engine.interface import Engine, EngineInfo
-from MedalSLib.engine.session import LoadedModel, LocalSession
+from MedalSLib.engine.loaded_model import LoadedModel
+from MedalSLib.engine.session import LocalSession
 from MedalSLib.vocabulary import normalize_modality
 from MedalSLib.volume import Grid, guess_modality
 

@@ -22,6 +22,7 @@ class ParsedRequest:
         locked: By key: where the answer is the mask's value.
         roi: Hard limits of the answer, None for the whole image.
         options: Choices of the run.
+        by_hand: Keys of the structures that are made from paint alone: the model does not know them.
         texts: What the text encoder reads instead of the structure's own sentence, by key.
     """
 
@@ -31,6 +32,7 @@ class ParsedRequest:
     locked: Mapping[str, BoxMask]
     roi: Roi | None
     options: RunOptions
+    by_hand: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -57,16 +59,21 @@ def parse_request(
     """
     understood: dict[str, tuple[str, ...]] = {}
     keys: dict[str, None] = {}
+    # What was painted can be refined from the paint, whatever its name.
+    free = frozenset(request.locked) if request.options.mode == "refine" else frozenset()
     for text in request.prompts:
+        if text in free:
+            continue
         for resolution in _resolve(text, modality, known):
             understood[resolution.phrase] = resolution.classes
             keys |= dict.fromkeys(resolution.keys)
-    masks = _by_key(request.masks, modality, known, understood)
-    locked = _by_key(request.locked, modality, known, understood)
+    masks = _by_key(request.masks, modality, known, understood, free)
+    locked = _by_key(request.locked, modality, known, understood, free)
     keys |= dict.fromkeys([*masks, *locked])
+    by_hand = frozenset(key for key in locked if key not in known) if free else frozenset()
     if not keys:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
-    _check_known(keys, known, model, modality)
+    _check_known([key for key in keys if key not in by_hand], known, model, modality)
     for kind, given in (("mask", masks), ("lock", locked)):
         for key, mask in given.items():
             _check_shape(kind, describe(key).name, mask, grid)
@@ -82,6 +89,7 @@ def parse_request(
         locked=locked,
         roi=None if request.roi is None else grid.clip_box(request.roi),
         options=request.options,
+        by_hand=by_hand,
     )
 
 
@@ -104,14 +112,24 @@ def _resolve(text: str, modality: str, known: Collection[str]) -> list[Resolutio
 
 
 def _by_key(
-    masks: Mapping[str, BoxMask], modality: str, known: Collection[str], understood: dict[str, tuple[str, ...]]
+    masks: Mapping[str, BoxMask],
+    modality: str,
+    known: Collection[str],
+    understood: dict[str, tuple[str, ...]],
+    free: Collection[str],
 ) -> dict[str, BoxMask]:
-    """Key masks by structure; a name that means several structures cannot say which one a mask is."""
+    """Key masks by structure; a name that means several structures cannot say which one a mask is.
+
+    Args:
+        masks: Masks by name as given.
+        modality: The image's modality.
+        known: Keys that the model knows.
+        understood: Published names by phrase, filled in.
+        free: Names that need not mean anything.
+    """
     keyed: dict[str, BoxMask] = {}
     for text, mask in masks.items():
-        resolutions = _resolve(text, modality, known)
-        keys = [key for item in resolutions for key in item.keys]
-        names = tuple(name for item in resolutions for name in item.classes)
+        keys, names = _named(text, modality, known) if text in free else _understood(text, modality, known)
         if len(keys) != 1:
             raise PromptError(
                 f"The mask '{text}' may be any of {', '.join(names)}.", "Name the mask after one structure."
@@ -121,6 +139,25 @@ def _by_key(
         understood[text] = names
         keyed[keys[0]] = mask
     return keyed
+
+
+def _understood(text: str, modality: str, known: Collection[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return keys and published names of what a text names."""
+    resolutions = _resolve(text, modality, known)
+    keys = [key for item in resolutions for key in item.keys]
+    return keys, tuple(name for item in resolutions for name in item.classes)
+
+
+def _named(text: str, modality: str, known: Collection[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return key and name of one structure: the published one of this name, or else one of the user's own."""
+    resolutions = resolve(text, modality, known)
+    keys = [key for item in resolutions for key in item.keys]
+    if len(keys) == 1:
+        return keys, (describe(keys[0]).name,)
+    name = " ".join(text.split())
+    if not name:
+        raise PromptError("A painted structure has no name.", 'Give it one, such as "mass 1".')
+    return [f"{modality}_{name}"], (name,)
 
 
 def _check_known(keys: Collection[str], known: Collection[str], model: str, modality: str) -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from MedalSLib.engine.caches import CacheSettings, SessionCaches
-from MedalSLib.engine.device import Device
+from MedalSLib.engine.caches import SessionCaches
+from MedalSLib.engine.corrections import CorrectionMemory
 from MedalSLib.engine.interface import Session, box_masks
-from MedalSLib.engine.memory_probe import MemoryProbe, free_memory_mb
+from MedalSLib.engine.loaded_model import LoadedModel
+from MedalSLib.engine.memory_probe import MemoryProbe
 from MedalSLib.engine.parsing import ParsedRequest, parse_request
 from MedalSLib.engine.progress import ProgressMeter
 from MedalSLib.errors import InputError, PromptError
@@ -27,43 +28,36 @@ from MedalSLib.run import (
     StructureCallback,
     StructureReport,
 )
-from MedalSLib.volume import AS_IS, BoxMask, Grid, NetworkFrame, Window, apply_window, group_by_window
+from MedalSLib.vocabulary import Structure
+from MedalSLib.volume import AS_IS, BoxArray, BoxMask, Grid, NetworkFrame, Window, apply_window, group_by_window
+from MedalSLib.volume.box import Box
 
 if TYPE_CHECKING:
-    from MedalSLib.inference.compute import Compute
     from MedalSLib.inference.grouping import Group
     from MedalSLib.inference.results import VolumeResult
-    from MedalSLib.network.bundle import Model
 
 
-@dataclass
-class LoadedModel:
-    """A model on a device, as all sessions of an engine share it.
+@dataclass(frozen=True)
+class _Run:
+    """A run in progress; masks have the axes (D, H, W) of the network's frame.
 
     Attributes:
-        model: The model.
-        device: Where its networks run.
-        memory_limit_mb: Act as if the device had no more memory than this; None for what is free.
-        caches: How much each session may keep of its image.
-        seconds_per_run: How long a network takes for a patch here; None before the first run.
+        request: What is asked.
+        windows: Intensity window by key.
+        masks: Masks by key.
+        locked: What the user decided, by key.
+        painted: What of it is new and is to be carried over, by key; structures that are not in it run afresh.
+        roi: Hard limits of the answer, None for none.
+        tell: Told each structure's mask; None if nobody listens.
     """
 
-    model: Model
-    device: Device
-    memory_limit_mb: float | None
-    caches: CacheSettings
-    seconds_per_run: float | None = None
-
-    def free_memory_mb(self) -> float | None:
-        """MiB that a run may take."""
-        return self.memory_limit_mb or free_memory_mb(self.device.name)
-
-    def compute(self) -> Compute:
-        """How a run computes here."""
-        from MedalSLib.engine.computing import choose_compute
-
-        free = self.free_memory_mb()
-        return replace(choose_compute(self.device.name), memory_limit_mb=self.memory_limit_mb, free_memory_mb=free)
+    request: ParsedRequest
+    windows: Mapping[str, Window]
+    masks: Mapping[str, BoxMask]
+    locked: Mapping[str, BoxMask]
+    painted: Mapping[str, BoxMask]
+    roi: Box | None
+    tell: Callable[[str, BoxMask], None] | None
 
 
 class LocalSession(Session):
@@ -99,6 +93,7 @@ class LocalSession(Session):
         self._array: np.ndarray | None = self._frame.to_network(array_kji)
         self._is_windowed = windowed
         self._last_window: tuple[Window, np.ndarray] | None = None
+        self._memory = CorrectionMemory()
         self._caches = SessionCaches(loaded.caches, loaded.device.name)
         self._turn = threading.Lock()
 
@@ -237,66 +232,143 @@ class LocalSession(Session):
         on_structure: StructureCallback | None,
         cancel: threading.Event | None,
     ) -> RunResult:
-        from MedalSLib.inference.hooks import Hooks
-        from MedalSLib.inference.pipeline import WindowedImage, segment_volume
-        from MedalSLib.vocabulary import text_for
+        from MedalSLib.inference.results import merge_results
 
         begun = time.perf_counter()
         probe = MemoryProbe(self._loaded.device.name)
         self._caches.begin_run()
-        windows = self._windows(request)
-        meter = ProgressMeter(on_progress, self._shares(request, self._groups(request, windows)))
-        names = {item.key: item.name for item in request.structures}
-        frame = self._frame
-        texts = [(request.texts.get(item.key) or text_for(item), item.modality) for item in request.structures]
+        run = self._begun(request, on_structure)
+        carried = [item for item in request.structures if item.key in run.painted]
+        fresh = [item for item in request.structures if item.key not in run.painted]
+        meter = ProgressMeter(on_progress, self._shares(run, carried, fresh))
+        parts = []
+        if carried:
+            parts.append(self._refined(run, carried, meter, cancel))
+        if fresh:
+            parts.append(self._segmented(run, fresh, request.options, meter, cancel, on_structure=run.tell))
+        found = merge_results(parts, request.structures)
+        self._memory.record(found.box_masks, run.locked)
+        result = self._result(found, run, probe, time.perf_counter() - begun)
+        meter.finish()
+        return result
+
+    def _begun(self, request: ParsedRequest, on_structure: StructureCallback | None) -> _Run:
+        frame, names = self._frame, {item.key: item.name for item in request.structures}
+
+        def tell(key: str, mask: BoxMask) -> None:
+            assert on_structure is not None
+            on_structure(names[key], frame.mask_from_network(mask))
+
+        masks = {key: frame.mask_to_network(mask) for key, mask in request.masks.items()}
+        locked = {key: frame.mask_to_network(mask) for key, mask in request.locked.items()}
+        carries = request.options.mode == "refine" and request.options.policy == "product"
+        return _Run(
+            request=request,
+            windows=self._windows(request),
+            masks=masks,
+            locked=locked,
+            painted=self._memory.painted(masks, locked) if carries else {},
+            roi=None if request.roi is None else frame.roi_to_network(request.roi),
+            tell=None if on_structure is None else tell,
+        )
+
+    def _refined(
+        self, run: _Run, structures: Sequence[Structure], meter: ProgressMeter, cancel: threading.Event | None
+    ) -> VolumeResult:
+        """Carry the user's corrections over, with the network's probability where the model knows the structure."""
+        from MedalSLib.inference.refinement import Refinement, refine_volume
+
+        assert self._array is not None
+        refinement = Refinement(self._array, self._frame.spacing_dhw, run.masks, run.locked, run.painted, run.roi)
+        painted = [item for item in structures if not run.painted[item.key].is_empty]
+        known = [item for item in painted if item.key not in run.request.by_hand]
+        probabilities: dict[str, BoxArray] = {}
+        network: VolumeResult | None = None
+        if known:
+            options = run.request.options
+            if self._model.manifest.text_stages == "first" or len(self._model.manifest.stages) == 1:
+                # What the first network sees without prompts is cached, so its opinion costs next to nothing.
+                options = replace(options, mode="text", stages="first")
+            elif run.tell is not None:
+                for item in painted:  # what the image alone decides is shown while the networks run
+                    run.tell(item.key, refinement.carried(item.key))
+            network = self._segmented(run, known, options, meter, cancel, on_probability=probabilities.__setitem__)
+        result = refine_volume(refinement, structures, probabilities)
+        if run.tell is not None:
+            for key, mask in result.box_masks.items():
+                run.tell(key, mask)
+        if network is None:
+            return result
+        return replace(result, seconds=network.seconds, steps=network.steps, cached=network.cached, runs=network.runs)
+
+    def _segmented(
+        self,
+        run: _Run,
+        structures: Sequence[Structure],
+        options: RunOptions,
+        meter: ProgressMeter,
+        cancel: threading.Event | None,
+        *,
+        on_structure: Callable[[str, BoxMask], None] | None = None,
+        on_probability: Callable[[str, BoxArray], None] | None = None,
+    ) -> VolumeResult:
+        """Run the networks for some of the structures."""
+        from MedalSLib.inference.hooks import Hooks
+        from MedalSLib.inference.pipeline import WindowedImage, segment_volume
+        from MedalSLib.vocabulary import text_for
+
+        request = run.request
+        keys = {item.key for item in structures}
         found = segment_volume(
             self._model,
-            WindowedImage(frame.shape_dhw, self._image),
-            frame.spacing_dhw,
-            request.structures,
-            self._model.encode(texts),
-            windows=windows,
-            masks_dhw={key: frame.mask_to_network(mask) for key, mask in request.masks.items()},
-            locked_dhw={key: frame.mask_to_network(mask) for key, mask in request.locked.items()},
-            roi_dhw=None if request.roi is None else frame.roi_to_network(request.roi),
-            options=request.options,
+            WindowedImage(self._frame.shape_dhw, self._image),
+            self._frame.spacing_dhw,
+            structures,
+            self._model.encode([(request.texts.get(item.key) or text_for(item), item.modality) for item in structures]),
+            windows=run.windows,
+            masks_dhw={key: mask for key, mask in run.masks.items() if key in keys},
+            locked_dhw={key: mask for key, mask in run.locked.items() if key in keys},
+            roi_dhw=run.roi,
+            options=options,
             compute=self._loaded.compute(),
             hooks=Hooks(
                 on_patch=lambda group, stage, done, total: meter.update(_stage_words(group, stage), done, total),
                 should_cancel=None if cancel is None else cancel.is_set,
                 features=self._caches.features,
                 probabilities=self._caches.probabilities if self._caches.settings.answers else None,
-                on_structure=None
-                if on_structure is None
-                else lambda key, mask: on_structure(names[key], frame.mask_from_network(mask)),
+                on_structure=on_structure,
+                on_probability=on_probability,
                 on_step=lambda step: self._caches.clear(),  # memory ran out: it is needed elsewhere
             ),
         )
         if found.runs:
             spent = sum(value for stage, value in found.seconds.items() if stage.startswith("stage"))
             self._loaded.seconds_per_run = spent / found.runs
-        seconds = {name: round(value, 3) for name, value in found.seconds.items()}
-        result = RunResult(
+        return found
+
+    def _result(self, found: VolumeResult, run: _Run, probe: MemoryProbe, seconds: float) -> RunResult:
+        """Bring a result to the image's own grid."""
+        request, frame, manifest = run.request, self._frame, self._model.manifest
+        names = {item.key: item.name for item in request.structures}
+        return RunResult(
             box_masks={names[key]: frame.mask_from_network(mask) for key, mask in found.box_masks.items()},
             labels=frame.array_from_network(found.labels),
             names=request.names,
             report=Report(
-                model=f"{self._model.manifest.name} {self._model.manifest.version}",
+                model=f"{manifest.name} {manifest.version}",
                 device=self._loaded.device.words,
                 modality=self.modality,
-                seconds=seconds | {"total": round(time.perf_counter() - begun, 3)},
+                seconds={name: round(value, 3) for name, value in found.seconds.items()} | {"total": round(seconds, 3)},
                 peak_memory_mb=probe.peak_mb(),
                 cached=found.cached,
                 steps=found.steps,
                 warnings=self.warnings,
-                structures=self._structure_reports(found, request, windows),
+                structures=self._structure_reports(found, request, run.windows),
                 understood=request.understood,
                 seed=request.options.seed,
             ),
             instances={names[key]: frame.array_from_network(labels) for key, labels in found.instances.items()},
         )
-        meter.finish()
-        return result
 
     def _structure_reports(
         self, found: VolumeResult, request: ParsedRequest, windows: Mapping[str, Window]
@@ -316,21 +388,24 @@ class LocalSession(Session):
             )
         return reports
 
-    def _shares(self, request: ParsedRequest, groups: Sequence[Group]) -> dict[str, float]:
+    def _shares(self, run: _Run, carried: Sequence[Structure], fresh: Sequence[Structure]) -> dict[str, float]:
         """Shares of the progress bar: stage 2 is prompted, so it usually runs each patch twice.
 
         Args:
-            request: What is asked; groups in which the user painted come first.
-            groups: What runs together, one after the other.
+            run: The run; groups in which the user painted come first.
+            carried: Structures whose corrections are carried over.
+            fresh: The others.
         """
         networks = [stage.stage for stage in self._model.manifest.stages]
         shares: dict[str, float] = {}
-        for group in sorted(groups, key=lambda group: not any(key in request.locked for key in group.keys)):
-            options = group.options
-            wanted = {"1"} if options.stages == "first" else {"2"} if options.mode == "refine" else {"1", "2"}
-            for stage in sorted(wanted.intersection(networks) or networks):
-                shares[_stage_words(group.number, f"stage {stage}")] = 2.5 if stage == "2" else 1.0
-            shares[_stage_words(group.number, "finishing")] = 0.05
+        for structures in (carried, fresh):
+            groups = self._groups(replace(run.request, structures=tuple(structures)), run.windows)
+            for group in sorted(groups, key=lambda group: not any(key in run.locked for key in group.keys)):
+                options = group.options
+                wanted = {"1"} if options.stages == "first" else {"2"} if options.mode == "refine" else {"1", "2"}
+                for stage in sorted(wanted.intersection(networks) or networks):
+                    shares[_stage_words(group.number, f"stage {stage}")] = 2.5 if stage == "2" else 1.0
+                shares[_stage_words(group.number, "finishing")] = 0.05
         return shares
 
 

@@ -25,6 +25,7 @@ class GroupResult:
         mean_probability: Of each structure, over what the network found of it.
         sources: Where each structure's prompt came from.
         box: Region of the last stage.
+        probabilities: Of each structure by itself, where it is wanted.
         agreeing: Whether there is a label exactly where there is a mask, each within the mask of its structure.
     """
 
@@ -35,6 +36,7 @@ class GroupResult:
     sources: tuple[Source, ...]
     box: Box
     agreeing: bool = True
+    probabilities: tuple[BoxArray, ...] = ()
 
 
 def placed_result(result: StageResult, box: Box, shape_dhw: Shape, sources: Sequence[Source]) -> GroupResult:
@@ -45,7 +47,8 @@ def placed_result(result: StageResult, box: Box, shape_dhw: Shape, sources: Sequ
     labels, probability = (
         _cut(array, found).placed(corner, shape_dhw) for array in (result.labelmap, result.max_probability)
     )
-    return GroupResult(masks, labels, probability, result.mean_probability, tuple(sources), box)
+    each = tuple(values.placed(corner, shape_dhw) for values in result.probabilities)
+    return GroupResult(masks, labels, probability, result.mean_probability, tuple(sources), box, probabilities=each)
 
 
 def _cut(array: np.ndarray, box: Box | None) -> BoxArray:

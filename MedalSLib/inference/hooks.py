@@ -12,6 +12,7 @@ from MedalSLib.inference.resampling_policy import Hwd, HwdMm, ResamplingPlan
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.medals import VoxelFeatures
 from MedalSLib.volume.box import Box
+from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
 
@@ -81,6 +82,8 @@ class Hooks:
         probabilities: Returns where probabilities of prompted patches of a run are kept between calls, or None.
         on_structure: `(key, mask)`: a structure's mask (D, H, W) is final or, where a correction is refined patch by
             patch, better than before.
+        on_probability: `(key, probability)`: a structure's own probability (D, H, W) from the last stage of the product,
+            float16, 0 where it is less than 0.02.
         on_step: Told each step taken down the memory ladder.
     """
 
@@ -89,4 +92,5 @@ class Hooks:
     features: Callable[[RunKey], FeatureCache | None] | None = None
     probabilities: Callable[[RunKey], ProbabilityCache | None] | None = None
     on_structure: Callable[[str, BoxMask], None] | None = None
+    on_probability: Callable[[str, BoxArray], None] | None = None
     on_step: Callable[[str], None] | None = None

@@ -12,10 +12,13 @@ from MedalSLib.inference.resampling_axis import ResamplingAxis
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tensor_ops import bits_of, relabel, tensor_box, threshold_to_zero
 from MedalSLib.volume.box import Box, intersection, slices, union
+from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
 _VALUES = 1 << 21
 """Voxels of one class that are interpolated at once."""
+_LEAST = 0.02
+"""Where the probability of each class is wanted, what is less is taken for zero."""
 _SET_BITS = np.array([bin(byte).count("1") for byte in range(256)])
 """Of each byte."""
 
@@ -32,10 +35,13 @@ class MaskOutput:
         plan: Plan of the stage.
         count: Number of classes; class k has label k + 1.
         device: Where regions are interpolated.
-        labels: Whether labels and probabilities are wanted too; without them theirs is a volume of no voxels.
+        labels: Whether labels and the largest probability are wanted too; without them theirs is a volume of no voxels.
+        each: Whether the probability of each class is wanted too, where it reaches 0.02.
     """
 
-    def __init__(self, plan: ResamplingPlan, count: int, device: torch.device, labels: bool = True) -> None:
+    def __init__(
+        self, plan: ResamplingPlan, count: int, device: torch.device, labels: bool = True, each: bool = False
+    ) -> None:
         self._plan = plan
         self._shape = plan.original_shape
         self._device = device
@@ -44,6 +50,8 @@ class MaskOutput:
         self._best = _zeros(wanted, torch.float16, device)
         self._labels = _zeros(wanted, torch.uint8 if count < 256 else torch.int16, device)
         self._bits = np.zeros((count, high, wide, -(-deep // 8)), dtype=np.uint8)
+        self._probabilities = [np.zeros(self._shape, dtype=np.float16) for _ in range(count)] if each else []
+        self._least = _LEAST if each else THRESHOLD
         self._written: list[Box | None] = [None] * count
         self._sums = np.zeros(count)
         self._voxels = np.zeros(count, dtype=np.int64)
@@ -87,6 +95,7 @@ class MaskOutput:
             masks=tuple(self._mask(index) for index in range(len(self._bits))),
             mean_probability=tuple(means.tolist()),
             voxels=tuple(self._voxels.tolist()),
+            probabilities=tuple(BoxArray.of(values) for values in self._probabilities),
         )
 
     def _mask(self, index: int) -> BoxMask:
@@ -114,12 +123,12 @@ class MaskOutput:
             self._write(self._start + offset, self._probability(part, before, place), place)
 
     def _where(self, part: _Part, before: Tensor | None, rows: Span, columns: Span) -> Box | None:
-        """Return the part of some rows and columns that may reach 0.5: no voxel exceeds those around it.
+        """Return the part of some rows and columns that may reach the least probability: none exceeds those around it.
 
         Its depth begins and ends with a byte of bits; None if no voxel can.
         """
         near: list[Box] = []
-        found = tensor_box(part.values, THRESHOLD)
+        found = tensor_box(part.values, self._least)
         if found is not None:
             high, wide, deep = found
             near.append(
@@ -129,7 +138,7 @@ class MaskOutput:
                     self._depth.near(*deep),
                 )
             )
-        beyond = None if before is None else tensor_box(before[None], THRESHOLD)
+        beyond = None if before is None else tensor_box(before[None], self._least)
         if beyond is not None:
             _, (left, right), deep = beyond
             near.append((self._rows.near(part.top - 1, part.top), (columns[0] + left, columns[0] + right), deep))
@@ -160,6 +169,8 @@ class MaskOutput:
             best, rounded = self._best[here], sure.half()
             relabel(self._labels[here], rounded > best, index + 1)  # compared as stored: the earlier class wins a tie
             torch.maximum(best, rounded, out=best)
+        if self._probabilities:
+            self._probabilities[index][here] = probability.half().cpu().numpy()
         bits = bits_of(mask)
         self._bits[index][here[0], here[1], start // 8 : -(-stop // 8)] = bits
         self._written[index] = union([self._written[index], place])

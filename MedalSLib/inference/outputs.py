@@ -12,6 +12,7 @@ from MedalSLib.inference.blending import Region, Rows
 from MedalSLib.inference.resampling import labelmap_to_shape, trilinear, unpad
 from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tensor_ops import relabel
+from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
 THRESHOLD = 0.5
@@ -27,6 +28,7 @@ class StageResult:
         masks: A mask for each class, which may overlap; empty from the published policy.
         mean_probability: Of each class over its mask, 0 where the mask is empty; empty from the published policy.
         voxels: Size of each mask; empty from the published policy.
+        probabilities: Of each class where it is wanted, float16, 0 where it is less than 0.02.
         runs: Runs of the network.
         reused: Patches whose voxel features came from the cache.
         repeated: Prompted patches whose whole answer came from the cache.
@@ -37,6 +39,7 @@ class StageResult:
     masks: tuple[BoxMask, ...] = ()
     mean_probability: tuple[float, ...] = ()
     voxels: tuple[int, ...] = ()
+    probabilities: tuple[BoxArray, ...] = ()
     runs: int = 0
     reused: int = 0
     repeated: int = 0

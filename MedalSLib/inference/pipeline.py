@@ -144,7 +144,18 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
     region = _region(edit, part) if edit is not None and group.options.mode == "refine" else None
 
     def attempt(compute: Compute) -> tuple[GroupResult, StageRunner]:
-        runs = StageRunner(run.model, image, run.spacing, group, queries, compute, hooks, edit, corner_of(part))
+        runs = StageRunner(
+            run.model,
+            image,
+            run.spacing,
+            group,
+            queries,
+            compute,
+            hooks,
+            edit,
+            corner_of(part),
+            each_probability=hooks.on_probability is not None,
+        )
         if group.options.policy == "published":
             return run_published(runs, run.specs, masks), runs
         return run_product(runs, run.specs, masks, region), runs
@@ -152,6 +163,9 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
     compute, planned = _fitted(run, group, image.shape, bool(masks))
     (result, runs), steps = with_ladder(attempt, compute, len(group.keys), on_step=hooks.on_step)
     begun = time.perf_counter()
+    if hooks.on_probability is not None:
+        for key, probability in zip(group.keys, result.probabilities, strict=False):
+            hooks.on_probability(key, probability.placed(corner_of(part), limits.shape))
     finished = finalize(group, result, limits, run.absence)
     cached = [
         f"{what} of {count} patches"

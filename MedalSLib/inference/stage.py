@@ -75,6 +75,7 @@ def run_stage(
     compute: Compute | None = None,
     hooks: StageHooks | None = None,
     labels: bool = True,
+    each_probability: bool = False,
 ) -> StageResult:
     """Run one stage.
 
@@ -91,7 +92,8 @@ def run_stage(
         permutation: Order of the prompt blocks; None for the seeded one.
         compute: Device, precision and chunks.
         hooks: What to watch and steer.
-        labels: Whether the product's labelmap and probabilities are wanted beside its masks; if not, they are empty.
+        labels: Whether the product's labelmap and largest probability are wanted beside its masks; else they are empty.
+        each_probability: Whether the product's probability of each class is wanted too.
 
     Raises:
         CancelledError: The run was cancelled; nothing of it is kept.
@@ -105,7 +107,7 @@ def run_stage(
         output: StageOutput = (
             LabelOutput(plan, count, compute.blending_device)
             if policy == "published"
-            else MaskOutput(plan, count, compute.blending_device, labels)
+            else MaskOutput(plan, count, compute.blending_device, labels, each_probability)
         )
         predictor = PatchPredictor(
             network,

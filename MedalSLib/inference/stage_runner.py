@@ -28,7 +28,7 @@ from MedalSLib.inference.previews import middle_of_patch
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.inference.tiling import Tile
-from MedalSLib.network.axes import array_to_dhw, array_to_hwd, hwd, mask_to_dhw, mask_to_hwd
+from MedalSLib.network.axes import array_to_dhw, array_to_hwd, boxed_to_dhw, hwd, mask_to_dhw, mask_to_hwd
 from MedalSLib.network.bundle import Model
 from MedalSLib.volume.box import Box, corner_of, shape_of, shifted, slices
 from MedalSLib.volume.mask import BoxMask
@@ -47,6 +47,7 @@ class StageRunner:
         hooks: What to watch and steer.
         edit: What the user painted in structures of the group; patches near it run first and are shown early.
         origin: Where `image_dhw` begins in the whole volume.
+        each_probability: Whether the probability of each structure is wanted.
 
     Attributes:
         seconds: Seconds by stage.
@@ -67,6 +68,7 @@ class StageRunner:
         hooks: Hooks,
         edit: Edit | None = None,
         origin: Sequence[int] = (0, 0, 0),
+        each_probability: bool = False,
     ) -> None:
         self.image = image_dhw
         self.spacing_dhw = tuple(float(value) for value in spacing_dhw)
@@ -83,6 +85,7 @@ class StageRunner:
         self._hooks = hooks
         self._edit = edit
         self._origin = tuple(origin)
+        self._each_probability = each_probability
 
     def run(
         self,
@@ -123,6 +126,7 @@ class StageRunner:
                 compute=compute,
                 hooks=self._stage_hooks(spec.stage, key, grid_plan, chosen),
                 labels=labels,
+                each_probability=self._each_probability and labels,
             )
         stage = f"stage {spec.stage}"
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
@@ -134,6 +138,7 @@ class StageRunner:
             labelmap=array_to_dhw(result.labelmap),
             max_probability=array_to_dhw(result.max_probability),
             masks=tuple(mask_to_dhw(mask) for mask in result.masks),
+            probabilities=tuple(boxed_to_dhw(values) for values in result.probabilities),
         )
 
     def planned(self, spec: StageSpec, region: Box, members: Sequence[int] | None = None) -> ResamplingPlan:
