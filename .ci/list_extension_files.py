@@ -12,8 +12,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = {"scripts": ("MedalSLib", (".py",)), "resources": ("Resources", ())}
-LEFT_OUT = ("MedalSLib/training/", "MedalSLib/evaluation/", "Resources/Recipes/")
-"""What the extension does not ship: it needs packages that Slicer's Python does not get."""
+LEFT_OUT = (
+    "MedalSLib/training/",
+    "MedalSLib/evaluation/",
+    "MedalSLib/cli/",
+    "MedalSLib/engine/challenge.py",
+    "MedalSLib/service/batch.py",
+    "MedalSLib/service/batch_files.py",
+    "MedalSLib/service/healthcheck.py",
+    "MedalSLib/service/scaleout.py",
+    "Resources/Recipes/",
+)
+"""What the extension does not ship: nothing in the module uses it, and some of it needs packages that Slicer's Python
+does not get.  The command line comes with pip."""
 SKIPPED = {"__pycache__", ".gitignore", ".gitkeep", ".DS_Store"}
 
 

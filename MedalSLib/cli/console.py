@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import signal
 import sys
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from MedalSLib.errors import MedalSError, ResourceError
+from MedalSLib.errors import MedalSError
 from MedalSLib.run import Progress
 
 _LOG_SECONDS = 30.0
@@ -27,22 +26,6 @@ def complain(error: MedalSError) -> None:
     print(f"medals: {error.cause}", file=sys.stderr)
     if error.remedy:
         print(f"        {error.remedy}", file=sys.stderr)
-
-
-def need_room(room: str) -> None:
-    """Make sure that a part of the library is there which the Slicer extension leaves out.
-
-    Args:
-        room: "training" or "evaluation".
-
-    Raises:
-        ResourceError: It is not.
-    """
-    if importlib.util.find_spec(f"MedalSLib.{room}") is None:
-        raise ResourceError(
-            f"This installation of Medal S is without {room}, as the Slicer extension is.",
-            "Install Medal S with pip: pip install 'medals[train]'.",
-        )
 
 
 def options_from(kind: type[OptionsT], arguments: argparse.Namespace) -> OptionsT:

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -49,7 +49,6 @@ def _add_interactive(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score and print; exit code 3 if a case could not be read."""
-    need_room("evaluation")
     if arguments.interactive:
         return _run_interactive(arguments)
     if arguments.seg is None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, need_room, note, options_from, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, options_from, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -96,7 +96,6 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(arguments: argparse.Namespace) -> int:
     """Prepare a folder and say which cases were rejected, and why."""
-    need_room("training")
     from MedalSLib.training.prepare import PrepareOptions, prepare_cases
     from MedalSLib.training.recipe import load_recipe
     from MedalSLib.training.sources import find_sources
@@ -111,7 +110,6 @@ def run_prepare(arguments: argparse.Namespace) -> int:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Train, or measure what training would take."""
-    need_room("training")
     from MedalSLib.training.dry_run import dry_run
     from MedalSLib.training.recipe import load_recipe
     from MedalSLib.training.train import TrainOptions, train
@@ -130,7 +128,6 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_fine_tune(arguments: argparse.Namespace) -> int:
     """Fine-tune and say how good the result is on the held-out cases."""
-    need_room("training")
     from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:

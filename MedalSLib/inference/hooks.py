@@ -82,7 +82,7 @@ class Hooks:
         probabilities: Returns where probabilities of prompted patches of a run are kept between calls, or None.
         on_structure: `(key, mask)`: a structure's mask (D, H, W) is final or, where a correction is refined patch by
             patch, better than before.
-        on_probability: `(key, probability)`: a structure's own probability (D, H, W) from the last stage of the product,
+        on_probability: `(key, probability)`: the product's last stage gives a structure this probability (D, H, W),
             float16, 0 where it is less than 0.02.
         on_step: Told each step taken down the memory ladder.
     """

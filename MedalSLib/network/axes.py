@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
 T = TypeVar("T")
@@ -49,3 +50,8 @@ def mask_to_hwd(mask_dhw: BoxMask) -> BoxMask:
 def mask_to_dhw(mask_hwd: BoxMask) -> BoxMask:
     """Return a mask with axes (D, H, W)."""
     return mask_hwd.turned(_TO_DHW)
+
+
+def boxed_to_dhw(array_hwd: BoxArray) -> BoxArray:
+    """Return probabilities with axes (D, H, W), as a view."""
+    return array_hwd.turned(_TO_DHW)
