@@ -279,7 +279,9 @@ class LocalSession(Session):
         from MedalSLib.inference.refinement import Refinement, refine_volume
 
         assert self._array is not None
-        refinement = Refinement(self._array, self._frame.spacing_dhw, run.masks, run.locked, run.painted, run.roi)
+        refinement = Refinement(
+            self._array, self._frame.spacing_dhw, run.masks, run.locked, run.painted, run.request.by_hand, run.roi
+        )
         painted = [item for item in structures if not run.painted[item.key].is_empty]
         known = [item for item in painted if item.key not in run.request.by_hand]
         probabilities: dict[str, BoxArray] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from MedalSLib.inference.correction import propagate_correction
 from MedalSLib.inference.results import StructureResult, VolumeResult, label_type
 from MedalSLib.run import Source
 from MedalSLib.vocabulary import Structure
-from MedalSLib.volume.box import EMPTY, Box, Shape, box_of, relative, shape_of, slices, union
+from MedalSLib.volume.box import EMPTY, Box, Shape, relative, shape_of, slices, union
 from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
@@ -29,6 +29,7 @@ class Refinement:
         masks: The structures as they are now, with the user's paint, by key.
         locked: By key, all that the user decided: voxels where the mask stays as it is.
         painted: By key, what of it was painted since the last result, and is to be carried over.
+        by_hand: Keys of the structures that are made from paint alone.
         roi: Nothing outside it changes; None for the whole volume.
     """
 
@@ -37,6 +38,7 @@ class Refinement:
     masks: Mapping[str, BoxMask]
     locked: Mapping[str, BoxMask]
     painted: Mapping[str, BoxMask]
+    by_hand: Collection[str] = ()
     roi: Box | None = None
 
     @property
@@ -55,22 +57,18 @@ class Refinement:
         mask, paint = self.masks[key], self.painted.get(key)
         if paint is None or paint.box is None:
             return mask
-        before = mask ^ paint
-        checked = self.locked[key] - paint if key in self.locked else BoxMask.empty(self.shape)
-        result = propagate_correction(
+        added, erased = paint & mask, paint - mask
+        carried = propagate_correction(
             self.image,
             self.spacing,
-            before.array(),
-            (paint & mask).array(),
-            (paint - mask).array(),
-            probability=None if probability is None else probability.array(),
-            checked=None if checked.is_empty else checked.array(),
-            by_hand=before.is_empty,
-        )
-        if result.box is None:
-            return mask
-        box = box_of(result.box)
-        carried = mask.replaced(result.mask[slices(box)], box)
+            mask ^ paint,
+            added,
+            erased,
+            probability=probability,
+            checked=self.locked[key] - paint,
+            # What was erased says where the structure ends, also of one that was begun by painting.
+            by_hand=key in self.by_hand and erased.is_empty,
+        ).mask
         return carried if self.roi is None else mask.replaced(carried.array(self.roi), self.roi)
 
 
