@@ -9,7 +9,7 @@ import pytest
 
 from MedalSLib.errors import InputError
 from MedalSLib.inference.correction import CorrectionResult, propagate_correction
-from MedalSLib.inference.correction.propagation import Scene, working_box
+from MedalSLib.inference.correction.propagation import Scene, _connected, working_box
 from MedalSLib.inference.correction.working_box import LARGEST_VOXELS
 from MedalSLib.volume import BoxArray, BoxMask
 from MedalSLib.volume.box import slices
@@ -254,3 +254,12 @@ def test_the_cost_is_bounded_whatever_is_painted():
     work = working_box(scene, nothing, BoxMask.of(paint), True)
     assert work.free.size <= LARGEST_VOXELS
     assert work.seeds.paint.any()
+
+
+def test_only_what_hangs_together_with_the_paint_changes():
+    change, paint = np.zeros((2, 5, 9), dtype=bool), np.zeros((2, 5, 9), dtype=bool)
+    paint[0, 2, 2] = True
+    change[1, 3, 3], change[1, 3, 7] = True, True  # the first touches the paint by a corner
+    kept = _connected(change, paint)
+    assert kept[1, 3, 3]
+    assert np.count_nonzero(kept) == 1
