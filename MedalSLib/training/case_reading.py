@@ -138,7 +138,7 @@ def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase
     named = read_segmentation(str(label_file), {label: lines[0] for label, lines in texts.items()})
     labels, annotated, notes = _labelmap(named, texts, image.grid)
     frame = NetworkFrame(image.grid)
-    chosen, more = choose_window(image, case.dataset, window)
+    chosen, more = _choose_window(image, case.dataset, window)
     spacing = frame.spacing_hwd
     return LoadedCase(
         _hwd(frame.to_network(apply_window(image.array_kji, chosen))),
@@ -191,14 +191,8 @@ def _is_labelmap(named: Segmentation) -> bool:
     )
 
 
-def choose_window(image: Image, dataset: DatasetInfo, window: str = "") -> tuple[Window, list[str]]:
-    """Return the intensity window of a case: what was asked for, or what most of its structures are looked at in.
-
-    Args:
-        image: The image.
-        dataset: Its data set, with texts.
-        window: What was asked for; "" for nothing.
-    """
+def _choose_window(image: Image, dataset: DatasetInfo, window: str = "") -> tuple[Window, list[str]]:
+    """Return the intensity window of a case: what was asked for, or what most of its structures are looked at in."""
     if window:
         return parse_window(window), []
     if image.windowed:

@@ -30,7 +30,7 @@ from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
 from MedalSLib.training.sources import Sources, find_sources
 from MedalSLib.training.steps import Hooks, OnProgress, StepReport
-from MedalSLib.training.trainer import open_trainer
+from MedalSLib.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -153,14 +153,8 @@ def split_cases(
     )
 
 
-def recipe_for(stage: StageManifest, options: FineTuneOptions, name: str) -> Recipe:
-    """Return the recipe of a fine-tuning: a short warm-up, one cosine cycle, gentle augmentation as in training.
-
-    Args:
-        stage: The stage to start from.
-        options: Choices.
-        name: Name of the recipe.
-    """
+def _recipe(stage: StageManifest, options: FineTuneOptions, name: str) -> Recipe:
+    """Return the recipe of a fine-tuning: a short warm-up, one cosine cycle, gentle augmentation as in training."""
     return Recipe(
         name=name,
         stage="1" if stage.stage == "1" else "2",
@@ -190,7 +184,7 @@ def _fine_tune_stage(
 ) -> StageResult:
     network = base.network(stage)
     described = replace(base.stage(stage), config=network.config.to_dict())
-    recipe = recipe_for(described, options, f"fine-tune-stage{stage}")
+    recipe = _recipe(described, options, f"fine-tune-stage{stage}")
     root = options.output / f"prepared-stage{stage}"
     if here.leads:
         preparing = partial(on_progress, f"preparing stage {stage}") if on_progress else None
@@ -219,7 +213,8 @@ def _fine_tune_stage(
     }
     hooks = Hooks(on_step, lambda step: best.check(trainer.trained, step), options.check_every, cancel)
     source = SampleStream(prepared, recipe, training)
-    trainer = open_trainer(model, source, recipe, here, folder, facts=facts, resume=options.resume, hooks=hooks)
+    trainer = Trainer(model, source, recipe, here, folder, hooks)
+    trainer.start(facts, options.resume)
     if trainer.step:
         best.load()
     else:  # the model to start from is the state that training must beat

@@ -163,7 +163,7 @@ def _one_thread() -> None:
 def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord | str:
     """Prepare a case; a case that cannot be used gives the reason instead of ending the run."""
     try:
-        return prepare_case(case, output, options)
+        return _prepare_case(case, output, options)
     except OutputError:
         raise  # a full disk concerns every case
     except MedalSError as error:
@@ -172,13 +172,8 @@ def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> Cas
         return f"Unexpected: {type(error).__name__}: {error}"
 
 
-def prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord:
+def _prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord:
     """Prepare and store one case.
-
-    Args:
-        case: The case, with a completed data set.
-        output: The prepared folder.
-        options: Options.
 
     Raises:
         InputError: It cannot be read, or none of its structures is present.

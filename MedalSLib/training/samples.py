@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,29 +22,6 @@ from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.sampling import case_weights, choose_labels, draw_corner, draw_texts
 from MedalSLib.training.texts import bare_names
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the network sees of one patch.
-
-    Attributes:
-        image: (1, H, W, D) float32, 0..255.
-        target: (N, H, W, D) uint8, 0 or 1.
-        union: (1, H, W, D) uint8: where any class is prompted.
-        prompts: (N, H, W, D) uint8.
-        texts: N texts.
-        modality: Modality.
-        dataset: Data set, for the log.
-    """
-
-    image: Tensor
-    target: Tensor
-    union: Tensor
-    prompts: Tensor
-    texts: tuple[str, ...]
-    modality: str
-    dataset: str
 
 
 class SampleStream(Dataset[Any]):
@@ -106,8 +83,8 @@ class SampleStream(Dataset[Any]):
             pin_memory=world.device.type == "cuda",
         )
 
-    def __getitem__(self, number: int) -> Sample:
-        """Return sample `number`."""
+    def __getitem__(self, number: int) -> Batch:
+        """Return sample `number` as a batch of one."""
         rng = np.random.default_rng((self._recipe.seed, 0, number))
         settings = self._recipe.sampling
         case = self._cases[int(rng.choice(len(self._cases), p=self._weights))]
@@ -128,14 +105,15 @@ class SampleStream(Dataset[Any]):
         drawn = draw_texts(texts, labels, settings.max_queries, rng)
         target = torch.stack([patch.labels == label for label, _ in drawn])
         prompts = simulate_prompts(target, rng, self._recipe.prompts)
-        return Sample(
-            image=patch.image[None],
-            target=target.to(torch.uint8),
-            union=prompts.union.to(torch.uint8),
-            prompts=prompts.classes.to(torch.uint8),
-            texts=tuple(text for _, text in drawn),
-            modality=case.modality,
-            dataset=case.dataset,
+        return Batch(
+            image=patch.image[None, None],
+            target=target[None].to(torch.uint8),
+            union=prompts.union[None].to(torch.uint8),
+            prompts=prompts.classes[None].to(torch.uint8),
+            real=torch.ones(1, len(drawn)),
+            texts=(tuple(text for _, text in drawn),),
+            modalities=(case.modality,),
+            datasets=(case.dataset,),
         )
 
     def _named(self, patch: Augmented, case: CaseRecord) -> tuple[Augmented, dict[int, tuple[str, ...]]]:
@@ -150,26 +128,25 @@ class SampleStream(Dataset[Any]):
         return Augmented(patch.image.flip(axis), patch.labels.flip(axis), False), texts
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Batch]) -> Batch:
     """Put samples side by side, padding those with fewer queries."""
-    most = max(len(sample.texts) for sample in samples)
+    most = max(sample.target.shape[1] for sample in samples)
 
-    def padded(masks: Tensor) -> Tensor:
-        missing = most - masks.shape[0]
-        return torch.cat([masks, masks.new_zeros((missing, *masks.shape[1:]))]) if missing else masks
+    def joined(name: str) -> Tensor:
+        """Join tensors with queries along axis 1."""
+        tensors = [getattr(sample, name) for sample in samples]
+        missing = [one.new_zeros((1, most - one.shape[1], *one.shape[2:])) for one in tensors]
+        return torch.cat([torch.cat(pair, dim=1) for pair in zip(tensors, missing, strict=True)])
 
-    real = torch.zeros(len(samples), most)
-    for row, sample in enumerate(samples):
-        real[row, : len(sample.texts)] = 1
     return Batch(
-        image=torch.stack([sample.image for sample in samples]),
-        target=torch.stack([padded(sample.target) for sample in samples]),
-        union=torch.stack([sample.union for sample in samples]),
-        prompts=torch.stack([padded(sample.prompts) for sample in samples]),
-        real=real,
-        texts=tuple(sample.texts for sample in samples),
-        modalities=tuple(sample.modality for sample in samples),
-        datasets=tuple(sample.dataset for sample in samples),
+        image=torch.cat([sample.image for sample in samples]),
+        target=joined("target"),
+        union=torch.cat([sample.union for sample in samples]),
+        prompts=joined("prompts"),
+        real=joined("real"),
+        texts=tuple(sample.texts[0] for sample in samples),
+        modalities=tuple(sample.modalities[0] for sample in samples),
+        datasets=tuple(sample.datasets[0] for sample in samples),
     )
 
 

@@ -48,18 +48,12 @@ def case_weights(cases: Sequence[CaseRecord], patch_hwd: Hwd, settings: Sampling
     sizes: dict[str, int] = {}
     for case in cases:
         sizes[case.dataset] = sizes.get(case.dataset, 0) + 1
-    weights = np.array([repeats(case, patch_hwd, settings) / math.sqrt(sizes[case.dataset]) for case in cases])
+    weights = np.array([_repeats(case, patch_hwd, settings) / math.sqrt(sizes[case.dataset]) for case in cases])
     return weights / weights.sum()
 
 
-def repeats(case: CaseRecord, patch_hwd: Hwd, settings: SamplingSettings) -> int:
-    """Return how often a case counts.
-
-    Args:
-        case: The case.
-        patch_hwd: Patch in voxels.
-        settings: Settings.
-    """
+def _repeats(case: CaseRecord, patch_hwd: Hwd, settings: SamplingSettings) -> int:
+    """Return how often a case counts."""
     if not settings.repeats:
         return 1
     by_size = math.prod(max(1.0, size / patch) for size, patch in zip(case.region_hwd, patch_hwd, strict=True))

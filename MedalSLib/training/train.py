@@ -15,7 +15,7 @@ from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.steps import Hooks, OnProgress, StepReport, TrainResult
-from MedalSLib.training.trainer import open_trainer
+from MedalSLib.training.trainer import Trainer
 
 _LAST_LOSSES = 20
 
@@ -71,7 +71,8 @@ def train(
         folder = RunFolder(options.folder)
         facts = {"data": str(prepared.root), "data_digest": data_digest(prepared)}
         hooks = Hooks(on_step=_step_line(on_progress), cancel=cancel)
-        trainer = open_trainer(model, source, recipe, here, folder, facts=facts, resume=options.resume, hooks=hooks)
+        trainer = Trainer(model, source, recipe, here, folder, hooks)
+        trainer.start(facts, options.resume)
         result = trainer.run(options.steps)
         exported = export_run(folder.root / "model", trainer, prepared) if here.leads else None
         folder.close()

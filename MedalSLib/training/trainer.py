@@ -75,6 +75,23 @@ class Trainer:
         assert isinstance(self._average.module, PromptedModel)
         return self._average.module
 
+    def start(self, facts: Mapping[str, Any], resume: bool) -> None:
+        """Make or check the run's folder; a run that goes on starts at its last checkpoint.
+
+        Args:
+            facts: What besides the recipe is needed to repeat the run.
+            resume: Whether a run that is in the folder goes on.
+
+        Raises:
+            OutputError: The folder holds something else, or a run although `resume` is False.
+            InputError: The run was made with another recipe, or its checkpoint is damaged.
+        """
+        if self.world.leads:
+            self.folder.start(self.recipe, facts, resume)
+        self.world.wait()
+        if resume:
+            self.resume()
+
     def resume(self) -> bool:
         """Go on from the folder's last checkpoint; returns whether there is one.
 
@@ -230,39 +247,3 @@ class Trainer:
                 state["average"] = self._average.state_dict()
             self.folder.save(state, keep=bool(keep_every) and self.step % keep_every == 0)
         self.world.wait()
-
-
-def open_trainer(
-    model: PromptedModel,
-    source: DataSource,
-    recipe: Recipe,
-    world: World,
-    folder: RunFolder,
-    *,
-    facts: Mapping[str, Any],
-    resume: bool = False,
-    hooks: Hooks | None = None,
-) -> Trainer:
-    """Make or check a run's folder, and return its trainer, at the last checkpoint if the run goes on.
-
-    Args:
-        model: As of `Trainer`, like the next four.
-        source: See there.
-        recipe: See there.
-        world: See there.
-        folder: See there.
-        facts: What besides the recipe is needed to repeat the run.
-        resume: Whether a run that is in the folder goes on.
-        hooks: What is called meanwhile.
-
-    Raises:
-        OutputError: The folder holds something else, or a run although `resume` is False.
-        InputError: The run was made with another recipe, or its checkpoint is damaged.
-    """
-    if world.leads:
-        folder.start(recipe, facts, resume)
-    world.wait()
-    trainer = Trainer(model, source, recipe, world, folder, hooks or Hooks())
-    if resume:
-        trainer.resume()
-    return trainer

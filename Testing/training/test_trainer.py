@@ -164,7 +164,7 @@ def test_the_left_organ_of_a_sample_lies_left_of_the_right_one_unless_published(
     for number in range(40):
         sample = stream[number]
         columns: dict[str, float] = {}
-        for text, mask in zip(sample.texts, sample.target, strict=True):
+        for text, mask in zip(sample.texts[0], sample.target[0], strict=True):
             if mask.any():
                 columns[text.split()[0]] = float(torch.nonzero(mask)[:, 1].float().mean())
         if len(columns) == 2:

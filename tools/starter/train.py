@@ -20,7 +20,7 @@ from MedalSLib.training.distributed import world
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.steps import Hooks, StepReport
-from MedalSLib.training.trainer import Trainer, open_trainer
+from MedalSLib.training.trainer import Trainer
 from tools.starter.data_source import SynthesisSource
 from tools.starter.model import new_starter
 
@@ -70,7 +70,8 @@ def train_starter(
         hooks = _stop_after(minutes)
         facts = {"data_digest": _digest(data)}
         model, folder = new_starter(recipe, source), RunFolder(run)
-        trainer = open_trainer(model, source, recipe, here, folder, facts=facts, resume=resume, hooks=hooks)
+        trainer = Trainer(model, source, recipe, here, folder, hooks)
+        trainer.start(facts, resume)
         try:
             trainer.run(until)
         except CancelledError:
