@@ -79,7 +79,7 @@ def compare_prompts(
     }
     if silent is not None:
         nothing = {name: np.zeros(truth.shape, bool) for name, truth in present.items()}
-        curves[MASK] = rounds_of(MASK, _one_by_one(whole_image_answer(silent, options, cancel)), nothing)
+        curves[MASK] = rounds_of(MASK, _one_by_one(_whole_image_answer(silent, options, cancel)), nothing)
     curves[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
     curves[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
     return curves
@@ -110,14 +110,8 @@ def present_truths(truths: Masks) -> dict[str, np.ndarray]:
     return present
 
 
-def whole_image_answer(session: Session, options: RunOptions | None, cancel: threading.Event | None) -> Answer:
-    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked.
-
-    Args:
-        session: An open image.
-        options: Options of every run.
-        cancel: Set it to stop.
-    """
+def _whole_image_answer(session: Session, options: RunOptions | None, cancel: threading.Event | None) -> Answer:
+    """Return what asks the engine about the whole image: masks are prompts, what was corrected so far is locked."""
     return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
 
 
