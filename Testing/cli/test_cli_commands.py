@@ -89,7 +89,7 @@ def test_predict_answers_the_challenges_cases(medals, tiny_model: Path, tmp_path
     assert code == 0, said
     labels = np.load(outputs / "CT_case_1.npz", allow_pickle=False)["segs"]
     assert labels.shape == (20, 30, 28)
-    assert set(np.unique(labels)) <= {0, 1, 4}
+    assert {0} < set(np.unique(labels)) <= {0, 1, 4}
     assert json.loads(printed)["cases"][0]["classes"] == {"1": "CT_Liver", "4": "CT_Left kidney"}
     assert medals("predict", inputs, outputs, "--model", tiny_model)[0] == 6
     assert medals("predict", inputs, outputs, "--model", tiny_model, "--resume")[0] == 0
@@ -101,7 +101,7 @@ def test_instances_of_the_challenge_are_numbered(medals, tiny_model: Path, tmp_p
     code, printed, said = medals("predict", case, tmp_path / "out", "--model", tiny_model, "--json")
     assert code == 0, said
     labels = np.load(tmp_path / "out" / "CT_lesions.npz", allow_pickle=False)["segs"]
-    assert json.loads(printed)["cases"][0]["instances"] == labels.max()
+    assert json.loads(printed)["cases"][0]["instances"] == labels.max() > 1
 
 
 class Bomb:
