@@ -30,6 +30,8 @@ from MedalSLib.volume.box import slices, union
 
 _THRESHOLD_ADDING, _THRESHOLD_ERASING = 0.5, 0.6
 """Probability from which a voxel changes.  To take away what was right annoys more than to leave what is wrong."""
+_UNLIKE = 1.0
+"""Distance from the erased tissue's intensity, in twice the local contrast, from which tissue is not erased with it."""
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -187,6 +189,9 @@ def decided(work: WorkingBox) -> np.ndarray:
     probability = unpool(probability, work.factors, fine.mask.shape)
     threshold = _THRESHOLD_ADDING if work.adds else _THRESHOLD_ERASING
     undecided = ~(fine.paint | fine.known_in | fine.known_out) & (fine.mask != work.adds)
+    if not work.adds:
+        unlike = np.abs(look.smooth) > _UNLIKE
+        undecided &= ~unpool(unlike.astype(np.float32), work.factors, fine.mask.shape).astype(bool)
     change = _connected((probability > threshold) & undecided, fine.paint)
     return np.where(change, work.adds, fine.mask)
 
