@@ -113,7 +113,7 @@ class WorkingBox:
         seeds = self.seeds
         distance, nearest = distance_transform_edt(~seeds.paint, sampling=self.spacing, return_indices=True)
         undecided = ~seeds.mask if self.adds else seeds.mask
-        free = (distance <= self.reach_mm) & undecided & ~seeds.paint & ~seeds.known_in & ~seeds.known_out
+        free = (distance <= self.reach_mm) & undecided & ~seeds.known_in & ~seeds.known_out
         object.__setattr__(self, "distance", distance.astype(np.float32))
         object.__setattr__(self, "nearest", nearest)
         object.__setattr__(self, "free", free)
