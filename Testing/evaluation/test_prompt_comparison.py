@@ -149,6 +149,7 @@ def evaluated(gts: Path, images: Path, out: Path | None, model: Path) -> dict[st
         return evaluate_prompts(engine, map(open_labelled, find_images(gts, images)), Simulation(2), out)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tmp_path: Path) -> None:
     gts, images = folders(tmp_path)
     out = tmp_path / "out"

@@ -108,6 +108,7 @@ def checked(paths: list[Path], folder: Path) -> list[str]:
 
 
 class TestOurCode:
+    @pytest.mark.slow
     def test_it_uses_what_the_list_has_and_as_it_is(self, tmp_path: Path) -> None:
         """Where the type of a thing is known: names, properties that are called, methods that are assigned."""
         errors = checked(OURS, tmp_path)

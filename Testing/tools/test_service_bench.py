@@ -25,6 +25,7 @@ def test_the_fixed_engine_answers_always_the_same_with_masks_of_organ_size() -> 
     assert result.names == ("a", "b") and np.array_equal(result.masks["a"], ripples(SHAPE, 0))
 
 
+@pytest.mark.slow
 def test_the_bench_tells_bytes_seconds_requests_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--image", "48,40,32", "--masks", "3", "--clients", "2", "--runs", "21", "--seconds", "0.2"]
     assert main(["bench", "service", "--json", *small]) == 0

@@ -297,6 +297,7 @@ def test_the_bundled_model_is_of_the_recipe_it_says_it_is_of() -> None:
     assert all(stage.config[key] == config[key] for key in config if key not in ("image_size", "deep_supervision"))
 
 
+@pytest.mark.slow
 def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
     trained: tuple[Trainer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, recipe: Path) -> Path:
     return root / "run" / "model"
 
 
+@pytest.mark.slow
 def test_training_ends_with_a_model_that_opens_and_gives_the_trained_networks_logits(base: Path, recipe: Path) -> None:
     report = json.loads((base.parents[1] / "report.json").read_text())
     assert report["step"] == report["total_steps"] == 20
@@ -91,6 +92,7 @@ def test_the_trained_model_segments_cases_whose_results_can_be_evaluated(base: P
     assert (tmp_path / "scores" / "figure.png").is_file()
 
 
+@pytest.mark.slow
 def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base: Path, tmp_path: Path) -> None:
     source = plain_folder(tmp_path / "mine", cases=4)
     (source / "names.json").write_text(json.dumps({"1": "odd bright lump", "2": "odd dark lump"}))
@@ -127,6 +129,7 @@ def test_the_engine_answers_to_the_new_names_and_says_what_it_does_not_know(base
             session.segment(["spleen"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_fine_tuning_goes_on(base: Path, tmp_path: Path) -> None:
     source, stop = plain_folder(tmp_path / "mine", cases=2), threading.Event()
 

@@ -53,6 +53,7 @@ def test_a_plain_folder_gives_the_same_voxels_as_the_challenge_files_of_the_same
     assert np.mean(one == other) == 1.0
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_the_same_as_one(tmp_path: Path) -> None:
     source = challenge_folder(tmp_path / "data")
     alone, together = prepared(source, tmp_path / "a"), prepared(source, tmp_path / "b", workers=2)

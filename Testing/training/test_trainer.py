@@ -56,6 +56,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down(data: PreparedFolder, tmp_path: Path) -> None:
     recipe = Recipe.from_dict(toy_recipe())
     run = trainer(data, tmp_path / "run", recipe)
@@ -70,6 +71,7 @@ def test_the_loss_goes_down(data: PreparedFolder, tmp_path: Path) -> None:
     assert provenance["packages"]["torch"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_losses_and_weights_of_one_that_was_never_interrupted(
     data: PreparedFolder, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_frozen_parts_keep_their_weights(data: PreparedFolder, tmp_path: Path) -
     assert not all(torch.equal(before[key], after[key]) for key in before if "mask_embed" in key)
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does_that_accumulates_twice_as_many_batches(
     data: PreparedFolder, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tools.starter.train import train_starter
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")
+@pytest.mark.slow
 def test_a_recipe_is_trained_on_a_gpu_and_its_model_opens(tmp_path: Path) -> None:
     recipe = tmp_path / "toy.json"
     recipe.write_text(json.dumps(toy_recipe()))
