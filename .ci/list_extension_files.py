@@ -21,10 +21,26 @@ LEFT_OUT = (
     "MedalSLib/service/batch_files.py",
     "MedalSLib/service/healthcheck.py",
     "MedalSLib/service/scaleout.py",
+    "MedalSLib/volume/challenge.py",
+    "MedalSLib/volume/dicom_reading.py",
+    "MedalSLib/volume/dicom_seg.py",
+    "MedalSLib/volume/dicom_series.py",
+    "MedalSLib/volume/files.py",
+    "MedalSLib/volume/image.py",
+    "MedalSLib/volume/layers.py",
+    "MedalSLib/volume/preview.py",
+    "MedalSLib/volume/reading.py",
+    "MedalSLib/volume/resample.py",
+    "MedalSLib/volume/restricted_pickle.py",
+    "MedalSLib/volume/seg_nrrd.py",
+    "MedalSLib/volume/segment_info.py",
+    "MedalSLib/volume/segmentation.py",
+    "MedalSLib/volume/segmentation_reading.py",
+    "MedalSLib/volume/writing.py",
     "Resources/Recipes/",
 )
 """What the extension does not ship: nothing in the module uses it, and some of it needs packages that Slicer's Python
-does not get.  The command line comes with pip."""
+does not get.  The command line, and what reads and writes files outside Slicer, come with pip."""
 SKIPPED = {"__pycache__", ".gitignore", ".gitkeep", ".DS_Store"}
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from MedalSLib.evaluation.corrections import Correction, Kind, next_correction
 from MedalSLib.evaluation.metrics import dice
 from MedalSLib.inference.correction import propagate_correction
-from MedalSLib.volume import BoxArray, BoxMask, bounding_box, read_image
+from MedalSLib.volume import BoxArray, BoxMask, bounding_box
+from MedalSLib.volume.reading import read_image
 from tools.starter.held_out_cases import abdomen_case, chest_case, slicerio_data
 
 _AROUND_MM = 60.0

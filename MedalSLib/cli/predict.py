@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
     from MedalSLib.engine.challenge import predict_case
     from MedalSLib.engine.local import LocalEngine
-    from MedalSLib.volume import check_output, read_challenge, write_challenge_result
+    from MedalSLib.volume.challenge import read_challenge, write_challenge_result
+    from MedalSLib.volume.files import check_output
 
     cases = _cases(arguments.inputs)
     arguments.outputs.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from MedalSLib.engine.interface import EngineInfo
     from MedalSLib.run import RunResult
-    from MedalSLib.volume import Grid, SegmentInfo
+    from MedalSLib.volume import Grid
     from MedalSLib.volume.geometry import Roi
     from MedalSLib.volume.mask import BoxMask
+    from MedalSLib.volume.segment_info import SegmentInfo
 
 _DESCRIPTION = """\
 Segment the structures named in --text, and write them on the image's own grid.
@@ -67,8 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment one image; nothing is written unless everything worked."""
     from MedalSLib.engine import open_engine
     from MedalSLib.run import RunOptions
-    from MedalSLib.volume import check_output, check_segmentation_output, read_image, save_preview, write_segmentation
+    from MedalSLib.volume.files import check_output
+    from MedalSLib.volume.preview import save_preview
+    from MedalSLib.volume.reading import read_image
     from MedalSLib.volume.windows import AS_IS
+    from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
 
     for path in filter(None, (arguments.output, arguments.preview)):
         check_output(path, arguments.overwrite)
@@ -131,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read_masks(path: Path, grid: Grid) -> dict[str, np.ndarray]:
     """Read the prompt masks onto the image's grid, by segment name; empty segments say nothing."""
-    from MedalSLib.volume import read_segmentation
+    from MedalSLib.volume.segmentation_reading import read_segmentation
 
     masks = {name: mask for name, mask in read_segmentation(path).masks_on(grid).items() if mask.any()}
     if not masks:
@@ -177,8 +181,8 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Roi 
 def _to_write(result: RunResult) -> tuple[dict[str, BoxMask], dict[str, SegmentInfo]]:
     """The masks to write with colours and codes; instances in place of their structure where they were asked for."""
     from MedalSLib.vocabulary import describe
-    from MedalSLib.volume import SegmentInfo
     from MedalSLib.volume.mask import BoxMask
+    from MedalSLib.volume.segment_info import SegmentInfo
 
     written: dict[str, BoxMask] = {}
     infos: dict[str, SegmentInfo] = {}

@@ -19,7 +19,7 @@ from MedalSLib.vocabulary.modality import case_modality
 from MedalSLib.volume import axial_grid
 
 if TYPE_CHECKING:
-    from MedalSLib.volume import ChallengeCase
+    from MedalSLib.volume.challenge import ChallengeCase
 
 
 def predict_case(

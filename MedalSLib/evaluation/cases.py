@@ -10,7 +10,11 @@ import numpy as np
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.volume import Grid, Segmentation, read_challenge, read_image, read_segmentation, same_grid
+from MedalSLib.volume import Grid, same_grid
+from MedalSLib.volume.challenge import read_challenge
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segmentation import Segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 _SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".npz", ".dcm")
 _ENDINGS = ("_seg", "-seg", "_label", "-label", "_labels", "_gt", "_pred", "_segmentation")

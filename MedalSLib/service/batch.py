@@ -67,7 +67,9 @@ def segment_study(
         CancelledError: `cancel` was set.
     """
     from MedalSLib.vocabulary import describe
-    from MedalSLib.volume import SegmentInfo, check_segmentation_output, read_image, write_segmentation
+    from MedalSLib.volume.reading import read_image
+    from MedalSLib.volume.segment_info import SegmentInfo
+    from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
 
     begun = time.monotonic()
     target = job.output / result

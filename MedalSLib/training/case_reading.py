@@ -13,20 +13,12 @@ from MedalSLib.errors import InputError
 from MedalSLib.inference.regions import challenge_spacing
 from MedalSLib.training.sources import DatasetInfo, SourceCase
 from MedalSLib.training.texts import texts_for_name, unique
-from MedalSLib.volume import (
-    AS_IS,
-    PERCENTILE,
-    Grid,
-    Image,
-    NetworkFrame,
-    Segmentation,
-    Window,
-    apply_window,
-    parse_window,
-    read_challenge,
-    read_image,
-    read_segmentation,
-)
+from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, parse_window
+from MedalSLib.volume.challenge import read_challenge
+from MedalSLib.volume.image import Image
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segmentation import Segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
 from MedalSLib.volume.windows import SOFT_TISSUE, window_for
 
 _LARGEST_LABEL = 32_767

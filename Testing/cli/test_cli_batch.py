@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from MedalSLib.volume import read_segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 NAMES = "liver, lt kidney"
 

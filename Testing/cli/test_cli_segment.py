@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import slicerio
 
-from MedalSLib.volume import read_image, read_segmentation
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 
 def test_a_segmentation_opens_with_names_codes_and_geometry(medals, ct: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from training_inputs import plain_folder
 
-from MedalSLib.volume import read_segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 
 @pytest.fixture(scope="module")

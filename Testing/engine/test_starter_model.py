@@ -11,7 +11,9 @@ import torch
 
 from MedalSLib.engine import open_engine
 from MedalSLib.run import RunResult
-from MedalSLib.volume import Image, read_image, read_segmentation
+from MedalSLib.volume.image import Image
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 DATA = Path(slicerio.__file__).parent / "data"
 

@@ -136,7 +136,8 @@ def test_two_files_can_be_compared_and_a_folder_with_a_file_cannot(tmp_path: Pat
 
 
 def test_named_segments_are_matched_by_what_they_mean(tmp_path: Path) -> None:
-    from MedalSLib.volume import axial_grid, write_segmentation
+    from MedalSLib.volume import axial_grid
+    from MedalSLib.volume.writing import write_segmentation
 
     grid = axial_grid(organs().shape, SPACING_XYZ[::-1])
     masks = {"liver": organs() == 1, "spleen": organs() == 2}

@@ -17,7 +17,7 @@ from service_support import ROOT
 from MedalSLib.errors import CancelledError, InputError, ModelError, OutputError, PromptError
 from MedalSLib.service.batch import run_batch
 from MedalSLib.service.batch_files import MANIFEST, BatchJob, find_studies, read_manifest, result_names
-from MedalSLib.volume import read_segmentation
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 nib = pytest.importorskip("nibabel")
 

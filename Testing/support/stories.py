@@ -106,8 +106,8 @@ class Story:
     def truth(self, volume: Any) -> dict[str, np.ndarray]:
         """Return the lungs that a person drew, (K, J, I) on the grid of the volume, by published name."""
         from MedalSLib.slicer.volumes import gridOf
-        from MedalSLib.volume import read_segmentation
         from MedalSLib.volume.resample import resample_mask
+        from MedalSLib.volume.segmentation_reading import read_segmentation
 
         drawn = read_segmentation(data_folder() / "Segmentation.seg.nrrd")
         masks = {one.name: one.mask for one in drawn.segments}

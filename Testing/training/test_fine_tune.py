@@ -25,7 +25,8 @@ from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune, split_cases
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned
 from MedalSLib.training.train import TrainOptions, train
-from MedalSLib.volume import apply_window, parse_window, write_challenge_result
+from MedalSLib.volume import apply_window, parse_window
+from MedalSLib.volume.challenge import write_challenge_result
 
 Tuning = dict[str, Any]
 QUICK: Tuning = {"steps": 6, "check_every": 3, "learning_rate": 5e-3, "modality": "CT", "device": "cpu"}

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.volume import read_challenge, read_image, write_challenge_result
+from MedalSLib.volume.challenge import read_challenge, write_challenge_result
+from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.restricted_pickle import plain_values
 
 PROMPTS: dict[str, Any] = {"1": "Liver in CT", "2": "Spleen", "instance_label": 0}

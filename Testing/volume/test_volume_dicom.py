@@ -11,7 +11,8 @@ import pytest
 from pydicom.uid import generate_uid
 
 from MedalSLib.errors import InputError
-from MedalSLib.volume import Grid, read_image, same_grid
+from MedalSLib.volume import Grid, same_grid
+from MedalSLib.volume.reading import read_image
 
 Write = Callable[..., list[Path]]
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.volume import Grid, SegmentInfo, read_image, read_segmentation, save_preview
+from MedalSLib.volume import Grid
 from MedalSLib.volume.mask import BoxMask
-from MedalSLib.volume.preview import best_slices
+from MedalSLib.volume.preview import best_slices, save_preview
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segment_info import SegmentInfo
+from MedalSLib.volume.segmentation_reading import read_segmentation
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 INFOS = {"left": SegmentInfo(RED), "front": SegmentInfo(GREEN), "head": SegmentInfo(BLUE)}

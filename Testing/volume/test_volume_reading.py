@@ -12,8 +12,9 @@ import pytest
 import SimpleITK
 
 from MedalSLib.errors import InputError
-from MedalSLib.volume import Grid, NetworkFrame, read_image, same_grid
+from MedalSLib.volume import Grid, NetworkFrame, same_grid
 from MedalSLib.volume.geometry import lps_of_grid, swap_ras_lps
+from MedalSLib.volume.reading import read_image
 
 
 def save_nifti(path: Path, array_kji: np.ndarray, affine: np.ndarray | None) -> Path:

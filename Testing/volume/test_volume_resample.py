@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError
-from MedalSLib.volume import Grid, resample_mask
+from MedalSLib.volume import Grid
+from MedalSLib.volume.resample import resample_mask
 
 
 def ball(grid: Grid, centre_ras: tuple[float, float, float], radius: float) -> np.ndarray:

@@ -16,18 +16,14 @@ import slicerio
 
 from MedalSLib.errors import InputError, MedalSError, OutputError
 from MedalSLib.vocabulary import Code, Terminology, parse_terminology
-from MedalSLib.volume import (
-    Grid,
-    SegmentInfo,
-    check_segmentation_output,
-    read_image,
-    read_segmentation,
-    same_grid,
-    write_segmentation,
-)
+from MedalSLib.volume import Grid, same_grid
 from MedalSLib.volume import files as volume_files
 from MedalSLib.volume.layers import assign_layers
 from MedalSLib.volume.mask import BoxMask
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segment_info import SegmentInfo
+from MedalSLib.volume.segmentation_reading import read_segmentation
+from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
 
 ANATOMY = Code("123037004", "Anatomical Structure")
 LEFT = Code("7771000", "Left")

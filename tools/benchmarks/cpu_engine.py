@@ -79,7 +79,7 @@ def cpu_engine(options: BenchOptions) -> dict[str, Any]:
 def _same_labels(scan: str, threads: int) -> dict[str, dict[str, float]]:
     """Compare the bundled model's labels of a CT with those of PyTorch in f32: of all voxels, and of labelled ones."""
     from MedalSLib.engine import open_engine
-    from MedalSLib.volume import read_image
+    from MedalSLib.volume.reading import read_image
 
     image, labels = read_image(scan), {}
     for form in ("torch", "openvino", "openvino-bf16"):

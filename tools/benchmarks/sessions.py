@@ -176,7 +176,7 @@ def _bench(options: BenchOptions) -> Iterator[_Bench]:
     """Prepare a model and an image: the bundled model, or one of random weights."""
     from MedalSLib.network.registry import find_folder
     from MedalSLib.run import RunOptions
-    from MedalSLib.volume import read_image
+    from MedalSLib.volume.reading import read_image
 
     with tempfile.TemporaryDirectory(prefix="medals-bench-") as folder:
         model, runs = Path(folder), {"the first": RunOptions(stages="first"), "both": RunOptions()}

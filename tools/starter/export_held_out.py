@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.volume import axial_grid, write_segmentation
+from MedalSLib.volume import axial_grid
+from MedalSLib.volume.writing import write_segmentation
 from tools.starter.labels import HU_CODE, starter_classes
 
 _MIN_VOXELS = 50
