@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, note, print_json
-from MedalSLib.errors import InputError, ResourceError
+from MedalSLib.cli.console import Commands, find_tools, note, print_json
+from MedalSLib.errors import InputError
 
 
 def add_commands(commands: Commands) -> None:
@@ -52,7 +50,7 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    _find_benchmarks()
+    find_tools("benchmarks")
     if arguments.name == "service":
         print_json(_service(arguments))
         return 0
@@ -70,22 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print_json(bench(arguments.name, options))
     return 0
-
-
-def _find_benchmarks() -> None:
-    """Put the checkout on the path: benchmarks are not part of the installed package.
-
-    Raises:
-        ResourceError: This is no checkout.
-    """
-    checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / "tools" / "benchmarks").is_dir():
-        raise ResourceError(
-            "This installation of Medal S is without benchmarks.",
-            "Run `medals bench` from a checkout of the repository.",
-        )
-    if str(checkout) not in sys.path:
-        sys.path.insert(0, str(checkout))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

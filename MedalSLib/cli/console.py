@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
-from MedalSLib.errors import MedalSError
+from MedalSLib.errors import MedalSError, ResourceError
 from MedalSLib.run import Progress
 
 _LOG_SECONDS = 30.0
@@ -42,6 +43,25 @@ def note(text: str, quiet: bool = False) -> None:
 def print_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def find_tools(what: str) -> None:
+    """Put the checkout on the path: what is not for users lies in `tools/`, outside the installed package.
+
+    Args:
+        what: What is looked for, for the message.
+
+    Raises:
+        ResourceError: This is no checkout.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "tools" / "__init__.py").is_file():
+        raise ResourceError(
+            f"This installation of Medal S is without {what}.",
+            "Run this command from a checkout of the repository.",
+        )
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
 
 
 class ProgressBar:

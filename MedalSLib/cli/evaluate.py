@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, find_tools, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -78,10 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_interactive(arguments: argparse.Namespace) -> int:
+    find_tools("the simulated user")
     from MedalSLib.engine import open_engine
     from MedalSLib.evaluation.cases import find_images, open_labelled
-    from MedalSLib.evaluation.correction_rounds import Simulation
-    from MedalSLib.evaluation.prompt_report import curves_table, evaluate_prompts
+    from tools.interactive.correction_rounds import Simulation
+    from tools.interactive.prompt_report import curves_table, evaluate_prompts
 
     if arguments.images is None or arguments.seg is not None:
         arguments.refuse("--interactive segments images itself: give --images DIR, and no --seg")

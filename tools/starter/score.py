@@ -22,10 +22,10 @@ from MedalSLib.engine import open_engine
 from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.evaluation.cases import LabelledImage
-from MedalSLib.evaluation.correction_rounds import Simulation
-from MedalSLib.evaluation.corrections import Kind
 from MedalSLib.evaluation.metrics import dice, mean
-from MedalSLib.evaluation.prompt_report import curves_table, evaluate_prompts, known_truths, options_for
+from tools.interactive.correction_rounds import Simulation
+from tools.interactive.corrections import Kind
+from tools.interactive.prompt_report import curves_table, evaluate_prompts, known_truths, options_for
 from tools.starter.held_out_cases import LARGE, abdomen_case, chest_case, labelled_cases, slicerio_data
 
 

@@ -7,8 +7,8 @@ The room in the order of the data:
 * `appearance` compares the intensities of what was painted with those around, in units of the local contrast.
 * `evidence` gives 25 numbers for each undecided voxel: distances to paint, to what is known and to the border, along
   the image and straight; likeness; the network's probability where there is one.
-* `judge` weighs them: a perceptron with two hidden layers, whose weights are trained by `tools/train_corrections.py`
-  on simulated corrections, gives each voxel's probability of changing as the paint says.
+* `judge` weighs them: a perceptron with two hidden layers, trained on simulated corrections by
+  `tools/interactive/train_corrections.py`, gives each voxel's probability of changing as the paint says.
 * `random_walker` makes neighbours agree where the image shows no border between them.
 * `propagation.propagate_correction` is the one call; everything is a function of its arguments.
 

@@ -18,12 +18,12 @@ from MedalSLib.engine import open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.evaluation.cases import find_images, open_labelled
-from MedalSLib.evaluation.correction_rounds import Simulation
-from MedalSLib.evaluation.corrections import next_correction
-from MedalSLib.evaluation.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts, refining_answer
-from MedalSLib.evaluation.prompt_report import curves_table, evaluate_prompts
-from MedalSLib.evaluation.text_ablation import without_texts
 from MedalSLib.volume.geometry import Box
+from tools.interactive.correction_rounds import Simulation
+from tools.interactive.corrections import next_correction
+from tools.interactive.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts, refining_answer
+from tools.interactive.prompt_report import curves_table, evaluate_prompts
+from tools.interactive.text_ablation import without_texts
 from tools.starter.held_out_cases import chest_case
 
 SHAPE = (14, 20, 20)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import CancelledError, InputError
-from MedalSLib.evaluation.corrections import Correction, Kind, next_correction
 from MedalSLib.evaluation.metrics import dice, mean, surface_dice
+from tools.interactive.corrections import Correction, Kind, next_correction
 
 Masks = Mapping[str, np.ndarray]
 Answer = Callable[[Masks, Masks], Masks]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.correction_rounds import CaseCurve, Masks, Simulation, correction_rounds
-from MedalSLib.evaluation.prompt_comparison import present_truths
+from tools.interactive.correction_rounds import CaseCurve, Masks, Simulation, correction_rounds
+from tools.interactive.prompt_comparison import present_truths
 
 SHAPE = (14, 20, 20)
 NOTHING = np.zeros(SHAPE, bool)

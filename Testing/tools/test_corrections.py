@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.corrections import next_correction
+from tools.interactive.corrections import next_correction
 
 
 def block(shape: tuple[int, int, int], *bounds: tuple[int, int]) -> np.ndarray:

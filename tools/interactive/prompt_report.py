@@ -15,13 +15,13 @@ import numpy as np
 from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.cases import LabelledImage
-from MedalSLib.evaluation.correction_rounds import CaseCurve, Simulation, area, mean_curve
 from MedalSLib.evaluation.figure import draw_curves
-from MedalSLib.evaluation.prompt_comparison import compare_prompts
 from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.run import RunOptions
 from MedalSLib.volume import AS_IS
 from MedalSLib.volume.files import replacing
+from tools.interactive.correction_rounds import CaseCurve, Simulation, area, mean_curve
+from tools.interactive.prompt_comparison import compare_prompts
 
 FILES = ("curves.csv", "curves.json", "curves.png")
 _MOST_PANELS = 6
@@ -167,7 +167,7 @@ def _open(engine: Engine, image: LabelledImage) -> Session:
 def _silent(engine: Engine) -> Engine | None:
     """Return an engine that ignores texts; None for a server, whose text encoder is out of reach."""
     from MedalSLib.engine.local import LocalEngine
-    from MedalSLib.evaluation.text_ablation import without_texts
+    from tools.interactive.text_ablation import without_texts
 
     return without_texts(engine) if isinstance(engine, LocalEngine) else None
 

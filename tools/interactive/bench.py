@@ -1,6 +1,6 @@
 """Measure what corrections are worth without an engine: a simulated user corrects structures of labelled images.
 
-    python -m tools.interactive_bench --abdomen CASES --heads OPENKBP --kinds slice stroke click -o corrections.json
+    python -m tools.interactive.bench --abdomen CASES --heads OPENKBP --kinds slice stroke click -o corrections.json
 
 Every structure starts from nothing, unless `--starts` gives a mask ("mask:NAME") and perhaps the network's probability
 ("prob:NAME") for it, as an npz file on the case's grid.
@@ -18,11 +18,11 @@ from typing import get_args
 
 import numpy as np
 
-from MedalSLib.evaluation.corrections import Correction, Kind, next_correction
 from MedalSLib.evaluation.metrics import dice
 from MedalSLib.inference.correction import propagate_correction
 from MedalSLib.volume import BoxArray, BoxMask, bounding_box
 from MedalSLib.volume.reading import read_image
+from tools.interactive.corrections import Correction, Kind, next_correction
 from tools.starter.held_out_cases import abdomen_case, chest_case, slicerio_data
 
 _AROUND_MM = 60.0

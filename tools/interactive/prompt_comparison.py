@@ -11,7 +11,10 @@ import numpy as np
 
 from MedalSLib.engine.interface import Session
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.correction_rounds import (
+from MedalSLib.evaluation.metrics import dice, surface_dice
+from MedalSLib.run import REFINE_MARGIN_MM, RunOptions
+from MedalSLib.volume import Grid, bounding_box
+from tools.interactive.correction_rounds import (
     Answer,
     CaseCurve,
     Masks,
@@ -19,9 +22,6 @@ from MedalSLib.evaluation.correction_rounds import (
     StructureCurve,
     correction_rounds,
 )
-from MedalSLib.evaluation.metrics import dice, surface_dice
-from MedalSLib.run import REFINE_MARGIN_MM, RunOptions
-from MedalSLib.volume import Grid, bounding_box
 
 TEXT, MASK, BOTH, PAINTING = "text only", "mask only", "text and mask", "text, then painting"
 OnCondition = Callable[[str, int, int], None]

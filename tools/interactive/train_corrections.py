@@ -1,6 +1,6 @@
 """Train the weights by which corrections carry on (`Resources/Corrections/judge.npz`) from simulated corrections.
 
-    python -m tools.train_corrections --cases FOLDER --passes 2 -o Resources/Corrections/judge.npz
+    python -m tools.interactive.train_corrections --cases FOLDER --passes 2 -o Resources/Corrections/judge.npz
 
 The folder holds cases as npz files: "image" (D, H, W), "spacing" in mm, and boolean "truth:NAME" arrays.  A simulated
 user corrects each structure five times, from nothing and from answers that an imagined network gave; the corrections
@@ -20,7 +20,6 @@ import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import nn
 
-from MedalSLib.evaluation.corrections import Kind, next_correction
 from MedalSLib.evaluation.metrics import dice
 from MedalSLib.inference.correction.appearance import Appearance
 from MedalSLib.inference.correction.evidence import NAMES, evidence
@@ -29,7 +28,8 @@ from MedalSLib.inference.correction.working_box import pool
 from MedalSLib.resources import resource
 from MedalSLib.volume import BoxArray, BoxMask
 from MedalSLib.volume.box import slices
-from tools.interactive_bench import Knowledge, Task, tasks_of
+from tools.interactive.bench import Knowledge, Task, tasks_of
+from tools.interactive.corrections import Kind, next_correction
 
 _KINDS: tuple[Kind, ...] = ("slice", "stroke", "click")
 _VOXELS, _KEPT = 800, 400
