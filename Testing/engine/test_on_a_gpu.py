@@ -126,9 +126,9 @@ def test_instances_are_refined_and_told_apart_on_a_gpu(
         ):
             found.append(session.segment(["liver tumors"], options=RunOptions(instances=("*",))).instances)
     assert found[0].keys() == found[1].keys()
-    assert found[0]["Liver tumors"].max() > 1
+    assert found[0]["Liver tumors"].array().max() > 1
     for name, labels in found[0].items():
-        np.testing.assert_array_equal(found[1][name], labels)
+        np.testing.assert_array_equal(found[1][name].array(), labels.array())
 
 
 def traffic_of(engine: LocalEngine, image: np.ndarray, affine: np.ndarray, *runs: dict[str, Any]) -> list[Traffic]:
