@@ -80,8 +80,7 @@ class Hooks:
         features: Returns where voxel features of a run are kept between calls, or None.  The caller's caches belong
             to one image and one model.
         probabilities: Returns where probabilities of prompted patches of a run are kept between calls, or None.
-        on_structure: `(key, mask)`: a structure's mask (D, H, W) is final or, where a correction is refined patch by
-            patch, better than before.
+        on_structure: `(key, mask)`: a structure's mask (D, H, W) is final.
         on_probability: `(key, probability)`: the product's last stage gives a structure this probability (D, H, W),
             float16, 0 where it is less than 0.02.
         on_step: Told each step taken down the memory ladder.

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from MedalSLib.inference.hooks import ProbabilityCache
@@ -38,8 +37,6 @@ class CachedPredictor:
         self._run = (_digest(queries.float().cpu().numpy()), int(seed))
         self._digests: dict[Tile, bytes] = {}
         self._served: set[Tile] = set()
-        self._ran: set[Tile] = set()
-        self.full = False
 
     @property
     def count(self) -> int:
@@ -63,8 +60,7 @@ class CachedPredictor:
         kept = [self._cache.get(key) for key in keys]
         found = [part for part in kept if part is not None]
         if len(found) == len(keys):
-            if tile not in self._ran:
-                self._served.add(tile)
+            self._served.add(tile)
             for (top, bottom), part in zip(spans, found, strict=True):
                 yield top, bottom, part.clone()
             return
@@ -72,26 +68,6 @@ class CachedPredictor:
         for key, (top, bottom, part) in zip(keys, parts, strict=True):
             self._cache.put(key, part.clone())
             yield top, bottom, part
-
-    def ahead(self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int) -> Tensor | None:
-        """Run a prompted patch whose answer is not known yet, and keep the answer for `probabilities`.
-
-        Returns:
-            Probabilities (stop - start, H, W, D) of a patch that ran; None where none had to, or where there is no
-            room to keep them: `full` says so then, and further patches would run in vain.
-        """
-        if self._cache is None or prompts is None:
-            return None
-        keys = self._keys(prompts, tile, start, stop, self._predictor.rows(image.shape, stop - start))
-        if all(self._cache.get(key) is not None for key in keys):
-            return None
-        parts = [part for _, _, part in self._predictor.probabilities(image, prompts, tile, start, stop)]
-        kept = [self._cache.put(key, part) for key, part in zip(keys, parts, strict=True)]
-        if not all(kept):
-            self.full = True
-            return None
-        self._ran.add(tile)
-        return torch.cat(parts, dim=1)
 
     def _keys(
         self, prompts: PatchPrompts, tile: Tile, start: int, stop: int, spans: Sequence[tuple[int, int]]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from MedalSLib.errors import CancelledError, InputError
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.edit import Edit
 from MedalSLib.inference.finalize import AbsenceRule, Limits, finalize
 from MedalSLib.inference.group_result import GroupResult
 from MedalSLib.inference.grouping import Group, group_structures
@@ -28,7 +27,7 @@ from MedalSLib.network.axes import dhw
 from MedalSLib.network.bundle import Model
 from MedalSLib.run import RunOptions
 from MedalSLib.vocabulary import Structure
-from MedalSLib.volume.box import Box, Shape, corner_of, intersection, relative, slices, whole
+from MedalSLib.volume.box import Box, Shape, corner_of, intersection, relative, slices, union, whole
 from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.windows import Window
 
@@ -140,8 +139,8 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
     given = {key: limits.masks[key] for key in group.keys if key in limits.masks}
     inside = {group.keys.index(key): mask.within(part) for key, mask in given.items()}
     masks = {index: mask for index, mask in inside.items() if not mask.is_empty}
-    edit = Edit.of(given, {key: limits.locked[key] for key in given if key in limits.locked})
-    region = _region(edit, part) if edit is not None and group.options.mode == "refine" else None
+    painted = union(limits.locked[key].box for key in given if key in limits.locked)
+    region = _region(painted, part) if painted is not None and group.options.mode == "refine" else None
 
     def attempt(compute: Compute) -> tuple[GroupResult, StageRunner]:
         runs = StageRunner(
@@ -152,7 +151,6 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
             queries,
             compute,
             hooks,
-            edit,
             corner_of(part),
             each_probability=hooks.on_probability is not None,
         )
@@ -229,9 +227,9 @@ def _with_margin(roi: Box, shape: Shape, spacing_dhw: Sequence[float], spec: Sta
     return first, second, third
 
 
-def _region(edit: Edit, part: Box) -> Box:
-    """Return the box of an edit within the part of the volume that is segmented."""
-    shared = intersection(edit.box, part)
+def _region(painted: Box, part: Box) -> Box:
+    """Return the box of what was painted within the part of the volume that is segmented."""
+    shared = intersection(painted, part)
     if shared is None:
         raise InputError(
             "What was painted lies outside the region of interest.", "Move the region, or paint inside it."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -32,10 +31,6 @@ from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.volume.mask import BoxMask
 
-OnEarly = Callable[[Tile, int, Tensor], None]
-"""`(tile, class, probabilities)`: probabilities (N, H, W, D) of the classes `class`.. of a patch, not yet blended."""
-TileOrder = Callable[[Sequence[Tile]], Sequence[Tile]]
-
 
 @dataclass(frozen=True)
 class StageHooks:
@@ -48,17 +43,12 @@ class StageHooks:
             image, one network and one plan.
         probabilities: Of prompted patches; its keys are this plan's tiles and what they were asked, so it belongs to
             one image, one network and one plan.
-        run_first: With `probabilities`, returns the tiles in the order in which those that have to run do so, ahead
-            of being blended in the usual order, which the answer depends on.
-        on_early: Given the patches that run ahead, as they come.
     """
 
     on_patch: Callable[[int, int], None] | None = None
     should_cancel: Callable[[], bool] | None = None
     features: FeatureCache | None = None
     probabilities: ProbabilityCache | None = None
-    run_first: TileOrder | None = None
-    on_early: OnEarly | None = None
 
 
 def run_stage(
@@ -160,8 +150,6 @@ def _sweep_all(
     chunk = max(1, compute.class_chunk or patches.count)
     starts = range(0, patches.count, chunk)
     sweep = _Sweep(volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
-    if hooks.probabilities is not None and hooks.run_first is not None:
-        _run_ahead(patches, sweep, hooks.run_first(plan.tiles), starts, hooks.on_early)
     for start in starts:
         stop = min(start + chunk, patches.count)
         output.begin(start, stop)
@@ -172,20 +160,6 @@ def _sweep_all(
                 sweep.count(tile, start)
             output.take(batch.final, sums.rows(batch.final))
             sums.forget(batch.final)
-
-
-def _run_ahead(
-    patches: CachedPredictor, sweep: _Sweep, tiles: Sequence[Tile], starts: range, on_early: OnEarly | None
-) -> None:
-    """Run the patches whose answer is not known in an order of its own, while there is room to keep the answers."""
-    for tile, start in product(tiles, starts):
-        early = patches.ahead(*sweep.patch(tile), tile, start, min(start + starts.step, patches.count))
-        if patches.full:
-            return
-        if early is not None:
-            sweep.count(tile, start)
-            if on_early is not None:
-                on_early(tile, start, early)
 
 
 def _prompt_volume(

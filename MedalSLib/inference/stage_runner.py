@@ -18,19 +18,16 @@ from torch import Tensor, nn
 
 from MedalSLib.inference.backends import backend
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.edit import Edit
 from MedalSLib.inference.grouping import Group
 from MedalSLib.inference.hooks import Hooks, RunKey
 from MedalSLib.inference.memory import finest_width, in_sweeps
 from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.outputs import StageResult
-from MedalSLib.inference.previews import middle_of_patch
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.inference.stage import StageHooks, run_stage
-from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.axes import array_to_dhw, array_to_hwd, boxed_to_dhw, hwd, mask_to_dhw, mask_to_hwd
 from MedalSLib.network.bundle import Model
-from MedalSLib.volume.box import Box, corner_of, shape_of, shifted, slices
+from MedalSLib.volume.box import Box, shape_of, shifted, slices
 from MedalSLib.volume.mask import BoxMask
 
 
@@ -45,7 +42,6 @@ class StageRunner:
         queries: Text queries [N, Q] of the group.
         compute: Device, precision and chunks.
         hooks: What to watch and steer.
-        edit: What the user painted in structures of the group; patches near it run first and are shown early.
         origin: Where `image_dhw` begins in the whole volume.
         each_probability: Whether the probability of each structure is wanted.
 
@@ -66,7 +62,6 @@ class StageRunner:
         queries: Tensor,
         compute: Compute,
         hooks: Hooks,
-        edit: Edit | None = None,
         origin: Sequence[int] = (0, 0, 0),
         each_probability: bool = False,
     ) -> None:
@@ -83,7 +78,6 @@ class StageRunner:
         self._queries = queries
         self._compute = compute
         self._hooks = hooks
-        self._edit = edit
         self._origin = tuple(origin)
         self._each_probability = each_probability
 
@@ -124,7 +118,7 @@ class StageRunner:
                 policy=self.group.options.policy,
                 seed=self.group.options.seed,
                 compute=compute,
-                hooks=self._stage_hooks(spec.stage, key, grid_plan, chosen),
+                hooks=self._stage_hooks(spec.stage, key),
                 labels=labels,
                 each_probability=self._each_probability and labels,
             )
@@ -156,27 +150,14 @@ class StageRunner:
             self.steps[f"classes in {ceil(classes / compute.class_chunk)} sweeps"] = None
         return compute
 
-    def _stage_hooks(self, stage: int, key: RunKey, grid_plan: ResamplingPlan, chosen: Sequence[int]) -> StageHooks:
-        hooks, edit, number = self._hooks, self._edit, self.group.number
-        on_patch, on_structure = hooks.on_patch, hooks.on_structure
-        probabilities = None if hooks.probabilities is None else hooks.probabilities(key)
-
-        def early(tile: Tile, start: int, values: Tensor) -> None:
-            assert edit is not None and on_structure is not None
-            keys = [self.keys[index] for index in chosen[start : start + len(values)]]
-            wanted = [at for at, name in enumerate(keys) if name in edit.masks]
-            if wanted:
-                box, part = middle_of_patch(tile, values[wanted], grid_plan)
-                edit.show([keys[at] for at in wanted], shifted(box, corner_of(key.region)), part, on_structure)
-
+    def _stage_hooks(self, stage: int, key: RunKey) -> StageHooks:
+        hooks, number = self._hooks, self.group.number
+        on_patch = hooks.on_patch
         return StageHooks(
             on_patch=None if on_patch is None else lambda done, total: on_patch(number, f"stage {stage}", done, total),
             should_cancel=hooks.should_cancel,
             features=None if hooks.features is None else hooks.features(key),
-            probabilities=probabilities,
-            run_first=None if edit is None else lambda tiles: edit.nearest_first(key, tiles),
-            # The answer of an only patch is the whole answer, which comes next anyway.
-            on_early=None if edit is None or on_structure is None or len(grid_plan.tiles) == 1 else early,
+            probabilities=None if hooks.probabilities is None else hooks.probabilities(key),
         )
 
 

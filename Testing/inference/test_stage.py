@@ -184,10 +184,9 @@ class NoRoom:
         return False
 
 
-def test_patches_do_not_run_ahead_where_there_is_no_room_for_their_answers(tiny_network: MedalS, scene: Any) -> None:
+def test_a_cache_without_room_changes_nothing(tiny_network: MedalS, scene: Any) -> None:
     image, made, queries, masks = scene
     plain = run_stage(tiny_network, queries, image, made, masks)
-    hooks = StageHooks(probabilities=NoRoom(), run_first=lambda tiles: tiles[::-1])
-    ahead = run_stage(tiny_network, queries, image, made, masks, hooks=hooks)
-    same(ahead, plain)
-    assert ahead.runs <= plain.runs + 2
+    cached = run_stage(tiny_network, queries, image, made, masks, hooks=StageHooks(probabilities=NoRoom()))
+    same(cached, plain)
+    assert cached.runs == plain.runs
