@@ -92,8 +92,9 @@ def _kept(results: list[Any], session: Session, name: str, options: RunOptions) 
 def correction(options: BenchOptions) -> dict[str, Any]:
     """Segment with masks, correct one with a brush stroke, and do the same without caches.
 
-    In two ways: as the panel refines, in the region of the stroke; and with everything prompted again.  Patches
-    overlap by half, so a stroke near the border lies in one patch and one in the middle in up to 27.
+    In two ways: as the panel refines, where the image around the stroke decides and the network's probability helps;
+    and with everything prompted again.  Patches overlap by half, so a stroke near the border lies in one patch and one
+    in the middle in up to 27.
     """
     rows = []
     with _bench(options) as what, _engines(what, options) as (engine, plain):
@@ -104,6 +105,7 @@ def correction(options: BenchOptions) -> dict[str, Any]:
             plain.open_session(what.image, what.affine, "CT") as other,
         ):
             first = timed(lambda: session.segment(masks=masks))
+            other.segment(masks=masks)  # what was painted since the last result is carried over: both have the same
             for where, stroke in _strokes(masks[corrected], what.spacing_kji):
                 after = {**masks, corrected: masks[corrected] & ~stroke}
                 for way in ("refine", "hybrid"):
