@@ -22,7 +22,7 @@ Policy = Literal["product", "published"]
 Stages = Literal["both", "first"]
 Source = Literal["stage 1", "mask", "paint", "none"]
 
-REFINE_MARGIN_MM = 20.0
+REFINE_MARGIN_MM = 40.0
 """How far around the strokes a refinement may change the result."""
 
 

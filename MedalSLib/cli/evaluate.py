@@ -80,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_interactive(arguments: argparse.Namespace) -> int:
     find_tools("the simulated user")
     from MedalSLib.engine import open_engine
-    from MedalSLib.evaluation.cases import find_images, open_labelled
     from tools.interactive.correction_rounds import Simulation
+    from tools.interactive.labelled_images import find_images, open_labelled
     from tools.interactive.prompt_report import curves_table, evaluate_prompts
 
     if arguments.images is None or arguments.seg is not None:

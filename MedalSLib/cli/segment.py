@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.prompt_masks import changed_since, named_in, not_empty, painted_voxels, read_masks
 from MedalSLib.errors import InputError, PromptError
+from MedalSLib.volume.mask import BoxMask
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from MedalSLib.engine.interface import EngineInfo
     from MedalSLib.run import RunResult
     from MedalSLib.volume import Grid
     from MedalSLib.volume.geometry import Roi
-    from MedalSLib.volume.mask import BoxMask
     from MedalSLib.volume.segment_info import SegmentInfo
 
 _DESCRIPTION = """\
@@ -42,9 +41,17 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
                         help=".seg.nrrd (overlaps, opens in 3D Slicer), .nii.gz, .dcm (DICOM SEG) or .npz")  # fmt: skip
     parser.add_argument("--modality", help="CT, MRI, US, PET or Microscopy (default: from the file, else guessed)")
-    parser.add_argument("--masks", type=Path, metavar="SEG", help="segmentation whose segments are spatial prompts")
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="SEG",
+        help="segmentation whose segments are spatial prompts (with --text, those it names)",
+    )
+    paint = parser.add_mutually_exclusive_group()
+    paint.add_argument("--painted", type=Path, metavar="SEG", help="what of --masks was painted in or erased by hand")
+    paint.add_argument("--previous", type=Path, metavar="SEG", help="--masks before that, to find it as the difference")
     parser.add_argument("--mode", choices=["auto", "text", "hybrid", "refine"], default="auto",
-                        help="auto: hybrid with --masks, else text; refine: only around the masks")  # fmt: skip
+                        help="auto: refine if something was painted, hybrid with --masks alone, else text")  # fmt: skip
     parser.add_argument("--roi", metavar="I0:I1,J0:J1,K0:K1", help="limit the result to these voxel indices")
     parser.add_argument("--roi-mm", metavar="R0:R1,A0:A1,S0:S1", help="limit the result to this RAS box in mm")
     parser.add_argument("--model", default="starter", help="installed model, folder, or URL of a server (%(default)s)")
@@ -68,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment one image; nothing is written unless everything worked."""
     from MedalSLib.engine import open_engine
     from MedalSLib.run import RunOptions
+    from MedalSLib.vocabulary import normalize_modality
     from MedalSLib.volume.files import check_output
     from MedalSLib.volume.preview import save_preview
     from MedalSLib.volume.reading import read_image
@@ -84,7 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
     note(f"{arguments.image.name}: {_describe(image.grid)}", arguments.quiet)
     for warning in image.warnings:
         note(f"note: {warning}", arguments.quiet)
-    masks = _read_masks(arguments.masks, image.grid) if arguments.masks else None
+    modality = arguments.modality or image.modality.modality
+    masks, locked = _masks(arguments, image.grid, normalize_modality(modality))
+    if locked and arguments.mode == "auto":
+        arguments.mode = "refine"
     options = RunOptions(
         mode=arguments.mode,
         policy=arguments.policy,
@@ -104,15 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"model: {info.title} ({info.licence}) on {info.device}: {info.device_reason}", arguments.quiet)
         if not arguments.modality:
             note(f"modality: {image.modality.modality}. {image.modality.reason}", arguments.quiet)
-        modality = arguments.modality or image.modality.modality
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
             for warning in session.warnings:
                 note(f"note: {warning}", arguments.quiet)
             bar = ProgressBar(arguments.quiet)
             try:
                 result = session.segment(
-                    [arguments.text] if arguments.text.strip() else [],
+                    [arguments.text] if arguments.text.strip() and arguments.mode != "refine" else [],
                     masks,
+                    locked,
                     roi=_parse_roi(arguments.roi, arguments.roi_mm, image.grid),
                     options=options,
                     on_progress=bar,
@@ -133,14 +144,32 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_masks(path: Path, grid: Grid) -> dict[str, np.ndarray]:
-    """Read the prompt masks onto the image's grid, by segment name; empty segments say nothing."""
-    from MedalSLib.volume.segmentation_reading import read_segmentation
-
-    masks = {name: mask for name, mask in read_segmentation(path).masks_on(grid).items() if mask.any()}
-    if not masks:
-        raise InputError(f"{path.name} has no segment with a voxel in it.", "Give a segmentation that is not empty.")
-    return masks
+def _masks(arguments: argparse.Namespace, grid: Grid, modality: str) -> tuple[dict[str, BoxMask], dict[str, BoxMask]]:
+    """Return the prompt masks on the image's grid, and what was painted of them, by segment name."""
+    if arguments.masks is None:
+        if arguments.painted or arguments.previous:
+            raise InputError("There is no mask of which something was painted.", "Give it with --masks.")
+        return {}, {}
+    segments = read_masks(arguments.masks, grid)
+    masks = named_in(arguments.text, segments, modality)
+    refines = arguments.mode == "refine" or arguments.painted or arguments.previous
+    if refines and not masks and not arguments.previous:
+        raise InputError(
+            f"{arguments.masks.name} has no segment for '{arguments.text}'.", f"Its segments: {', '.join(segments)}."
+        )
+    locked: dict[str, BoxMask] = {}
+    if arguments.painted:
+        locked = painted_voxels(masks, named_in(arguments.text, read_masks(arguments.painted, grid), modality),
+                                arguments.painted)  # fmt: skip
+    elif arguments.previous:
+        previous = named_in(arguments.text, read_masks(arguments.previous, grid), modality)
+        # What is not there any more was erased as a whole.
+        masks |= {name: BoxMask.empty(mask.shape) for name, mask in previous.items() if name not in masks}
+        locked = changed_since(masks, previous)
+    if not masks and not refines:
+        return {}, {}  # the text names other structures than the file has
+    filled = {name: mask for name, mask in masks.items() if not mask.is_empty or name in locked}
+    return filled or not_empty(masks, arguments.masks), locked
 
 
 def _parse_windows(entries: list[str]) -> dict[str, str]:

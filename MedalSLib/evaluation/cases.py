@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.volume import Grid, same_grid
+from MedalSLib.volume import same_grid
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation import Segmentation
@@ -35,27 +35,6 @@ class FilePair:
     truth: Path
     found: Path | None
     image: Path | None
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImage:
-    """An image whose structures are known.
-
-    Attributes:
-        name: The case.
-        array_kji: Intensities (K, J, I) as of `Image`.
-        grid: The image's grid.
-        modality: Modality.
-        truths: Boolean (K, J, I) on that grid by published name.
-        windowed: As of `Image`.
-    """
-
-    name: str
-    array_kji: np.ndarray
-    grid: Grid
-    modality: str
-    truths: dict[str, np.ndarray]
-    windowed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,33 +102,6 @@ def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[Fil
     return [FilePair(name, path, results.get(name), pictures.get(name)) for name, path in sorted(truths.items())]
 
 
-def find_images(truth: Path, images: Path) -> list[FilePair]:
-    """Return the cases of a folder of truths (or of one file) with the images of the same names.
-
-    Raises:
-        InputError: There is no such folder or file, no segmentation in it, or no image of the same name.
-    """
-    pairs = [replace(pair, found=None, image=pair.found) for pair in find_pairs(truth, images)]
-    return [pair for pair in pairs if pair.image is not None]
-
-
-def open_labelled(pair: FilePair) -> LabelledImage:
-    """Read an image with its truth.
-
-    Raises:
-        InputError: A file is damaged, or the truth lies off the image.
-    """
-    assert pair.image is not None
-    image = read_image(pair.image)
-    modality = _modality(pair) or image.modality.modality
-    if pair.truth.suffix == ".npz":
-        truths = {item.name: item.truth for item in open_pair(pair).structures}
-    else:
-        masks = read_segmentation(pair.truth).masks_on(image.grid)
-        truths = {published_name(name, modality): mask for name, mask in masks.items()}
-    return LabelledImage(pair.name, image.array_kji, image.grid, modality, truths, image.windowed)
-
-
 def open_pair(pair: FilePair) -> CasePair:
     """Read a case.
 
@@ -167,7 +119,7 @@ def _challenge_pair(pair: FilePair) -> CasePair:
         raise InputError(f"{pair.truth.name} holds no labels.", "A truth has gts or segs.")
     described = read_challenge(pair.image) if pair.image else truth
     prompts, instances = described.text_prompts or truth.text_prompts, described.instance_label == 1
-    modality = _modality(pair)
+    modality = modality_of(pair)
     found = np.zeros_like(truth.segs)
     if pair.found is not None:
         result = read_challenge(pair.found).segs
@@ -206,7 +158,7 @@ def _challenge_structures(
 
 def _named_pair(pair: FilePair) -> CasePair:
     truth = read_segmentation(pair.truth)
-    modality = _modality(pair)
+    modality = modality_of(pair)
     notes: list[str] = list(truth.warnings)
     found: Segmentation | None = None
     if pair.found is not None:
@@ -244,7 +196,8 @@ def published_name(text: str, modality: str) -> str:
     return text
 
 
-def _modality(pair: FilePair) -> str:
+def modality_of(pair: FilePair) -> str:
+    """Return the modality that the name of a case or its image tells, "" if neither does."""
     head = pair.name.split("_")[0]
     if "_" in pair.name:
         try:

@@ -1,9 +1,9 @@
-"""Figures: of scores, one row a structure and one dot a case; of corrections, one curve for each kind of prompt."""
+"""A figure of scores: one row a structure, one dot a case."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from MedalSLib.errors import InputError, ResourceError
 
 _MOST_ROWS = 60
 _DOT, _MEAN = "#2a6f97", "#c1121f"
-_CURVES = (("#6c757d", "--"), ("#e09f3e", "s-"), ("#c1121f", "o-"), ("#2a6f97", "^:"))
 
 
 def draw_scores(scores: Sequence[tuple[str, str, float, float]], path: Path) -> None:
@@ -33,7 +32,7 @@ def draw_scores(scores: Sequence[tuple[str, str, float, float]], path: Path) -> 
         raise InputError("There is no score to draw.", "Evaluate at least one structure that is in the truth.")
     ranked = sorted(groups, key=lambda name: sum(dsc for dsc, _ in groups[name]) / len(groups[name]))
     shown = ranked[-_MOST_ROWS:]
-    figure = _figure(9, 1.4 + 0.28 * len(shown))
+    figure = empty_figure(9, 1.4 + 0.28 * len(shown))
     panels = figure.subplots(1, 2, sharey=True)
     for column, (panel, title) in enumerate(zip(panels, ("Dice", "Surface Dice"), strict=True)):
         for row, name in enumerate(shown):
@@ -52,34 +51,7 @@ def draw_scores(scores: Sequence[tuple[str, str, float, float]], path: Path) -> 
     figure.savefig(path, dpi=150, format="png")
 
 
-def draw_curves(rows: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], path: Path) -> None:
-    """Draw Dice and surface Dice over the rounds of correction as PNG.
-
-    Args:
-        rows: For each row of the figure (a case, or the mean over cases), by kind of prompt, Dice and surface Dice
-            before the first correction and after each.
-        path: The PNG file.
-
-    Raises:
-        ResourceError: matplotlib is not installed.
-    """
-    figure = _figure(9, 0.8 + 2.8 * len(rows))
-    panels = figure.subplots(len(rows), 2, sharex=True, squeeze=False)
-    for line, (title, curves) in zip(panels, rows.items(), strict=True):
-        for column, (panel, score) in enumerate(zip(line, ("Dice", "Surface Dice"), strict=True)):
-            for (label, scores), (color, style) in zip(curves.items(), _CURVES, strict=False):
-                panel.plot(range(len(scores[column])), scores[column], style, color=color, label=label, markersize=5)
-            panel.set_ylim(-0.02, 1.02)
-            panel.grid(alpha=0.3)
-            panel.set_title(f"{score}, {title}", fontsize=10)
-    for panel in panels[-1]:
-        panel.set_xlabel("corrections of each structure")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=150, format="png")
-
-
-def _figure(width: float, height: float) -> Any:
+def empty_figure(width: float, height: float) -> Any:
     """Return an empty figure that needs no screen."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

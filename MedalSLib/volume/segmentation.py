@@ -10,7 +10,7 @@ import numpy as np
 from MedalSLib.vocabulary.terminology import Terminology
 from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.resample import resample_mask
-from MedalSLib.volume.segment_info import Color, SegmentInfo
+from MedalSLib.volume.segment_info import Color
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,6 @@ class Segment:
         """Boolean (K, J, I)."""
         return self.labels == self.value
 
-    @property
-    def info(self) -> SegmentInfo:
-        """Colour and codes, as `write_segmentation` takes them."""
-        return SegmentInfo(self.color, self.terminology)
-
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -60,11 +55,6 @@ class Segmentation:
     def masks(self) -> dict[str, np.ndarray]:
         """Boolean masks (K, J, I) on the segmentation's own grid, by name."""
         return {segment.name: segment.mask for segment in self.segments}
-
-    @property
-    def infos(self) -> dict[str, SegmentInfo]:
-        """Colours and codes by name."""
-        return {segment.name: segment.info for segment in self.segments}
 
     def masks_on(self, grid: Grid) -> dict[str, np.ndarray]:
         """Return the masks on another grid, by the nearest voxel.

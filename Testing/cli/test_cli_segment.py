@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import slicerio
 
+from MedalSLib.errors import InputError
+from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation_reading import read_segmentation
+from MedalSLib.volume.writing import write_segmentation
 
 
 def test_a_segmentation_opens_with_names_codes_and_geometry(medals, ct: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -180,3 +183,65 @@ def test_a_full_disk_leaves_nothing_behind(
     assert code == 6, said
     assert "space" in said
     assert sorted(tmp_path.iterdir()) == before
+
+
+def write_masks(path: Path, image: Path, masks: dict[str, np.ndarray]) -> Path:
+    write_segmentation(path, {name: BoxMask.of(mask) for name, mask in masks.items()}, read_image(image).grid)
+    return path
+
+
+def test_what_was_painted_is_carried_over_and_other_segments_are_left_out(
+    medals, ct: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    shape = read_image(ct).grid.shape_kji
+    before, paint = np.zeros(shape, bool), np.zeros(shape, bool)
+    before[4:8, 6:12, 6:12], paint[8, 6:12, 6:12] = True, True
+    corrected = write_masks(tmp_path / "now.seg.nrrd", ct, {"Liver": before | paint, "Spleen": before})
+    common = ("--modality", "CT", "--model", tiny_model, "--quiet", "--json", "--text", "liver")
+    found = {}
+    for option, masks in (("--painted", {"Liver": paint}), ("--previous", {"Liver": before, "Spleen": before})):
+        given, out = write_masks(tmp_path / f"{option[2:]}.seg.nrrd", ct, masks), tmp_path / f"out{option}.seg.nrrd"
+        code, printed, said = medals("segment", ct, "--masks", corrected, option, given, "-o", out, *common)
+        assert code == 0, said
+        assert list(json.loads(printed)["structures"]) == ["Liver"]
+        found[option] = read_segmentation(out).masks["Liver"]
+        assert found[option][before | paint].all(), "paint that adds only adds"
+    assert np.array_equal(found["--painted"], found["--previous"])
+
+
+def test_a_name_that_nobody_knows_is_segmented_from_its_paint(
+    medals, ct: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    paint = np.zeros(read_image(ct).grid.shape_kji, bool)
+    paint[6, 8:14, 8:14] = True
+    painted, nothing = (write_masks(tmp_path / f"{n}.seg.nrrd", ct, {"mass 1": paint}) for n in ("paint", "same"))
+    out = tmp_path / "out.seg.nrrd"
+    code, printed, said = medals(
+        "segment", ct, "--masks", painted, "--painted", nothing, "--modality", "CT", "--model", tiny_model,
+        "-o", out, "--json", "--quiet",
+    )  # fmt: skip
+    assert code == 0, said
+    assert json.loads(printed)["structures"]["mass 1"]["source"] == "paint"
+    assert read_segmentation(out).masks["mass 1"][paint].all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--text", "liver", "--painted", "MASKS"], "Give it with --masks"),
+        (["--masks", "MASKS", "--text", "spleen", "--painted", "MASKS"], "no segment for 'spleen'"),
+        (["--masks", "MASKS", "--painted", "OTHER"], "no mask of that name"),
+    ],
+)
+def test_corrections_that_do_not_fit_together_are_explained(
+    medals, ct: Path, tiny_model: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    mask = np.zeros(read_image(ct).grid.shape_kji, bool)
+    mask[4:8, 6:12, 6:12] = True
+    files = {name: write_masks(tmp_path / f"{name}.seg.nrrd", ct, {segment: mask})
+             for name, segment in (("MASKS", "Liver"), ("OTHER", "Spleen"))}  # fmt: skip
+    given = [files.get(argument, argument) for argument in arguments]
+    out = tmp_path / "out.seg.nrrd"
+    code, _, said = medals("segment", ct, *given, "--modality", "CT", "--model", tiny_model, "-o", out)
+    assert code == InputError.exit_code and words in said
+    assert not out.exists()

@@ -17,10 +17,10 @@ from tiny_models import write_tiny_model
 from MedalSLib.engine import open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.evaluation.cases import find_images, open_labelled
 from MedalSLib.volume.geometry import Box
 from tools.interactive.correction_rounds import Simulation
 from tools.interactive.corrections import next_correction
+from tools.interactive.labelled_images import find_images, open_labelled
 from tools.interactive.prompt_comparison import BOTH, MASK, PAINTING, TEXT, compare_prompts, refining_answer
 from tools.interactive.prompt_report import curves_table, evaluate_prompts
 from tools.interactive.text_ablation import without_texts

@@ -13,7 +13,13 @@ from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.preview import best_slices, save_preview
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segment_info import SegmentInfo
+from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
+
+
+def infos_of(found: Segmentation) -> dict[str, SegmentInfo]:
+    return {segment.name: SegmentInfo(segment.color, segment.terminology) for segment in found.segments}
+
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 INFOS = {"left": SegmentInfo(RED), "front": SegmentInfo(GREEN), "head": SegmentInfo(BLUE)}
@@ -81,7 +87,7 @@ def test_slices_are_those_in_which_most_masks_are_seen() -> None:
 
 def test_a_real_chest_ct_is_drawn(tmp_path: Path, chest: Path) -> None:
     image, found = read_image(chest / "CTChest4.nrrd"), read_segmentation(chest / "Segmentation.seg.nrrd")
-    save_preview(tmp_path / "p.png", image.array_kji, image.grid, found.masks, found.infos, title="Chest $x_y$")
+    save_preview(tmp_path / "p.png", image.array_kji, image.grid, found.masks, infos_of(found), title="Chest $x_y$")
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list(tmp_path.iterdir())) == 1
 

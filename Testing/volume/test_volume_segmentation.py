@@ -22,8 +22,14 @@ from MedalSLib.volume.layers import assign_layers
 from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segment_info import SegmentInfo
+from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
 from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
+
+
+def infos_of(found: Segmentation) -> dict[str, SegmentInfo]:
+    return {segment.name: SegmentInfo(segment.color, segment.terminology) for segment in found.segments}
+
 
 ANATOMY = Code("123037004", "Anatomical Structure")
 LEFT = Code("7771000", "Left")
@@ -64,7 +70,7 @@ def test_a_seg_nrrd_keeps_everything(tmp_path: Path, masks: dict[str, np.ndarray
     found = read_segmentation(tmp_path / "a.seg.nrrd")
     assert_equal(found.masks, masks)
     assert same_grid(found.grid, grid, 1e-6)
-    assert found.infos["Left lung"] == LUNG and found.infos["Cyst"] == CYST
+    assert infos_of(found)["Left lung"] == LUNG and infos_of(found)["Cyst"] == CYST
 
 
 def test_slicerio_reads_what_was_written(tmp_path: Path, masks: dict[str, np.ndarray], grid: Grid) -> None:
@@ -130,8 +136,8 @@ def test_slicers_own_files_are_read_with_their_overlap(chest: Path) -> None:
     ]
     lung, sphere = found.masks["right lung"], found.masks["overlapping sphere"]
     assert lung.sum() == 34450 and sphere.sum() == 19139 and (lung & sphere).any()
-    assert found.infos["left lung"].color == (197, 25, 99)
-    terminology = found.infos["left lung"].terminology
+    assert infos_of(found)["left lung"].color == (197, 25, 99)
+    terminology = infos_of(found)["left lung"].terminology
     assert terminology is not None and terminology.type_modifier == LEFT
     image = read_image(chest / "CTChest4.nrrd")
     assert same_grid(found.grid, image.grid)
@@ -162,7 +168,7 @@ def test_a_nifti_labelmap_carries_names_and_says_what_overlapped(
     found = read_segmentation(tmp_path / "a.nii.gz")
     assert_equal(found.masks, {**masks, "Left lung": masks["Left lung"] & ~masks["Cyst"]})
     assert same_grid(found.grid, grid, 1e-3)
-    assert found.infos["Cyst"] == CYST
+    assert infos_of(found)["Cyst"] == CYST
     raw: Any = nibabel.load(tmp_path / "a.nii.gz")
     assert np.asarray(raw.dataobj).dtype == np.uint8
     np.testing.assert_allclose(raw.get_qform(), raw.get_sform(), atol=1e-4)
@@ -208,9 +214,9 @@ def test_a_dicom_seg_refers_to_its_series_and_keeps_place_names_codes_and_overla
     del masks["Absent"]
     assert list(found.masks) == list(masks)
     assert_equal(found.masks_on(image.grid), masks)
-    assert found.infos["Cyst"].terminology == CYST.terminology
-    assert found.infos["Left lung"].terminology == LUNG.terminology
-    color = found.infos["Left lung"].color
+    assert infos_of(found)["Cyst"].terminology == CYST.terminology
+    assert infos_of(found)["Left lung"].terminology == LUNG.terminology
+    color = infos_of(found)["Left lung"].color
     assert color is not None and np.abs(np.subtract(color, LUNG.color or ())).max() <= 2
     header = pydicom.dcmread(tmp_path / "a.dcm")
     source = pydicom.dcmread(files[0])

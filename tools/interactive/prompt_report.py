@@ -14,13 +14,13 @@ import numpy as np
 
 from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.cases import LabelledImage
-from MedalSLib.evaluation.figure import draw_curves
 from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.run import RunOptions
 from MedalSLib.volume import AS_IS
 from MedalSLib.volume.files import replacing
 from tools.interactive.correction_rounds import CaseCurve, Simulation, area, mean_curve
+from tools.interactive.figure import draw_curves
+from tools.interactive.labelled_images import LabelledImage
 from tools.interactive.prompt_comparison import compare_prompts
 
 FILES = ("curves.csv", "curves.json", "curves.png")

@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.cases import LabelledImage
 from MedalSLib.volume import axial_grid
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation_reading import read_segmentation
+from tools.interactive.labelled_images import LabelledImage
 
 ABDOMEN = {
     1: "Spleen", 2: "Right kidney", 3: "Left kidney", 4: "Gallbladder", 5: "Esophagus", 6: "Liver", 7: "Stomach",

@@ -21,10 +21,10 @@ import numpy as np
 from MedalSLib.engine import open_engine
 from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
-from MedalSLib.evaluation.cases import LabelledImage
 from MedalSLib.evaluation.metrics import dice, mean
 from tools.interactive.correction_rounds import Simulation
 from tools.interactive.corrections import Kind
+from tools.interactive.labelled_images import LabelledImage
 from tools.interactive.prompt_report import curves_table, evaluate_prompts, known_truths, options_for
 from tools.starter.held_out_cases import LARGE, abdomen_case, chest_case, labelled_cases, slicerio_data
 
