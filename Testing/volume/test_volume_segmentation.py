@@ -471,4 +471,4 @@ def test_the_codes_of_the_vocabulary_reach_the_file(tmp_path: Path, masks: dict[
     kidney = structure("CT_Left kidney")
     info = SegmentInfo.of(kidney)
     write_segmentation(tmp_path / "a.seg.nrrd", {kidney.name: masks["Bone"]}, grid, {kidney.name: info})
-    assert read_segmentation(tmp_path / "a.seg.nrrd").infos[kidney.name] == info
+    assert infos_of(read_segmentation(tmp_path / "a.seg.nrrd"))[kidney.name] == info
