@@ -76,6 +76,8 @@ class RunPresenter:
         self._cancel = threading.Event()
         self._waiting: Callable[[], None] | None = None
         self._unread: tuple[str, ...] = ()
+        self._lastGood: tuple[tuple[ResultRow, ...], tuple[str, ...]] = ((), ())
+        self._warnedOf: tuple[str, ...] = ()
         self.changed = Signal()
         self.state: RunState = "idle"
         self.fraction = 0.0
@@ -153,6 +155,15 @@ class RunPresenter:
         if self.blocker:
             if not self.busy:
                 self._say(Message(self.blocker, "warning"))
+            return
+        corrected = self._wouldReplace()
+        if corrected and corrected != self._warnedOf:
+            self._warnedOf = corrected
+            text = _(
+                "Corrected since the last result: {names}. Refine keeps these corrections; press Segment once more to "
+                "start over without them."
+            )
+            self._say(Message(text.format(names=", ".join(corrected)), "warning"))
             return
         self._go(refine=False)
 
@@ -259,6 +270,7 @@ class RunPresenter:
         self._cancel.set()
         self._waiting = None
         self.rows, self.remarks, self.comparing = (), (), False
+        self._lastGood, self._warnedOf = ((), ()), ()
         self.estimate, self.message = "", Message()
         self.changed.emit()
 
@@ -268,6 +280,7 @@ class RunPresenter:
             return
         self.compare(False)
         self._cancel = threading.Event()
+        self._lastGood, self._warnedOf = (self.rows, self.remarks), ()
         self.message, self.remarks = Message(), ()
         self.fraction = 0.0
         self._set("opening", _("Loading the model …"))
@@ -287,12 +300,17 @@ class RunPresenter:
             self._set("running", _("Preparing …"))
             self._finished(self._workspace.run(engine, request, self._progressed, self._written, self._cancel))
         except Exception as error:
-            self.rows = ()
+            self.rows, self.remarks = self._lastGood  # the segments are as they were, and so is what is known of them
             self.message = self._fault(error)
         finally:
             self.fraction = 0.0
             self._set("idle", "")
             self._refreshSegments()
+
+    def _wouldReplace(self) -> tuple[str, ...]:
+        """Return the structures of the next run whose corrections it would replace."""
+        wanted = {*self._prompt.structures, *self._spatial.prompts.values()}
+        return tuple(name for name in self._workspace.corrected() if name in wanted)
 
     def _fault(self, error: Exception) -> Message:
         """Return what to say of a run that failed."""

@@ -45,6 +45,7 @@ class Workspace:
         # Segmentation and frame of the last result; they stay known when its review ends, for the table's volumes.
         self._reviewed: tuple[Any, int] = (None, 0)
         self._ranOn: Any = None
+        self._former: tuple[FrameResults | None, tuple[Any, int], Any] | None = None
         self._comparison: Comparison | None = None
         self._volumes = SegmentVolumes()
         self.state: Parameters = logic.parameters
@@ -75,6 +76,14 @@ class Workspace:
         """Return the segments of the chosen segmentation, with the structures they stand for."""
         node = self.state.segmentation
         return [] if node is None else matchSegments(node, modality)
+
+    def corrected(self) -> tuple[str, ...]:
+        """Return the structures that were painted or erased since their last result."""
+        node, volume = self.state.segmentation, self.state.volume
+        if node is None or volume is None or volume.GetImageData() is None:
+            return ()
+        strokes = self._logic.runner.strokes(node, volume)
+        return () if strokes is None else tuple(strokes.masks)
 
     def lock(self, segmentID: str, locked: bool) -> None:
         """Lock or unlock a segment."""
@@ -115,7 +124,26 @@ class Workspace:
             onWritten: Called after each structure.
             cancel: Set it to stop.
         """
+        self._former = self._review, self._reviewed, self._ranOn
         self._endReview()
+        try:
+            return self._run(engine, request, onProgress, onWritten, cancel)
+        except BaseException:
+            if self._review is None and self._former is not None:
+                # Nothing of this run is left, so the last good result can still be taken back.
+                self._review, self._reviewed, self._ranOn = self._former
+            raise
+        finally:
+            self._former = None
+
+    def _run(
+        self,
+        engine: Engine,
+        request: NodeRequest,
+        onProgress: ProgressCallback,
+        onWritten: WrittenCallback,
+        cancel: threading.Event,
+    ) -> Sequence[RunOutcome]:
         runner = self._logic.runner
         if not request.refine:
             self._reviewed, self._ranOn = (None, 0), request.volumeNode
@@ -200,7 +228,7 @@ class Workspace:
 
     def sceneClosed(self) -> None:
         """Forget everything about the scene that was closed."""
-        self._comparison, self._review, self._guess = None, None, None
+        self._comparison, self._review, self._guess, self._former = None, None, None, None
         self._reviewed, self._ranOn = (None, 0), None
         try:
             self._logic.runner.forget()

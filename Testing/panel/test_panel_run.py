@@ -223,6 +223,34 @@ class TestCancelAndFaults:
         assert desk.run.state == "idle" and desk.run.rows == ()
 
 
+class TestNothingIsLost:
+    def test_segmenting_over_corrections_asks_first_and_starts_over_when_it_is_pressed_again(self, desk):
+        desk.run.run()
+        desk.workspace.painted = ("Liver", "Heart")
+        desk.run.run()
+        assert len(desk.asked("run")) == 1
+        assert "Liver" in desk.run.message.text and "Heart" not in desk.run.message.text
+        desk.run.run()
+        assert len(desk.asked("run")) == 2
+        desk.run.run()
+        assert len(desk.asked("run")) == 2, "it asks again for corrections made since"
+
+    @pytest.mark.parametrize("way", ["run", "refine"])
+    def test_a_run_that_fails_leaves_the_table_of_the_last_good_result(self, desk, way):
+        desk.run.run()
+        rows = desk.run.rows
+        desk.workspace.error = InputError("There is nothing to refine.", "Paint first.")
+        getattr(desk.run, way)()
+        assert rows and desk.run.rows == rows and "nothing to refine" in desk.run.message.text
+
+    def test_a_cancelled_run_leaves_the_table_of_the_last_good_result(self, desk):
+        desk.run.run()
+        rows = desk.run.rows
+        desk.workspace.during = desk.run.cancel
+        desk.run.run()
+        assert desk.run.rows == rows
+
+
 class TestReview:
     def test_accept_keeps_and_ends_the_review(self, desk):
         desk.run.run()

@@ -104,14 +104,15 @@ class TestAllFrames:
         assert rows(bench, series) == [1, 2, 3]
 
 
-class TestAnotherEngine:
-    @pytest.fixture
-    def result(self, bench):
-        bench.type("liver")
-        bench.find("runButton").click()
-        assert set(bench.segments()) == {"Liver"}
-        return bench
+@pytest.fixture
+def result(bench):
+    bench.type("liver")
+    bench.find("runButton").click()
+    assert set(bench.segments()) == {"Liver"}
+    return bench
 
+
+class TestAnotherEngine:
     def test_strokes_made_before_the_engine_was_changed_are_refined(self, result):
         brush = np.zeros(SHAPE, bool)
         brush[20:22, 5:8, 6:9] = True
@@ -128,3 +129,39 @@ class TestAnotherEngine:
         result.model.workspace.forget()
         result.find("revertButton").click()
         assert result.segments() == {}
+
+
+class TestAFailedRun:
+    def test_the_last_good_result_can_still_be_taken_back(self, result):
+        result.engine.error = ResourceError("Not enough memory.", "Close other data.")
+        result.find("runButton").click()
+        assert "Not enough memory" in result.find("messageLabel").text
+        assert result.mask("Liver").any()
+        result.find("revertButton").click()
+        assert result.segments() == {}
+
+    def test_refining_with_nothing_painted_leaves_it_too(self, result):
+        result.find("refineButton").click()
+        assert result.mask("Liver").any() and result.find("revertButton").enabled
+        result.find("revertButton").click()
+        assert result.segments() == {}
+
+    def test_a_scene_that_is_closed_meanwhile_leaves_nothing_to_take_back(self, result):
+        result.model.workspace._former = (result.model.workspace._review, (None, 0), None)
+        result.model.workspace.sceneClosed()
+        assert result.model.workspace._former is None and not result.model.workspace.canRevert
+
+
+class TestCorrections:
+    def test_structures_painted_since_their_result_are_told_and_a_refinement_ends_that(self, result):
+        assert result.model.workspace.corrected() == ()
+        brush = np.zeros(SHAPE, bool)
+        brush[20:22, 5:8, 6:9] = True
+        editing, node = result.logic.runner._editing, result.logic.parameters.segmentation
+        paint(editing, node, result.segments()["Liver"], result.ct, brush)
+        assert result.model.workspace.corrected() == ("Liver",)
+        asked = len(result.engine.asked)
+        result.find("runButton").click()
+        assert len(result.engine.asked) == asked and "Liver" in result.find("messageLabel").text
+        result.find("refineButton").click()
+        assert len(result.engine.asked) == asked + 1 and result.model.workspace.corrected() == ()

@@ -63,12 +63,16 @@ class Workspace:
     canRevert: bool = False
     measured: dict | None = None
     resultElsewhere: bool = False
+    painted: tuple = ()
 
     def volume(self):
         return self.facts
 
     def segments(self, modality):
         return self.shown
+
+    def corrected(self):
+        return self.painted
 
     def lock(self, segmentID, locked):
         self.shown = [replace(one, locked=locked) if one.segmentID == segmentID else one for one in self.shown]
