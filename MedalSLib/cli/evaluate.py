@@ -50,7 +50,10 @@ def _add_interactive(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Score and print; exit code 3 if a case could not be read."""
     if arguments.interactive:
-        return _run_interactive(arguments)
+        find_tools("the simulated user")
+        from tools.interactive.command import run_interactive
+
+        return run_interactive(arguments)
     if arguments.seg is None:
         arguments.refuse("give --seg DIR, or --interactive with --images DIR")
     from MedalSLib.evaluation.folder import evaluate_folder, summary_table
@@ -75,32 +78,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(summary_table(report))
     return 3 if report["failed"] else 0
-
-
-def _run_interactive(arguments: argparse.Namespace) -> int:
-    find_tools("the simulated user")
-    from MedalSLib.engine import open_engine
-    from tools.interactive.correction_rounds import Simulation
-    from tools.interactive.labelled_images import find_images, open_labelled
-    from tools.interactive.prompt_report import curves_table, evaluate_prompts
-
-    if arguments.images is None or arguments.seg is not None:
-        arguments.refuse("--interactive segments images itself: give --images DIR, and no --seg")
-    simulation = Simulation(arguments.rounds, arguments.correction, arguments.radius, arguments.tolerance)
-    images = map(open_labelled, find_images(arguments.gt, arguments.images))
-    with (
-        StepBar() as bar,
-        cancel_on_interrupt() as cancel,
-        open_engine(arguments.model, arguments.device) as engine,
-    ):
-        report = evaluate_prompts(
-            engine, images, simulation, arguments.out, overwrite=arguments.overwrite, on_step=bar, cancel=cancel
-        )
-    for case, names in report["left_out"].items():
-        if names:
-            note(f"medals: {case}: not known to the model or not there: {', '.join(names)}")
-    if arguments.json:
-        print_json(report)
-    else:
-        print(curves_table(report))
-    return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
-from MedalSLib.cli.prompt_masks import changed_since, named_in, not_empty, painted_voxels, read_masks
+from MedalSLib.cli.prompt_masks import changed_since, read_masks
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume.mask import BoxMask
 
@@ -146,30 +146,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _masks(arguments: argparse.Namespace, grid: Grid, modality: str) -> tuple[dict[str, BoxMask], dict[str, BoxMask]]:
     """Return the prompt masks on the image's grid, and what was painted of them, by segment name."""
+    painted, previous = arguments.painted, arguments.previous
     if arguments.masks is None:
-        if arguments.painted or arguments.previous:
+        if painted or previous:
             raise InputError("There is no mask of which something was painted.", "Give it with --masks.")
         return {}, {}
-    segments = read_masks(arguments.masks, grid)
-    masks = named_in(arguments.text, segments, modality)
-    refines = arguments.mode == "refine" or arguments.painted or arguments.previous
-    if refines and not masks and not arguments.previous:
-        raise InputError(
-            f"{arguments.masks.name} has no segment for '{arguments.text}'.", f"Its segments: {', '.join(segments)}."
-        )
+    masks = read_masks(arguments.masks, grid, arguments.text, modality)
     locked: dict[str, BoxMask] = {}
-    if arguments.painted:
-        locked = painted_voxels(masks, named_in(arguments.text, read_masks(arguments.painted, grid), modality),
-                                arguments.painted)  # fmt: skip
-    elif arguments.previous:
-        previous = named_in(arguments.text, read_masks(arguments.previous, grid), modality)
+    if painted:
+        locked = read_masks(painted, grid, arguments.text, modality)
+        if orphans := [name for name in locked if name not in masks]:
+            raise InputError(
+                f"{painted.name} says what was painted of {', '.join(orphans)}, but there is no mask of that name.",
+                "Give its segments the names of those in --masks.",
+            )
+    elif previous:
+        before = read_masks(previous, grid, arguments.text, modality)
         # What is not there any more was erased as a whole.
-        masks |= {name: BoxMask.empty(mask.shape) for name, mask in previous.items() if name not in masks}
-        locked = changed_since(masks, previous)
-    if not masks and not refines:
-        return {}, {}  # the text names other structures than the file has
-    filled = {name: mask for name, mask in masks.items() if not mask.is_empty or name in locked}
-    return filled or not_empty(masks, arguments.masks), locked
+        masks |= {name: BoxMask.empty(mask.shape) for name, mask in before.items() if name not in masks}
+        locked = changed_since(masks, before)
+    given = {name: mask for name, mask in masks.items() if not mask.is_empty or name in locked}
+    if not given and (painted or previous or arguments.mode == "refine" or not arguments.text.strip()):
+        named = f" for '{arguments.text}'" if arguments.text.strip() else " with a voxel in it"
+        raise InputError(f"{arguments.masks.name} has no segment{named}.", "Give one that has, or name another.")
+    return given, locked
 
 
 def _parse_windows(entries: list[str]) -> dict[str, str]:

@@ -41,15 +41,12 @@ class CacheSettings:
         device_mb: MiB on the GPU; None for a quarter of what is free when the session opens, 0 for none.
         host_mb: The same in main memory.
         disk_mb: MiB in temporary files, which go with the session; None for a quarter of the free disk, at most 16 GiB.
-        half: Keep voxel embeddings in half precision: half the room, and a labelmap that may differ in a few voxels of
-            a million from that of a fresh run.  Off, nothing differs.
         answers: Keep answers of prompted patches too.
     """
 
     device_mb: float | None = None
     host_mb: float | None = None
     disk_mb: float | None = None
-    half: bool = False
     answers: bool = True
 
     @classmethod
@@ -207,7 +204,7 @@ class SessionCaches:
 
     def features(self, key: RunKey) -> _Features:
         """Return where voxel features of a run are kept."""
-        return _Features(self.store, ("features", key), self.settings.half)
+        return _Features(self.store, ("features", key))
 
     def probabilities(self, key: RunKey) -> _Probabilities:
         """Return where probabilities of prompted patches of a run are kept."""
@@ -221,10 +218,9 @@ class SessionCaches:
 class _Features:
     """A `FeatureCache` in a store."""
 
-    def __init__(self, store: TensorStore, base: tuple[Hashable, ...], half: bool) -> None:
+    def __init__(self, store: TensorStore, base: tuple[Hashable, ...]) -> None:
         self._store = store
         self._base = base
-        self._half = half
 
     def get(self, tile: Tile) -> VoxelFeatures | None:
         from MedalSLib.network.medals import VoxelFeatures
@@ -239,11 +235,8 @@ class _Features:
     def put(self, tile: Tile, features: VoxelFeatures) -> None:
         import torch
 
-        embedding = features.embedding
-        if self._half and embedding.dtype == torch.float32:
-            embedding = embedding.half()
-        tensors = (features.tokens, embedding, torch.tensor(features.grid))
-        tiers = _TIERS if embedding.device.type == "cpu" else _FEATURES_OF_A_GPU
+        tensors = (features.tokens, features.embedding, torch.tensor(features.grid))
+        tiers = _TIERS if features.embedding.device.type == "cpu" else _FEATURES_OF_A_GPU
         self._store.put((self._base, tile), tensors, tiers)
 
 

@@ -70,7 +70,7 @@ def predict_case(
     orientation = engine.model.manifest.orientation
     grid = axial_grid(case.imgs.shape, dhw(challenge_spacing(case.spacing, case.imgs.shape)), orientation)
     with engine.open_windowed(case.imgs, grid.affine_ras, modality) as session:
-        result = session.run_parsed(lambda: request, on_progress=on_progress, cancel=cancel)
+        result = session.run_parsed(request, on_progress, cancel)
     if instance:
         labelmap = split_instances(result.labelmap > 0)[0]
     else:

@@ -125,7 +125,13 @@ class Session(ABC):
         masks: Mapping[str, np.ndarray | BoxMask] | None = None,
         options: RunOptions | None = None,
     ) -> Estimate:
-        """Say what `segment` with the same arguments will cost."""
+        """Say what `segment` with the same arguments will cost.
+
+        Args:
+            prompts: Names or phrases.
+            masks: Spatial prompts by name.
+            options: Choices of the run.
+        """
 
     @abstractmethod
     def close(self) -> None:

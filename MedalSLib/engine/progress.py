@@ -38,7 +38,13 @@ class ProgressMeter:
         self._fraction = 0.0
 
     def update(self, stage: str, done: int, total: int) -> None:
-        """Report that `done` of `total` patches of `stage` are finished."""
+        """Report how far a stage has come.
+
+        Args:
+            stage: The stage, one of `shares`.
+            done: Patches that are finished.
+            total: Patches in all.
+        """
         if self._report is None:
             return
         start, end = self._spans.get(stage, (self._fraction, self._fraction))

@@ -106,29 +106,26 @@ class LocalSession(Session):
         cancel: threading.Event | None = None,
     ) -> RunResult:
         """Segment what a request names (see `Session.run`)."""
-        return self.run_parsed(
-            lambda: self._parsed(request), on_progress=on_progress, on_structure=on_structure, cancel=cancel
-        )
+        with self._turn:
+            self._check_open()
+            return self._run(self._parsed(request), on_progress, on_structure, cancel)
 
     def run_parsed(
         self,
-        request: Callable[[], ParsedRequest],
-        *,
+        request: ParsedRequest,
         on_progress: ProgressCallback | None = None,
-        on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> RunResult:
-        """Run a request whose names are resolved (see `Session.run`).
+        """Run a request whose names are resolved.
 
         Args:
-            request: Returns it, once it is this call's turn.
+            request: The request.
             on_progress: See `Session.run`.
-            on_structure: See `Session.run`.
             cancel: See `Session.run`.
         """
         with self._turn:
             self._check_open()
-            return self._run(request(), on_progress, on_structure, cancel)
+            return self._run(request, on_progress, None, cancel)
 
     def estimate(
         self,

@@ -19,24 +19,12 @@ Volumes, masks and boxes have the axes (D, H, W); from `stage` down to the netwo
 
 The one call an engine needs::
 
-    from MedalSLib.inference.compute import Compute
-    from MedalSLib.inference.hooks import Hooks
-    from MedalSLib.inference.pipeline import WindowedImage, segment_volume
-
     result = segment_volume(
-        model,                 # MedalSLib.network.bundle.Model
-        image,                 # float32 (D, H, W), 0..255, or a WindowedImage: other intensities in each window
-        spacing_dhw,           # millimetres
-        structures,            # MedalSLib.vocabulary.Structure, no key twice
-        queries,               # tensor [N, Q], one text query for each structure
+        model, image, spacing_dhw, structures, queries,
         windows={key: Window}, masks_dhw={key: BoxMask}, locked_dhw={key: BoxMask}, roi_dhw=None,
         options=RunOptions(), compute=Compute(), hooks=Hooks(),
     )
-    result.box_masks[key]      # BoxMask (D, H, W); result.masks[key] is the boolean array
-    result.labels              # BoxArray: 0, or 1 + position in `structures` of the most probable one
-    result.structures[key]     # found, voxels, mean_probability, source ("stage 1", "mask", "none")
-    result.instances[key]      # BoxArray, labels 1..n, where `options.instances` asks for it
-    result.boxes, result.seconds, result.steps, result.cached, result.runs
+    result.box_masks[key], result.labels, result.structures[key], result.instances[key], result.seconds
 
 Everything is a function of its arguments: nothing is kept between calls except in the caches that the caller passes.
 """

@@ -29,22 +29,13 @@ from MedalSLib.volume.box import EMPTY, Box, Shape, box_of, corner_of, relative,
 from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
+LEAST_MEAN_PROBABILITY = 0.6
+"""A structure whose mean probability over its whole mask is lower is reported absent (product policy).
 
-@dataclass(frozen=True)
-class AbsenceRule:
-    """When a structure is reported absent instead of speckled (product policy).
-
-    The network returns a mask for every query, also for absent structures: then specks, or a region of low confidence.
-    A structure that the user gave a mask for is never called absent for the second reason.
-
-    Attributes:
-        min_voxels: Components of fewer voxels are dropped.
-        min_mean_probability: A structure whose mean probability over its whole mask is lower is absent; over what the
-            networks are sure of it is above 0.8, at chance just above 0.5.
-    """
-
-    min_voxels: int = MIN_COMPONENT
-    min_mean_probability: float = 0.6
+The network returns a mask for every query, also for absent structures: then specks, or a region of low confidence.
+Over what the networks are sure of the mean is above 0.8, at chance just above 0.5.  A structure that the user gave a
+mask for is never called absent for this reason.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,21 +57,20 @@ class Limits:
     locked: Mapping[str, BoxMask]
 
 
-def finalize(group: Group, result: GroupResult, limits: Limits, absence: AbsenceRule) -> VolumeResult:
+def finalize(group: Group, result: GroupResult, limits: Limits) -> VolumeResult:
     """Finish a group's result and put it into the whole volume.
 
     Args:
         group: The structures.
         result: What the networks found, on the part of the volume that was segmented.
         limits: What the answer must respect.
-        absence: When a structure is absent.
     """
     corner = corner_of(limits.part)
     masks: dict[str, BoxMask] = {}
     structures: dict[str, StructureResult] = {}
     instances: dict[str, BoxArray] = {}
     for index, item in enumerate(group.members):
-        mask = _limited(_cleaned(result, index, item, limits, group.options, absence), item.key, limits)
+        mask = _limited(_cleaned(result, index, item, limits, group.options), item.key, limits)
         crop = mask.crop()
         voxels = int(np.count_nonzero(crop))
         mean = result.mean_probability[index]
@@ -98,9 +88,7 @@ def wants_instances(item: Structure, options: RunOptions) -> bool:
     return item.name in options.instances or ("*" in options.instances and item.kind == "instance")
 
 
-def _cleaned(
-    result: GroupResult, index: int, item: Structure, limits: Limits, options: RunOptions, absence: AbsenceRule
-) -> BoxMask:
+def _cleaned(result: GroupResult, index: int, item: Structure, limits: Limits, options: RunOptions) -> BoxMask:
     """Return a structure's mask in the whole volume without low-confidence and small components.
 
     That is for the product's policy; the published one has dropped them already.
@@ -110,14 +98,14 @@ def _cleaned(
     if own_box is None or options.policy == "published":
         return mask
     crop = mask.crop()
-    doubtful = result.mean_probability[index] < absence.min_mean_probability
+    doubtful = result.mean_probability[index] < LEAST_MEAN_PROBABILITY
     if doubtful and item.key not in limits.masks:
         return BoxMask.empty(limits.shape)
     filtered = options.postprocess and item.kind == "semantic" and policy_of(item.key).postprocess
     if filtered and filter_applies(limits.shape):
-        kept = best_components(crop, result.probability.array(own_box), absence.min_voxels)
+        kept = best_components(crop, result.probability.array(own_box), MIN_COMPONENT)
     else:
-        kept = remove_small_components(crop, absence.min_voxels)
+        kept = remove_small_components(crop, MIN_COMPONENT)
     if kept is crop or np.array_equal(kept, crop):
         return mask
     return BoxMask.from_crop(kept, corner_of(mask.box or EMPTY), limits.shape)

@@ -40,7 +40,14 @@ class GroupResult:
 
 
 def placed_result(result: StageResult, box: Box, shape_dhw: Shape, sources: Sequence[Source]) -> GroupResult:
-    """Put a stage's result (D, H, W) for a region `box` into the whole image."""
+    """Put a stage's result into the whole image.
+
+    Args:
+        result: The result (D, H, W) for a region.
+        box: The region.
+        shape_dhw: The image.
+        sources: Where each structure's prompt came from.
+    """
     corner = corner_of(box)
     found = union(mask.box for mask in result.masks)
     masks = tuple(mask.placed(corner, shape_dhw) for mask in result.masks)

@@ -65,7 +65,14 @@ class RunKey:
 
     @classmethod
     def of(cls, window: Hashable, stage: int, region: Box, plan: ResamplingPlan) -> RunKey:
-        """Return the key of a plan for a region of an image in an intensity window."""
+        """Return the key of a plan.
+
+        Args:
+            window: The intensity window.
+            stage: 1 or 2.
+            region: Region (D, H, W) of the volume.
+            plan: The plan made for it.
+        """
         return cls(window, stage, region, plan.spacing, plan.target_spacing, plan.shape)
 
 

@@ -94,7 +94,6 @@ class MaskOutput:
             max_probability=self._best.cpu().numpy(),
             masks=tuple(self._mask(index) for index in range(len(self._bits))),
             mean_probability=tuple(means.tolist()),
-            voxels=tuple(self._voxels.tolist()),
             probabilities=tuple(BoxArray.of(values) for values in self._probabilities),
         )
 

@@ -27,7 +27,6 @@ class StageResult:
         max_probability: float16 or float32: the largest probability; the product's is 0 where none reaches 0.5.
         masks: A mask for each class, which may overlap; empty from the published policy.
         mean_probability: Of each class over its mask, 0 where the mask is empty; empty from the published policy.
-        voxels: Size of each mask; empty from the published policy.
         probabilities: Of each class where it is wanted, float16, 0 where it is less than 0.02.
         runs: Runs of the network.
         reused: Patches whose voxel features came from the cache.
@@ -38,7 +37,6 @@ class StageResult:
     max_probability: np.ndarray
     masks: tuple[BoxMask, ...] = ()
     mean_probability: tuple[float, ...] = ()
-    voxels: tuple[int, ...] = ()
     probabilities: tuple[BoxArray, ...] = ()
     runs: int = 0
     reused: int = 0

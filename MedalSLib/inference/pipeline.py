@@ -12,7 +12,7 @@ from torch import Tensor
 
 from MedalSLib.errors import CancelledError, InputError
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.finalize import AbsenceRule, Limits, finalize
+from MedalSLib.inference.finalize import Limits, finalize
 from MedalSLib.inference.group_result import GroupResult
 from MedalSLib.inference.grouping import Group, group_structures
 from MedalSLib.inference.hooks import Hooks
@@ -56,7 +56,6 @@ class _Run:
     limits: Limits
     compute: Compute
     hooks: Hooks
-    absence: AbsenceRule
 
 
 def segment_volume(
@@ -73,7 +72,6 @@ def segment_volume(
     options: RunOptions | None = None,
     compute: Compute | None = None,
     hooks: Hooks | None = None,
-    absence: AbsenceRule | None = None,
 ) -> VolumeResult:
     """Segment structures in a volume.
 
@@ -91,7 +89,6 @@ def segment_volume(
         options: Choices of the run.
         compute: Device, precision and chunks to begin with.
         hooks: What to watch and steer.
-        absence: When a structure is reported absent.
 
     Raises:
         InputError: No structure, a mask of another shape, an empty region, or nothing to refine.
@@ -113,7 +110,6 @@ def segment_volume(
         limits=_limits(image.shape, spacing_dhw, masks, locked, roi_dhw, specs[max(specs)]),
         compute=compute,
         hooks=hooks,
-        absence=absence or AbsenceRule(),
     )
     groups = group_structures(structures, options, windows or {}, masks, model.manifest.text_stages)
     results: dict[int, VolumeResult] = {}
@@ -164,7 +160,7 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
     if hooks.on_probability is not None:
         for key, probability in zip(group.keys, result.probabilities, strict=False):
             hooks.on_probability(key, probability.placed(corner_of(part), limits.shape))
-    finished = finalize(group, result, limits, run.absence)
+    finished = finalize(group, result, limits)
     cached = [
         f"{what} of {count} patches"
         for what, count in (("voxel features", runs.reused), ("answers", runs.repeated))

@@ -61,6 +61,11 @@ def keep_best_components(labelmap: np.ndarray, probability: np.ndarray, labels: 
     """Return a labelmap in which `best_components` is applied to some labels; voxels dropped become 0.
 
     Volumes of 650 x 650 x 100 voxels and more are returned as they are, as published.
+
+    Args:
+        labelmap: Integers.
+        probability: Probabilities on the same grid.
+        labels: The labels it is applied to.
     """
     if not filter_applies(labelmap.shape):
         return labelmap

@@ -44,7 +44,13 @@ def preprocess(image_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: tor
 def labelmap_to_plan(
     labels_hwd: np.ndarray | Tensor, plan: ResamplingPlan, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Bring a labelmap (H, W, D) of integers to the plan's grid; padding is label 0."""
+    """Bring a labelmap to the plan's grid; padding is label 0.
+
+    Args:
+        labels_hwd: Integers (H, W, D).
+        plan: The plan made for its shape.
+        device: Where to resample; the result stays there.
+    """
     labels = _integers(labels_hwd, device)
     _same_shape(labels, plan)
     return pad(_vote(labels, plan.resampled_shape, _interpolation(plan)), plan)
@@ -53,7 +59,12 @@ def labelmap_to_plan(
 def mask_to_plan(mask_hwd: BoxMask, plan: ResamplingPlan, device: torch.device | str = "cpu") -> BoxMask:
     """Bring one mask to the plan's padded grid: what `labelmap_to_plan` does with a single label.
 
-    Only voxels near the mask are interpolated, on a device.
+    Only voxels near the mask are interpolated.
+
+    Args:
+        mask_hwd: The mask (H, W, D).
+        plan: The plan made for its shape.
+        device: Where to resample.
     """
     if mask_hwd.shape != plan.original_shape:
         raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {mask_hwd.shape}")
@@ -80,13 +91,15 @@ def mask_to_plan(mask_hwd: BoxMask, plan: ResamplingPlan, device: torch.device |
 def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:
     """Bring a labelmap from a plan's unpadded grid back to the volume's own: trilinear votes, in any anisotropy."""
     labels = _integers(labels_hwd, None)
-    shape = _shape(shape_hwd)
+    high, wide, deep = (int(size) for size in shape_hwd)
+    shape = high, wide, deep
     return _vote(labels, shape, lambda values: trilinear(values, shape))
 
 
 def trilinear(values: Tensor, shape_hwd: Sequence[int]) -> Tensor:
     """Resample float values (H, W, D) to another shape over the same extent (voxel edges aligned)."""
-    shape = _shape(shape_hwd)
+    high, wide, deep = (int(size) for size in shape_hwd)
+    shape = high, wide, deep
     if tuple(values.shape) == shape:
         return values
     return functional.interpolate(values[None, None].float(), size=shape, mode="trilinear", align_corners=False)[0, 0]
@@ -151,8 +164,3 @@ def _integers(labels_hwd: np.ndarray | Tensor, device: torch.device | str | None
 def _same_shape(values: Tensor, plan: ResamplingPlan) -> None:
     if tuple(values.shape) != plan.original_shape:
         raise ValueError(f"the plan is for a volume of {plan.original_shape}, not {tuple(values.shape)}")
-
-
-def _shape(shape_hwd: Sequence[int]) -> Hwd:
-    high, wide, deep = (int(size) for size in shape_hwd)
-    return high, wide, deep

@@ -60,7 +60,15 @@ class ResamplingAxis:
         return int(self.below[start]), int(self.above[stop - 1]) + 1
 
     def interpolate(self, values: Tensor, axis: int, base: int, start: int, stop: int) -> Tensor:
-        """Return the new voxels start..stop along an axis of `values`, which begins with the old voxel `base`."""
+        """Return new voxels along an axis.
+
+        Args:
+            values: The old voxels that are there.
+            axis: The axis.
+            base: Old voxel with which `values` begins.
+            start: First new voxel.
+            stop: One past the last new voxel.
+        """
         if self.same:
             return values.narrow(axis, start - base, stop - start)
         lower, upper, share = (places[start:stop] for places in self._on(values.device))

@@ -17,6 +17,7 @@ import numpy as np
 from MedalSLib.errors import InputError
 from MedalSLib.inference.class_rules import ClassRules, rules_of
 from MedalSLib.inference.tiling import Tile, tiles
+from MedalSLib.network.axes import hwd
 
 Hwd = tuple[int, int, int]
 HwdMm = tuple[float, float, float]
@@ -191,12 +192,18 @@ def region_spacing(
 
     It is the policy of `plan` for stage 2 on the whole volume, without the part that fills the patch; and the airway
     rule holds for the tree alone.
+
+    Args:
+        shape_dhw: The volume in voxels.
+        spacing_dhw: Its spacing in mm.
+        classes: Classes of the run.
+        spec: What stage 2's network was trained on.
+        alone: Whether the rules for a class asked for alone hold.
     """
     if spec.resampling == "plain":
         return np.array(spacing_dhw, dtype=_F)
     rules = rules_of(frozenset(classes))
-    shape = _hwd((*shape_dhw[1:], shape_dhw[0]))
-    spacing = np.array((*spacing_dhw[1:], spacing_dhw[0]), dtype=_F)
+    shape, spacing = _hwd(hwd(shape_dhw)), np.array(hwd(spacing_dhw), dtype=_F)
     for axis in range(3):
         value = _policy_spacing(axis, spacing[axis], shape, spec, rules, alone, region=True)
         if _too_long(axis, value, shape, spec):

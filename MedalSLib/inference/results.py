@@ -70,11 +70,6 @@ class VolumeResult:
         """`labels` of the whole volume, newly made."""
         return self.labels.array()
 
-    @property
-    def probability(self) -> np.ndarray:
-        """`confidence` of the whole volume, newly made."""
-        return self.confidence.array()
-
 
 def label_type(count: int) -> type[np.unsignedinteger]:
     """Return the smallest unsigned type that holds the labels 0..count."""

@@ -136,7 +136,13 @@ class StageRunner:
         )
 
     def planned(self, spec: StageSpec, region: Box, members: Sequence[int] | None = None) -> ResamplingPlan:
-        """Return the plan that `run` makes for a region."""
+        """Return the plan that `run` makes.
+
+        Args:
+            spec: The stage.
+            region: Bounds (D, H, W) within the image.
+            members: Positions of the structures asked for, None for all.
+        """
         keys = self.keys if members is None else [self.keys[index] for index in members]
         published = self.group.options.policy == "published"
         return plan(hwd(shape_of(region)), hwd(self.spacing_dhw), keys, spec, magnify_single=published)

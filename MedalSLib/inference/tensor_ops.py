@@ -51,7 +51,13 @@ def relabel(labels: Tensor, where: Tensor, value: int) -> None:
 
 
 def select(where: Tensor, values: Tensor, others: Tensor) -> Tensor:
-    """Return `values` where a boolean that broadcasts to them is set, else `others`; on a CPU both are finite."""
+    """Choose between values voxel by voxel.
+
+    Args:
+        where: Boolean that broadcasts to the values: set for `values`, else `others`.
+        values: Values, finite on a CPU.
+        others: Values, finite on a CPU.
+    """
     if where.device.type != "cpu":
         return torch.where(where, values, others)
     return torch.lerp(others, values, where.to(values.dtype))  # exact at the weights 0 and 1

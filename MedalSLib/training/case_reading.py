@@ -11,6 +11,7 @@ import numpy as np
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError
 from MedalSLib.inference.regions import challenge_spacing
+from MedalSLib.network.axes import hwd
 from MedalSLib.training.sources import DatasetInfo, SourceCase
 from MedalSLib.training.texts import texts_for_name, unique
 from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, parse_window
@@ -131,7 +132,7 @@ def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase
     labels, annotated, notes = _labelmap(named, texts, image.grid)
     frame = NetworkFrame(image.grid)
     chosen, more = _choose_window(image, case.dataset, window)
-    spacing = frame.spacing_hwd
+    spacing = hwd(frame.spacing_dhw)
     return LoadedCase(
         _hwd(frame.to_network(apply_window(image.array_kji, chosen))),
         _hwd(frame.to_network(_int16(labels, case))),

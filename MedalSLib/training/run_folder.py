@@ -161,14 +161,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def averaged_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the weights of a checkpoint that are evaluated and exported: the averaged ones if there are any."""
-    if "average" not in state:
-        return state["model"]
-    inner = "module."  # as `AveragedModel` names them, beside a counter of its own
-    return {key.removeprefix(inner): value for key, value in state["average"].items() if key.startswith(inner)}
-
-
 def provenance() -> dict[str, Any]:
     """Return what else decides how a run goes: software, versions and machine, but no name of a person or computer."""
     versions = {}

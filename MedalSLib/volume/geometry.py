@@ -199,12 +199,6 @@ class NetworkFrame:
         d, h, w = (self.grid.spacing_kji[axis] for axis in self._layout[0])
         return d, h, w
 
-    @property
-    def spacing_hwd(self) -> tuple[float, float, float]:
-        """Voxel spacing along y, x, z in mm, the network's order."""
-        d, h, w = self.spacing_dhw
-        return h, w, d
-
     @cached_property
     def network_grid(self) -> Grid:
         """Grid of the [d, h, w] array: takes the index (x, y, z) to RAS millimetres."""

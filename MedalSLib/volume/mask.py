@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedalSLib.volume.box import (
-    EMPTY,
     Box,
     Shape,
     bounding_box,
@@ -230,6 +229,3 @@ class DenseMasks(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._masks)
-
-
-__all__ = ["EMPTY", "BoxMask", "DenseMasks", "pack_bits"]

@@ -174,15 +174,3 @@ def test_a_full_disk_is_a_smaller_cache_and_no_error(tmp_path: Path) -> None:
     store = TensorStore({"device": 0, "host": 0, "disk": MIB}, tmp_path / "gone")
     assert not store.put("x", (torch.zeros(10),))
     assert store.get("x") is None
-
-
-def test_half_precision_halves_what_features_take(tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray) -> None:
-    used = {}
-    for half in (False, True):
-        with (
-            open_engine(str(tiny_model), device="cpu", caches=CacheSettings(half=half)) as opened,
-            opened.open_session(wide_image, affine, "CT") as session,
-        ):
-            session.segment(["liver"], options=RunOptions(stages="first"))
-            used[half] = session._caches.store.used("host")
-    assert 0.45 < used[True] / used[False] < 0.6

@@ -11,7 +11,6 @@ import torch
 
 from MedalSLib.errors import CancelledError, InputError, ModelError, ResourceError
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.finalize import AbsenceRule
 from MedalSLib.inference.hooks import Hooks, RunKey
 from MedalSLib.inference.pipeline import segment_volume
 from MedalSLib.inference.results import VolumeResult, merge_results
@@ -71,16 +70,18 @@ def test_what_is_not_there_is_reported_absent(segment: Any, band_model: Any) -> 
     assert not result.labelmap.any()
 
 
-def test_specks_and_what_is_hardly_believed_are_absent(segment: Any, band_model: Any, boxes_image: np.ndarray) -> None:
+def test_specks_and_what_is_hardly_believed_are_absent(
+    segment: Any, band_model: Any, boxes_image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = np.zeros_like(boxes_image)
     image[5, 5, 5:11] = 100
     assert not segment(band_model(), "CT_Liver", image=image).structures["CT_Liver"].found
-    lenient = AbsenceRule(min_voxels=1)
-    assert segment(band_model(), "CT_Liver", image=image, absence=lenient).structures["CT_Liver"].found
-    strict = AbsenceRule(min_mean_probability=1.1)
-    assert not segment(band_model(), "CT_Liver", absence=strict).structures["CT_Liver"].found
+    image[5, 5:7, 5:11] = 100
+    assert segment(band_model(), "CT_Liver", image=image).structures["CT_Liver"].found
+    monkeypatch.setattr("MedalSLib.inference.finalize.LEAST_MEAN_PROBABILITY", 1.1)
+    assert not segment(band_model(), "CT_Liver").structures["CT_Liver"].found
     given = {"CT_Liver": box_mask(FIRST)}
-    assert segment(band_model(), "CT_Liver", masks_dhw=given, absence=strict).structures["CT_Liver"].found
+    assert segment(band_model(), "CT_Liver", masks_dhw=given).structures["CT_Liver"].found
 
 
 def test_an_empty_stage_1_lets_stage_2_see_the_whole_volume(segment: Any, band_model: Any, band_network: Any) -> None:
@@ -293,7 +294,7 @@ def test_seeded_runs_repeat_and_cancelled_ones_leave_nothing(segment: Any, band_
         segment(model, "CT_Liver", "CT_Pancreas", hooks=hooks)
     again = segment(model, "CT_Liver", "CT_Pancreas")
     assert np.array_equal(again.labelmap, first.labelmap)
-    assert np.array_equal(again.probability, first.probability)
+    assert np.array_equal(again.confidence.array(), first.confidence.array())
 
 
 def test_nothing_of_the_callers_is_changed(segment: Any, band_model: Any, boxes_image: np.ndarray) -> None:
@@ -394,8 +395,8 @@ def test_answers_of_several_windows_are_joined_by_probability(segment: Any, band
     assert np.array_equal(merged.masks["CT_Cyst"], parts[0].masks["CT_Cyst"])
     assert np.array_equal(merged.labelmap > 0, merged.masks["CT_Liver"] | merged.masks["CT_Cyst"])
     both = merged.masks["CT_Liver"] & merged.masks["CT_Cyst"]
-    surer = np.where(parts[1].probability >= parts[0].probability, 1, 2)
-    differ = parts[1].probability != parts[0].probability
+    surer = np.where(parts[1].confidence.array() >= parts[0].confidence.array(), 1, 2)
+    differ = parts[1].confidence.array() != parts[0].confidence.array()
     assert np.array_equal(merged.labelmap[both & differ], surer[both & differ])
     assert merged.runs == parts[0].runs + parts[1].runs
     with pytest.raises(ValueError, match="no result"):

@@ -26,7 +26,7 @@ from MedalSLib.volume.mask import BoxMask
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = json.loads((GOLDEN / "preprocess.json").read_text())
 MISC = np.load(GOLDEN / "misc.npz", allow_pickle=False)
-LARGE = 60e6
+LARGE = 40e6
 SPEC = StageSpec(1, (1.0, 1.0, 1.0), (16, 16, 16))
 
 

@@ -148,7 +148,7 @@ def test_masks_are_interpolated_probabilities_at_one_half(band_network: Callable
         published = run_stage(band_network(), queries[index : index + 1], image, made, policy="published")
         expected = published.max_probability >= 0.5
         assert (result.masks[index].array() == expected).mean() > 0.9999
-        assert result.voxels[index] == result.masks[index].array().sum() > 0
+        assert result.masks[index].array().sum() > 0
         assert abs(result.mean_probability[index] - published.max_probability[expected].mean()) < 1e-3
         assert np.array_equal(one.masks[0].array(), result.masks[index].array())
         alone.append(np.where(expected, published.max_probability, 0).astype(np.float16))

@@ -60,6 +60,7 @@ def test_a_child_killed_in_mid_run_is_replaced_and_nothing_is_lost(child):
     assert child.engines[0].child.pid not in (None, killed[0])
 
 
+@pytest.mark.slow
 def test_cancel_ends_a_run_in_a_child_and_the_next_one_works(child):
     child.options["seconds_per_patch"] = 0.2
     child.during = lambda: child.find("cancelButton").click() if child.model.run.fraction > 0 else None

@@ -242,6 +242,7 @@ class TestTheListAtRunTime:
             fact = next(one for one in FACTS if (one.owner, one.name) == ("slicer.util", name))
             assert parameters(getattr(slicer.util, name)) == fact.type, fact
 
+    @pytest.mark.slow
     def test_qt_has_what_the_list_says(self) -> None:
         """In a process of its own: PySide6 deletes meta objects of classes that other tests have subclassed."""
         inner = f"{__file__}::TestTheListAtRunTime::test_qt_of_this_process_has_what_the_list_says"

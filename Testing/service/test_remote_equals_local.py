@@ -89,6 +89,7 @@ def in_a_child(model: str) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [on_a_server, in_a_child])
 def test_masks_labels_and_reports_are_the_local_engine_s_to_the_bit(
     place: Any, model: str, local: list[RunResult]

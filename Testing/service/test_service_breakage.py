@@ -73,6 +73,7 @@ class Once:
 # ------------------------------------------------------------------------------------------------ the server is killed
 
 
+@pytest.mark.slow
 def test_a_server_killed_in_mid_run_and_started_again_gives_the_result() -> None:
     with ServerProcess(patches=10, seconds_per_patch=0.05) as server:
         with connect(server.url, KEY) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
@@ -86,6 +87,7 @@ def test_a_server_killed_in_mid_run_and_started_again_gives_the_result() -> None
             assert watch.done and watch.fractions == sorted(watch.fractions)
 
 
+@pytest.mark.slow
 def test_a_server_killed_between_runs_is_found_again() -> None:
     with ServerProcess(patches=10) as server, connect(server.url, KEY) as engine:
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
@@ -106,6 +108,7 @@ def test_a_server_killed_in_mid_upload_gets_the_rest_from_the_start() -> None:
             assert same_result(session.segment(["liver"], MASKS), EXPECTED)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_dead_is_named_and_the_session_works_when_it_is_back() -> None:
     with ServerProcess(patches=10) as server, connect(server.url, KEY, timeout=1.0) as engine:
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
@@ -117,6 +120,7 @@ def test_a_server_that_stays_dead_is_named_and_the_session_works_when_it_is_back
             assert same_result(session.segment(["liver"], MASKS), EXPECTED)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_shut_down_properly_in_mid_run_is_no_cancel() -> None:
     with ServerProcess(patches=10, seconds_per_patch=0.05) as server:
         with connect(server.url, KEY) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
@@ -209,6 +213,7 @@ def network():
             yield bad, running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -470,6 +475,7 @@ def test_a_budget_that_is_in_use_is_refused_with_its_reason_and_works_afterwards
 # ------------------------------------------------------------------------------------------------ many at once
 
 
+@pytest.mark.slow
 def test_a_full_queue_tells_its_position_and_everybody_gets_the_result() -> None:
     fake = FakeEngine(patches=5)
     waited = threading.Event()

@@ -35,6 +35,7 @@ def known_names(image_digest: str) -> st.SearchStrategy[dict[str, str]]:
     return st.sampled_from([{}, {"digest": image_digest, "session": SESSION, "run": RUN, "index": "0"}])
 
 
+@pytest.mark.slow
 def test_mutated_requests_are_answered_without_a_crash_a_hang_a_500_or_growth(server) -> None:
     engine = server.connect()
     session = engine.open_session(make_image(), AFFINE)

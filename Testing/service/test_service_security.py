@@ -255,6 +255,7 @@ def test_a_certificate_that_cannot_be_trusted_ends_the_connection_before_the_key
             running.connect(verify=str(certificates / "ca.pem"))
 
 
+@pytest.mark.slow
 def test_plain_http_at_an_https_address_and_the_other_way_round_is_said(certificates: Path) -> None:
     with running_server() as running, pytest.raises(ServiceError, match="does not speak TLS"):
         connect(running.url.replace("http:", "https:"), KEY)

@@ -85,6 +85,7 @@ def test_a_further_name_is_the_answer_of_a_fresh_run_and_comes_from_the_cache(ti
     assert all(any("voxel features" in words for words in row["cached"]) for row in report["rows"])
 
 
+@pytest.mark.slow
 def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(tiny: BenchOptions) -> None:
     report = sessions.correction(tiny)
     assert {row["stroke"] for row in report["rows"]} == {"near a corner", "a third in"}

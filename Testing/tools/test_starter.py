@@ -16,10 +16,11 @@ from MedalSLib.errors import InputError, OutputError
 from MedalSLib.training.batch import Batch
 from MedalSLib.training.distributed import World
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.run_folder import RunFolder, averaged_weights
+from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.trainer import Trainer
 from MedalSLib.volume.windows import window_for
 from tools.starter import bundle
+from tools.starter.bundle import averaged_weights
 from tools.starter.data_source import SynthesisSettings, SynthesisSource
 from tools.starter.labels import BACKGROUND, ELEMENTS, NOT_MIRRORED, mirrored_elements, starter_classes
 from tools.starter.mask_prompts import prompts_for

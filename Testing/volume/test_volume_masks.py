@@ -97,6 +97,6 @@ def test_joined_answers_give_each_voxel_to_the_more_probable_structure(seed: int
     )
     expected = np.where(second, 1, np.where(first, 2, 0))
     assert np.array_equal(merged.labelmap, expected)
-    assert np.array_equal(merged.probability > 0, expected > 0)
+    assert np.array_equal(merged.confidence.array() > 0, expected > 0)
     assert list(merged.masks) == ["CT_Spleen", "CT_Liver"]
     assert np.array_equal(merged.masks["CT_Liver"], first)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
@@ -19,12 +22,20 @@ from MedalSLib.training.export import ModelFacts, write_model
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.records import read_json
-from MedalSLib.training.run_folder import RunFolder, averaged_weights
+from MedalSLib.training.run_folder import RunFolder
 from tools.starter.data_source import SynthesisSettings
 from tools.starter.packages import SOURCES
 
 _NAME, _TITLE = "starter", "Starter: a small Medal S that ships with this software"
 _LICENCE, _LICENCE_URL = "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"
+
+
+def averaged_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint that are evaluated and exported: the averaged ones if there are any."""
+    if "average" not in state:
+        return state["model"]
+    inner = "module."  # as `AveragedModel` names them, beside a counter of its own
+    return {key.removeprefix(inner): value for key, value in state["average"].items() if key.startswith(inner)}
 
 
 def trained_model(run: Path) -> tuple[PromptedModel, Recipe]:

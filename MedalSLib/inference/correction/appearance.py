@@ -48,7 +48,14 @@ class Appearance:
 
 
 def smoothed(array: np.ndarray, sigma_mm: float, most_voxels: float, spacing: np.ndarray) -> np.ndarray:
-    """Return a Gaussian mean of so many millimetres, but of no more voxels than said."""
+    """Return a Gaussian mean.
+
+    Args:
+        array: (D, H, W).
+        sigma_mm: Its standard deviation.
+        most_voxels: Its standard deviation at most, along any axis.
+        spacing: In mm.
+    """
     return np.asarray(gaussian_filter(array, np.minimum(sigma_mm / spacing, most_voxels)))
 
 

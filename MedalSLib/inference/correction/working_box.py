@@ -125,7 +125,14 @@ def reach_mm(extent: Extent, by_hand: bool) -> float:
 
 
 def grown(box: Box, margin_mm: float, spacing: np.ndarray, shape: Sequence[int]) -> Box:
-    """Return a box grown by a margin, within a volume."""
+    """Return a box grown by a margin, within a volume.
+
+    Args:
+        box: Bounds (D, H, W).
+        margin_mm: The margin on each side.
+        spacing: In mm.
+        shape: (D, H, W) of the volume.
+    """
     d, h, w = (
         (max(0, low - int(np.ceil(margin_mm / step))), min(size, high + int(np.ceil(margin_mm / step))))
         for (low, high), step, size in zip(box, spacing, shape, strict=True)
@@ -134,7 +141,13 @@ def grown(box: Box, margin_mm: float, spacing: np.ndarray, shape: Sequence[int])
 
 
 def pooling_factors(shape: Sequence[int], spacing: np.ndarray, most: int) -> np.ndarray:
-    """Return how many voxels (D, H, W) to join so that at most `most` are left, the finest axes first."""
+    """Return how many voxels (D, H, W) to join into one, the finest axes first.
+
+    Args:
+        shape: (D, H, W).
+        spacing: In mm.
+        most: Voxels that may be left.
+    """
     factors = np.ones(3, dtype=int)
     while np.prod(-(-np.asarray(shape) // factors)) > most:
         factors[np.argmin(spacing * factors)] += 1
@@ -152,7 +165,13 @@ def pool(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def unpool(array: np.ndarray, factors: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Interpolate block means back to a finer grid of a given shape, linearly between the middles of the blocks."""
+    """Interpolate block means back to a finer grid, linearly between the middles of the blocks.
+
+    Args:
+        array: (D, H, W) of the blocks.
+        factors: Voxels that make a block.
+        shape: (D, H, W) of the finer grid.
+    """
     for axis, (factor, size) in enumerate(zip(factors, shape, strict=True)):
         if factor > 1:
             place = np.clip((np.arange(size) + 0.5) / factor - 0.5, 0, array.shape[axis] - 1)
