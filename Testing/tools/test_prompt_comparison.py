@@ -76,9 +76,9 @@ def test_a_refinement_changes_nothing_far_from_the_newest_correction() -> None:
     session = Emptying()
     mask, locked = LIVER.copy(), np.zeros(SHAPE, bool)
     locked[3, 4, 5] = True
-    answer = refining_answer(session, (10.0, 8.0, 5.0), None, None)
+    answer = refining_answer(session, (20.0, 16.0, 10.0), None, None)
     first = answer({"Liver": mask}, {"Liver": locked})["Liver"]
-    assert session.regions == [((1, 10), (1, 8), (1, 6))]  # 20 mm around the correction, along i, j, k
+    assert session.regions == [((1, 10), (1, 8), (1, 6))]  # 40 mm around the correction, along i, j, k
     assert not first[1:6, 1:8, 1:10].any()
     outside = np.ones(SHAPE, bool)
     outside[1:6, 1:8, 1:10] = False

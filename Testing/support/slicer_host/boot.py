@@ -59,6 +59,8 @@ class SlicerHost:
         import slicer
         import vtk
 
+        if str(STAND_INS / "slicer") not in slicer.__path__:  # the package was imported before, by another test
+            slicer.__path__.append(str(STAND_INS / "slicer"))
         _quiet_terminal(vtk)
         self.slicer: Any = slicer
         self.temporary = tempfile.TemporaryDirectory(prefix="medals-slicer-host-")
