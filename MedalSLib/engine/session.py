@@ -292,7 +292,7 @@ class LocalSession(Session):
                 for item in painted:  # what the image alone decides is shown while the networks run
                     run.tell(item.key, refinement.carried(item.key))
             network = self._segmented(run, known, options, meter, cancel, on_probability=probabilities.__setitem__)
-        result = refine_volume(refinement, structures, probabilities)
+        result = refine_volume(refinement, structures, probabilities, run.request.options)
         if run.tell is not None:
             for key, mask in result.box_masks.items():
                 run.tell(key, mask)

@@ -71,14 +71,12 @@ def finalize(group: Group, result: GroupResult, limits: Limits) -> VolumeResult:
     instances: dict[str, BoxArray] = {}
     for index, item in enumerate(group.members):
         mask = _limited(_cleaned(result, index, item, limits, group.options), item.key, limits)
-        crop = mask.crop()
-        voxels = int(np.count_nonzero(crop))
+        voxels = mask.count()
         mean = result.mean_probability[index]
         structures[item.key] = StructureResult(voxels > 0, voxels, mean or None, result.sources[index])
         masks[item.key] = mask
         if wants_instances(item, group.options):
-            pieces = split_instances(crop)[0] if voxels else np.zeros((0, 0, 0), dtype=np.uint16)
-            instances[item.key] = BoxArray(pieces, mask.box, mask.shape)
+            instances[item.key] = instances_of(mask)
     labels, probability = _labels(result, masks, limits)
     return VolumeResult(masks, labels, probability, structures, instances, boxes=(shifted(result.box, corner),))
 
@@ -86,6 +84,12 @@ def finalize(group: Group, result: GroupResult, limits: Limits) -> VolumeResult:
 def wants_instances(item: Structure, options: RunOptions) -> bool:
     """Whether the components of a structure are wanted as separate instances."""
     return item.name in options.instances or ("*" in options.instances and item.kind == "instance")
+
+
+def instances_of(mask: BoxMask) -> BoxArray:
+    """Return the separate pieces of a mask, numbered 1..n."""
+    pieces = split_instances(mask.crop())[0] if mask.box is not None else np.zeros((0, 0, 0), dtype=np.uint16)
+    return BoxArray(pieces, mask.box, mask.shape)
 
 
 def _cleaned(result: GroupResult, index: int, item: Structure, limits: Limits, options: RunOptions) -> BoxMask:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from MedalSLib.inference.correction import propagate_correction
+from MedalSLib.inference.finalize import instances_of, wants_instances
 from MedalSLib.inference.results import StructureResult, VolumeResult, label_type
-from MedalSLib.run import Source
+from MedalSLib.run import RunOptions, Source
 from MedalSLib.vocabulary import Structure
-from MedalSLib.volume.box import EMPTY, Box, Shape, relative, shape_of, slices, union
+from MedalSLib.volume.box import EMPTY, Box, relative, shape_of, slices, union
 from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask
 
@@ -40,12 +41,6 @@ class Refinement:
     painted: Mapping[str, BoxMask]
     by_hand: Collection[str] = ()
     roi: Box | None = None
-
-    @property
-    def shape(self) -> Shape:
-        """(D, H, W)."""
-        deep, high, wide = self.image.shape
-        return deep, high, wide
 
     def carried(self, key: str, probability: BoxArray | None = None) -> BoxMask:
         """Return a structure's mask with its correction carried over; the mask itself where nothing was painted.
@@ -76,6 +71,7 @@ def refine_volume(
     refinement: Refinement,
     structures: Sequence[Structure],
     probabilities: Mapping[str, BoxArray],
+    options: RunOptions,
 ) -> VolumeResult:
     """Carry the corrections of several structures over.
 
@@ -83,6 +79,7 @@ def refine_volume(
         refinement: What it starts from.
         structures: Structures with a mask.
         probabilities: The network's probability by key, for the structures that it knows.
+        options: Which structures' instances are wanted.
     """
     masks = {item.key: refinement.carried(item.key, probabilities.get(item.key)) for item in structures}
     found: dict[str, StructureResult] = {}
@@ -93,14 +90,13 @@ def refine_volume(
             mean = float(probability.array(mask.box)[mask.crop()].mean(dtype=np.float64))
         source: Source = "paint" if probability is None else "mask"
         found[key] = StructureResult(not mask.is_empty, mask.count(), mean, source)
-    return VolumeResult(masks, *_labels(masks, probabilities, refinement.shape), found)
+    instances = {item.key: instances_of(masks[item.key]) for item in structures if wants_instances(item, options)}
+    return VolumeResult(masks, *_labels(masks, probabilities), found, instances)
 
 
-def _labels(
-    masks: Mapping[str, BoxMask], probabilities: Mapping[str, BoxArray], shape: Shape
-) -> tuple[BoxArray, BoxArray]:
+def _labels(masks: Mapping[str, BoxMask], probabilities: Mapping[str, BoxArray]) -> tuple[BoxArray, BoxArray]:
     """Return the label of the most probable mask at each voxel, and its probability; paint alone counts as one half."""
-    box = union(mask.box for mask in masks.values())
+    shape, box = next(iter(masks.values())).shape, union(mask.box for mask in masks.values())
     size = shape_of(box or EMPTY)
     labels, best = np.zeros(size, dtype=label_type(len(masks))), np.zeros(size, dtype=np.float16)
     for label, (key, mask) in enumerate(masks.items(), start=1):

@@ -120,6 +120,13 @@ def test_each_structure_keeps_its_own_paint_where_two_were_painted_on_the_same_v
     assert result.masks["mass 1"][paint].all() and result.masks["Liver"][paint].all()
 
 
+def test_instances_of_a_corrected_structure_are_numbered_apart(session: Session) -> None:
+    mask, options = ball((6, 10, 10), 3) | ball((22, 50, 50), 3), Options(mode="refine", instances=("Liver",))
+    result = session.segment(masks={"liver": mask}, locked={"liver": np.ones(SHAPE, bool)}, options=options)
+    labels = result.instances["Liver"].array()
+    assert np.array_equal(labels > 0, result.masks["Liver"]) and set(np.unique(labels)) == {0, 1, 2}
+
+
 def test_an_erased_structure_stays_erased(session: Session) -> None:
     result = session.segment(masks={"liver": np.zeros(SHAPE, bool)}, locked={"liver": BODY}, options=REFINE)
     assert not result.masks["Liver"].any() and not result.report.structures["Liver"].found
