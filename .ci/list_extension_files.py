@@ -16,7 +16,7 @@ LEFT_OUT = (
     "MedalSLib/training/",
     "MedalSLib/evaluation/",
     "MedalSLib/cli/",
-    "MedalSLib/engine/challenge.py",
+    "MedalSLib/engine/challenge_cases.py",
     "MedalSLib/service/batch.py",
     "MedalSLib/service/batch_files.py",
     "MedalSLib/service/healthcheck.py",

@@ -31,7 +31,7 @@ def add_commands(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
-    from MedalSLib.engine.challenge import predict_case
+    from MedalSLib.engine.challenge_cases import predict_case
     from MedalSLib.engine.local import LocalEngine
     from MedalSLib.volume.challenge import read_challenge, write_challenge_result
     from MedalSLib.volume.files import check_output

@@ -22,7 +22,7 @@ from MedalSLib.evaluation.metrics import (
     mean,
     surface_dice,
 )
-from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
+from MedalSLib.evaluation.score_tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.volume.files import replacing
 
 OnCase = Callable[[int, int, str], None]

@@ -22,24 +22,11 @@ The server (needs the `server` extra), from the outside in:
 * `app.create_app` puts `middleware` (key, version, rate, size of each request) before the `routes`.
 * `server.Server` holds the parts that the routes use: the engine, `store` (images and `sessions` in a memory budget),
   `run_queue` (one run at a time, keys in turn) and `run_worker` (decodes, calls the engine, encodes).
-* `http_errors` is how any of them refuses; `logs`, `metrics` and `healthcheck` show how the server is.
+* `http_errors` is how any of them refuses; `logs`, `server_metrics` and `healthcheck` show how the server is.
 
 `batch` segments the same structures in many files, with one engine or with Ray's workers; `batch_files` are its files.
 
 What keeps a session alive although everything may fail: each request that changes something is a PUT or DELETE on an
 identifier that the client chose, so it can be repeated; the client keeps the image, so a server may forget it at any
 time (restart, eviction, another replica); the same seed gives the same masks, so a lost run is simply run again.
-
-    from MedalSLib.engine import open_engine
-    from MedalSLib.service.app import create_app
-    from MedalSLib.service.client import connect
-    from MedalSLib.service.serving import serve_app
-    from MedalSLib.service.settings import Settings
-
-    settings = Settings(port=8765, keys=(("me", "a long random key"),))
-    serve_app(create_app(lambda: open_engine("starter"), settings), settings)     # one process
-
-    with connect("http://127.0.0.1:8765", "a long random key") as engine:         # another
-        with engine.open_session(array_kji, affine_ras, "CT") as session:
-            result = session.segment(["liver", "left kidney"])
 """

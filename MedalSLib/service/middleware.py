@@ -24,7 +24,7 @@ from MedalSLib.service import protocol
 from MedalSLib.service.http_errors import HttpError, damaged, error_response, too_large, try_later
 from MedalSLib.service.keys import ApiKeys
 from MedalSLib.service.logs import log, log_exception
-from MedalSLib.service.metrics import Metrics
+from MedalSLib.service.server_metrics import Metrics
 from MedalSLib.service.settings import MEBIBYTE, Settings, is_loopback
 
 Scope = MutableMapping[str, Any]

@@ -14,10 +14,10 @@ from MedalSLib.errors import MedalSError
 from MedalSLib.service.http_errors import HttpError
 from MedalSLib.service.keys import ApiKeys
 from MedalSLib.service.logs import AuditLog, log_exception
-from MedalSLib.service.metrics import Metrics
 from MedalSLib.service.protocol import error_kind
 from MedalSLib.service.run_queue import RunQueue
 from MedalSLib.service.run_worker import RunWorker
+from MedalSLib.service.server_metrics import Metrics
 from MedalSLib.service.sessions import Run
 from MedalSLib.service.settings import Settings
 from MedalSLib.service.store import Store

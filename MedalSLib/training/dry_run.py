@@ -15,12 +15,12 @@ import torch
 
 from MedalSLib.errors import CancelledError
 from MedalSLib.network import MedalS
-from MedalSLib.training.batch import Batch
 from MedalSLib.training.distributed import World, choose_device
 from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.queries import FrozenQueries, PromptedModel
 from MedalSLib.training.recipe import Precision, Recipe
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.steps import OnProgress
 from MedalSLib.training.trainer import Trainer
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from MedalSLib.errors import InputError
 from MedalSLib.training.augmentation import Augmented, Augmenter
-from MedalSLib.training.batch import Batch, batch_numbers
 from MedalSLib.training.case_store import CaseReader, CaseRecord
 from MedalSLib.training.distributed import World
 from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD, mirrored_texts
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
+from MedalSLib.training.sample_batch import Batch, batch_numbers
 from MedalSLib.training.sampling import case_weights, choose_labels, draw_corner, draw_texts
 from MedalSLib.training.texts import bare_names
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from MedalSLib.errors import CancelledError, InputError, ResourceError
-from MedalSLib.training.batch import Batch, DataSource
 from MedalSLib.training.distributed import World
 from MedalSLib.training.losses import segmentation_loss
 from MedalSLib.training.optimizer import adamw, averaged, set_learning_rate
@@ -26,6 +25,7 @@ from MedalSLib.training.precision import autocast, autocast_type, keep_deep_stag
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.sample_batch import Batch, DataSource
 from MedalSLib.training.steps import Hooks, StepReport, TrainResult
 
 

@@ -13,10 +13,10 @@ from starter_inputs import BOXES, HOUNSFIELD, SPACING, TRUSTED, elements, hounsf
 from MedalSLib import vocabulary
 from MedalSLib.engine import open_engine
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.training.batch import Batch
 from MedalSLib.training.distributed import World
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.trainer import Trainer
 from MedalSLib.volume.windows import window_for
 from tools.starter import bundle

@@ -14,7 +14,7 @@ import numpy as np
 
 from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.errors import InputError
-from MedalSLib.evaluation.tables import json_ready, output_folder, write_report, write_table
+from MedalSLib.evaluation.score_tables import json_ready, output_folder, write_report, write_table
 from MedalSLib.run import RunOptions
 from MedalSLib.volume import AS_IS
 from MedalSLib.volume.files import replacing

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from MedalSLib.errors import InputError
-from MedalSLib.training.batch import Batch, batch_numbers
 from MedalSLib.training.distributed import World
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.records import from_json
+from MedalSLib.training.sample_batch import Batch, batch_numbers
 from tools.starter.appearance import COUNT
 from tools.starter.labels import NOT_MIRRORED, StarterClass, mirrored_elements, starter_classes
 from tools.starter.mask_prompts import prompts_for
@@ -95,7 +95,7 @@ class SynthesisSettings:
 
 
 class SynthesisSource:
-    """Synthesized batches; see `MedalSLib.training.batch.DataSource`.
+    """Synthesized batches; see `MedalSLib.training.sample_batch.DataSource`.
 
     Args:
         folder: Packed volumes.
