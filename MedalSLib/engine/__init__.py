@@ -1,9 +1,9 @@
 """Engine and Session: the one interface that every front end uses.
 
 - `interface`: `Engine`, `Session`, `EngineInfo`; requests and results are `MedalSLib.run`'s.
-- `local.LocalEngine` is a model in this process (`loaded_model`, `device`, `computing`), `session.LocalSession` an image
-  on it: `checks` and `parsing` look at what comes in, `caches` keep what runs may use again, `corrections` what the user
-  painted, `progress` and `memory_probe` watch.
+- `local.LocalEngine` is a model in this process (`loaded_model`, `device`, `computing`).
+- `session.LocalSession` is an image on it: `checks` and `parsing` look at what comes in, `caches` keep what runs may
+  use again, `corrections` what the user painted; `progress` and `memory_probe` watch.
 - `challenge_cases.predict_case` puts the challenge's texts, spacing and labels around a session's run.
 """
 
