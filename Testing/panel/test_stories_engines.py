@@ -115,7 +115,7 @@ def test_server_killed(story, chest, server, monkeypatch):
     story.picture("3-killed")
 
     done = story.once(lambda: True, bench.find("cancelButton").click)  # nobody waits for a server that is gone
-    story.run()
+    story.start_over()
     assert done and story.message() == "The run was cancelled."
     story.turn_to("Engine")
     story.press("testButton")
@@ -125,7 +125,7 @@ def test_server_killed(story, chest, server, monkeypatch):
     story.press("testButton")
     assert bench.find("engineMessage").text.startswith("✓ Connected")
     story.turn_to("Segment")
-    story.run()
+    story.start_over()
     assert story.message().startswith("✓ 3 of 3") and bench.find("badge").text.startswith("●")
     assert np.array_equal(story.masks(story.segmentation, chest)["Pacemaker"], before["Pacemaker"])
     check_lungs(story, chest)
@@ -154,7 +154,7 @@ def kill_in_mid_run(story, server, monkeypatch):
 
     story.bench.during = listen
     story.type(", aorta")
-    story.run()
+    story.start_over()
     assert killed
     return said
 

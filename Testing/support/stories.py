@@ -185,6 +185,12 @@ class Story:
         self.bench.during = None
         assert self.bench.model.run.state == "idle"
 
+    def start_over(self) -> None:
+        """Press Segment although segments were corrected, and once more after being told what would be replaced."""
+        self.press("runButton")
+        assert "Corrected since the last result" in self.message()
+        self.run()
+
     def once(self, moment: Callable[[], bool], action: Callable[[], object]) -> list[bool]:
         """Do something in the middle of the next run, at a moment; the list is empty until it was done."""
         done: list[bool] = []
