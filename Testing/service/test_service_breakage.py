@@ -233,6 +233,7 @@ def test_a_bad_network_changes_nothing(network: tuple[BadNetwork, Running], faul
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_flipped_bits_give_the_right_result_or_an_error_that_says_so(
     network: tuple[BadNetwork, Running], seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
