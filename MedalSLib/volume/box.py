@@ -85,6 +85,21 @@ def intersection(box: Box, other: Box) -> Box | None:
     return spans[0], spans[1], spans[2]
 
 
+def turned(box: Box, shape: Sequence[int], order: Sequence[int], flips: Sequence[int] = ()) -> Box:
+    """Return a box on other axes.
+
+    Args:
+        box: A box of the volume before.
+        shape: Of the volume on the new axes.
+        order: Axis that becomes the first, second, third one, as for `numpy.transpose`.
+        flips: Of the new axes, those that run backwards afterwards.
+    """
+    spans = [box[axis] for axis in order]
+    for axis in flips:
+        spans[axis] = shape[axis] - spans[axis][1], shape[axis] - spans[axis][0]
+    return spans[0], spans[1], spans[2]
+
+
 def union(boxes: Iterable[Box | None]) -> Box | None:
     """Return the box around several boxes; None stands for one without voxels, and is returned if all are that."""
     some = [box for box in boxes if box is not None]

@@ -17,6 +17,7 @@ from MedalSLib.volume.box import (
     shape_of,
     shifted,
     slices,
+    turned,
     union,
     whole,
 )
@@ -61,16 +62,13 @@ class BoxArray:
         return self.crop if box == self.box else self.array(box)
 
     def turned(self, order: Sequence[int], flips: Sequence[int] = ()) -> BoxArray:
-        """Return the same on other axes, as a view (see `BoxMask.turned`)."""
+        """Return the same on other axes, as a view (see `box.turned`)."""
         first, second, third = order
         shape = self.shape[first], self.shape[second], self.shape[third]
         if self.box is None:
             return BoxArray(self.crop, None, shape)
-        spans = [self.box[axis] for axis in order]
-        for axis in flips:
-            spans[axis] = shape[axis] - spans[axis][1], shape[axis] - spans[axis][0]
         crop = self.crop.transpose(tuple(order))
-        return BoxArray(np.flip(crop, tuple(flips)) if flips else crop, (spans[0], spans[1], spans[2]), shape)
+        return BoxArray(np.flip(crop, tuple(flips)) if flips else crop, turned(self.box, shape, order, flips), shape)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BoxArray):

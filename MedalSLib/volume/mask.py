@@ -20,6 +20,7 @@ from MedalSLib.volume.box import (
     shape_of,
     shifted,
     slices,
+    turned,
     union,
     whole,
 )
@@ -142,21 +143,15 @@ class BoxMask:
         return self.within(box).placed(corner_of(box), self.shape)
 
     def turned(self, order: Sequence[int], flips: Sequence[int] = ()) -> BoxMask:
-        """Return the same mask on other axes.
-
-        Args:
-            order: Axis of this mask that becomes the first, second, third one, as for `numpy.transpose`.
-            flips: Of the new axes, those that run backwards afterwards.
-        """
+        """Return the same mask on other axes; `order` and `flips` are those of `box.turned`."""
         first, second, third = order
         shape = self.shape[first], self.shape[second], self.shape[third]
         if self.box is None:
             return BoxMask.empty(shape)
-        spans = [self.box[axis] for axis in order]
-        for axis in flips:
-            spans[axis] = shape[axis] - spans[axis][1], shape[axis] - spans[axis][0]
         crop = self.crop().transpose(tuple(order))
-        return BoxMask(pack_bits(np.flip(crop, tuple(flips)) if flips else crop), shape, (spans[0], spans[1], spans[2]))
+        return BoxMask(
+            pack_bits(np.flip(crop, tuple(flips)) if flips else crop), shape, turned(self.box, shape, order, flips)
+        )
 
     def replaced(self, crop: np.ndarray, box: Box, where: np.ndarray | None = None) -> BoxMask:
         """Return the mask with other voxels in a box.

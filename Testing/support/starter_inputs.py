@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from training_inputs import TINY_NETWORK
 
 from tools.starter.labels import ELEMENTS, HU_CODE
 
@@ -70,16 +71,7 @@ def starter_recipe(steps: int = 4, **data: Any) -> dict[str, Any]:
         "spacing_hwd": [8.0, 8.0, 8.0],
         "patch_hwd": [32, 32, 16],
         "resampling": "plain",
-        "network": {
-            "widths": [8, 8, 16, 16],
-            "strides": [1, 2, 2, 2],
-            "query_dim": 32,
-            "heads": 2,
-            "ffn_dim": 48,
-            "layers": 1,
-            "mask_hidden": 16,
-            "deep_hidden": [16, 16],
-        },
+        "network": dict(TINY_NETWORK),
         "schedule": [{"steps": steps, "peak": 1e-3, "warmup": 1}],
         "text": {"hidden": 32},
         "prompts": {"withhold_class_prompts": 0.0},

@@ -74,6 +74,18 @@ def prepared_folder(source: Path, output: Path, recipe: Path | str, modality: st
     return prepare_cases(find_sources(source, modality), output, options).report()
 
 
+TINY_NETWORK = {
+    "widths": [8, 8, 16, 16],
+    "strides": [1, 2, 2, 2],
+    "query_dim": 32,
+    "heads": 2,
+    "ffn_dim": 48,
+    "layers": 1,
+    "mask_hidden": 16,
+    "deep_hidden": [16, 16],
+}
+
+
 def toy_recipe(**changes: object) -> dict[str, object]:
     """Entries of a recipe small enough to train in seconds."""
     return {
@@ -81,16 +93,7 @@ def toy_recipe(**changes: object) -> dict[str, object]:
         "stage": "2",
         "spacing_hwd": [1.5, 1.5, 2.0],
         "patch_hwd": [32, 32, 16],
-        "network": {
-            "widths": [8, 8, 16, 16],
-            "strides": [1, 2, 2, 2],
-            "query_dim": 32,
-            "heads": 2,
-            "ffn_dim": 48,
-            "layers": 1,
-            "mask_hidden": 16,
-            "deep_hidden": [16, 16],
-        },
+        "network": dict(TINY_NETWORK),
         "schedule": [{"steps": 20, "peak": 5e-3, "warmup": 2}],
         "sampling": {"batch_size": 2, "max_queries": 4, "foreground_share": 0.5},
         "text": {"hidden": 32},

@@ -60,7 +60,7 @@ def ripples(shape_kji: tuple[int, int, int], number: int) -> np.ndarray:
 
 
 class FixedEngine(Engine):
-    """PatchCache any name with a mask that depends on the image's shape and on the name's place in the request only."""
+    """Answers any name with a mask that depends on the image's shape and on the name's place in the request only."""
 
     def info(self) -> EngineInfo:
         """Say that it is for measurements."""
