@@ -40,6 +40,7 @@ def cut(volume: torch.Tensor, tile: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index", case_numbers())
+@pytest.mark.slow
 def test_patches_hold_the_published_intensities_and_labels(index: int) -> None:
     case, expect = CASES[index]["case"], CASES[index]["expect"]
     image = golden_inputs.blocky_image(case["seed"], case["shape_dhw"]).transpose(1, 2, 0)

@@ -236,6 +236,7 @@ def stand_in() -> None:
         pytest.skip(reason)
 
 
+@pytest.mark.slow
 class TestThePackage:
     @pytest.mark.usefixtures("stand_in")
     def test_it_loads_and_its_panel_opens_and_closes(self) -> None:
