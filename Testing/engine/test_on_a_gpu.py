@@ -18,6 +18,8 @@ from MedalSLib.engine.local import LocalEngine
 from MedalSLib.inference.compute import Compute
 from MedalSLib.run import RunOptions, RunResult
 
+pytestmark = pytest.mark.slow
+
 PATCH = (16, 16, 32)
 KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Liver tumors")
 NAMES = ["liver", "spleen", "left kidney"]
@@ -78,14 +80,7 @@ def ways(image: np.ndarray) -> Mapping[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "way",
-    [
-        "first stage",
-        "refined",
-        *(
-            pytest.param(way, marks=pytest.mark.slow)
-            for way in ("both stages", "with a mask", "locked, in a box", "as published")
-        ),
-    ],
+    ["first stage", "refined", "both stages", "with a mask", "locked, in a box", "as published"],
 )
 def test_the_masks_are_those_of_the_cpu_to_the_bit(
     tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray, exact: None, way: str
@@ -113,7 +108,6 @@ def test_half_precision_says_nearly_the_same(tiny_model: Path, wide_image: np.nd
         assert (here & there).sum() / (here | there).sum() > 0.8, name
 
 
-@pytest.mark.slow
 def test_instances_are_refined_and_told_apart_on_a_gpu(
     tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray, exact: None
 ) -> None:
@@ -141,7 +135,6 @@ def traffic_of(engine: LocalEngine, image: np.ndarray, affine: np.ndarray, *runs
     return counted
 
 
-@pytest.mark.slow
 def test_only_the_image_and_the_weights_of_patches_are_sent_as_figures(
     gpu: None, tiny_model: Path, wide_image: np.ndarray, affine: np.ndarray
 ) -> None:

@@ -15,6 +15,8 @@ from golden_inputs import parameter
 from MedalSLib.errors import InputError, ModelError, PromptError
 from MedalSLib.network.text_encoder import KnowledgeTextEncoder
 
+pytestmark = pytest.mark.slow
+
 
 def published_shapes(golden: Path) -> dict[str, list[int]]:
     return json.loads((golden / "text_state_dict_shapes.json").read_text())

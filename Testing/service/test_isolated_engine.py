@@ -24,6 +24,8 @@ from MedalSLib.service.child import (
 )
 from MedalSLib.service.child_main import ChildConfig
 
+pytestmark = pytest.mark.slow
+
 FACTORY = "fake_engine:make"
 
 
@@ -85,7 +87,6 @@ def test_a_killed_child_is_started_again_and_the_session_goes_on() -> None:
         assert engine.child.pid != first and engine.child.ended == "signal 9"
 
 
-@pytest.mark.slow
 def test_a_run_that_kills_the_child_each_time_is_given_up_and_the_next_works() -> None:
     with open_fake(patches=3) as engine, engine.open_session(make_image(), AFFINE) as session:
         with pytest.raises(ServiceError, match=r"ended during the run \(signal 9\), and again"):
@@ -121,7 +122,6 @@ def test_closing_ends_the_child() -> None:
     assert not alive(pid)
 
 
-@pytest.mark.slow
 def test_a_child_that_cannot_start_says_why() -> None:
     with pytest.raises(ModelError, match="There is no model"):
         open_fake(fail="model")

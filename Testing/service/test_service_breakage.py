@@ -38,6 +38,8 @@ from MedalSLib.service.sessions import Run
 from MedalSLib.service.store import Store
 from MedalSLib.volume import BoxMask
 
+pytestmark = pytest.mark.slow
+
 IMAGE = make_image((16, 40, 32))
 MASKS = {"Spleen": IMAGE > 500}
 EXPECTED = FakeEngine(patches=10).open_session(IMAGE, AFFINE, "CT").segment(["liver"], MASKS)

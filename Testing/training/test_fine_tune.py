@@ -28,6 +28,8 @@ from MedalSLib.training.train import TrainOptions, train
 from MedalSLib.volume import apply_window, parse_window
 from MedalSLib.volume.challenge import write_challenge_result
 
+pytestmark = pytest.mark.slow
+
 Tuning = dict[str, Any]
 QUICK: Tuning = {"steps": 6, "check_every": 3, "learning_rate": 5e-3, "modality": "CT", "device": "cpu"}
 

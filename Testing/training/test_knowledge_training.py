@@ -21,6 +21,8 @@ from MedalSLib.network.text_encoder import KnowledgeTextEncoder
 from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.train import TrainOptions, train
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "left", "right", "kidney", "in", "abdominal", "ct")
 
 

@@ -17,9 +17,10 @@ from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.train import TrainOptions, train
 from tools.starter.train import train_starter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument")
-@pytest.mark.slow
 def test_a_recipe_is_trained_on_a_gpu_and_its_model_opens(tmp_path: Path) -> None:
     recipe = tmp_path / "toy.json"
     recipe.write_text(json.dumps(toy_recipe()))
