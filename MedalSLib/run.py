@@ -65,7 +65,9 @@ class RunRequest:
         prompts: Names or phrases as a user types them; each may name several structures ("kidneys").
         masks: Spatial prompts on the image's grid (K, J, I), by name.
         locked: By name: where set, the answer is the value that the structure's mask has there, whatever the network
-            says (voxels that the user painted in or erased).
+            says (voxels that the user painted in or erased, or found right).
+        painted: By name: what of `locked` is new since the structure's last result, and is carried over by a
+            refinement.  For a structure that is not in it, the session tells by the results that it remembers.
         roi: Hard limits of the answer, as index bounds; None for the whole image.
         options: Choices of the run.
     """
@@ -73,6 +75,7 @@ class RunRequest:
     prompts: tuple[str, ...] = ()
     masks: Mapping[str, BoxMask] = field(default_factory=dict)
     locked: Mapping[str, BoxMask] = field(default_factory=dict)
+    painted: Mapping[str, BoxMask] = field(default_factory=dict)
     roi: Roi | None = None
     options: RunOptions = field(default_factory=RunOptions)
 

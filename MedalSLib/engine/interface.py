@@ -93,6 +93,7 @@ class Session(ABC):
         locked: Mapping[str, np.ndarray | BoxMask] | None = None,
         roi: Roi | None = None,
         *,
+        painted: Mapping[str, np.ndarray | BoxMask] | None = None,
         options: RunOptions | None = None,
         on_progress: ProgressCallback | None = None,
         on_structure: StructureCallback | None = None,
@@ -105,6 +106,7 @@ class Session(ABC):
             masks: Spatial prompts by name: boolean (K, J, I) on the image's grid, or `BoxMask`s.
             locked: The same by name: where set, the answer is the value that the mask of that name has there.
             roi: Hard limits of the answer, as index bounds ((i0, i1), (j0, j1), (k0, k1)).
+            painted: The same by name: what of `locked` is new since the last result (see `RunRequest`).
             options: Choices of the run.
             on_progress: See `run`.
             on_structure: See `run`.
@@ -114,7 +116,12 @@ class Session(ABC):
             MedalSError: As `run`.
         """
         request = RunRequest(
-            tuple(prompts), box_masks(masks), box_masks(locked), roi, RunOptions() if options is None else options
+            tuple(prompts),
+            box_masks(masks),
+            box_masks(locked),
+            box_masks(painted),
+            roi,
+            RunOptions() if options is None else options,
         )
         return self.run(request, on_progress=on_progress, on_structure=on_structure, cancel=cancel)
 

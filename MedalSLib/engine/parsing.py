@@ -22,6 +22,7 @@ class ParsedRequest:
         locked: By key: where the answer is the mask's value.
         roi: Hard limits of the answer, None for the whole image.
         options: Choices of the run.
+        painted: By key: what of `locked` is new since the structure's last result.
         by_hand: Keys of the structures that are made from paint alone: the model does not know them.
         texts: What the text encoder reads instead of the structure's own sentence, by key.
     """
@@ -32,6 +33,7 @@ class ParsedRequest:
     locked: Mapping[str, BoxMask]
     roi: Roi | None
     options: RunOptions
+    painted: Mapping[str, BoxMask] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,14 +71,17 @@ def parse_request(
             keys |= dict.fromkeys(resolution.keys)
     masks = _by_key(request.masks, modality, known, understood, free)
     locked = _by_key(request.locked, modality, known, understood, free)
+    painted = _by_key(request.painted, modality, known, understood, free)
     keys |= dict.fromkeys([*masks, *locked])
     by_hand = frozenset(key for key in locked if key not in known) if free else frozenset()
     if not keys:
         raise PromptError("Nothing was asked for.", 'Type at least one name, such as "liver".')
     _check_known([key for key in keys if key not in by_hand], known, model, modality)
-    for kind, given in (("mask", masks), ("lock", locked)):
+    for kind, given in (("mask", masks), ("lock", locked), ("paint", painted)):
         for key, mask in given.items():
             _check_shape(kind, describe(key).name, mask, grid)
+    if loose := [describe(key).name for key in painted if key not in locked]:
+        raise InputError(f"{', '.join(loose)} was painted, but is not locked.", "Pass as locked what was painted.")
     if orphans := [describe(key).name for key in locked if key not in masks]:
         raise InputError(
             f"Voxels of {', '.join(orphans)} are locked, but no mask says what they are locked to.",
@@ -89,6 +94,7 @@ def parse_request(
         locked=locked,
         roi=None if request.roi is None else grid.clip_box(request.roi),
         options=request.options,
+        painted=painted,
         by_hand=by_hand,
     )
 

@@ -19,6 +19,7 @@ from MedalSLib.engine.parsing import ParsedRequest, parse_request
 from MedalSLib.engine.progress import ProgressMeter
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.run import (
+    REFINE_MARGIN_MM,
     Estimate,
     ProgressCallback,
     Report,
@@ -30,7 +31,7 @@ from MedalSLib.run import (
 )
 from MedalSLib.vocabulary import Structure
 from MedalSLib.volume import AS_IS, BoxArray, BoxMask, Grid, NetworkFrame, Window, apply_window, group_by_window
-from MedalSLib.volume.box import Box
+from MedalSLib.volume.box import Box, grown, union
 
 if TYPE_CHECKING:
     from MedalSLib.inference.grouping import Group
@@ -236,13 +237,19 @@ class LocalSession(Session):
         self._caches.begin_run()
         run = self._begun(request, on_structure)
         carried = [item for item in request.structures if item.key in run.painted]
-        fresh = [item for item in request.structures if item.key not in run.painted]
-        meter = ProgressMeter(on_progress, self._shares(run, carried, fresh))
+        rest = [item for item in request.structures if item.key not in run.painted]
+        fresh = {request.options.mode: rest}
+        if request.options.mode == "refine":  # there is nothing to refine of what has no mask
+            fresh = {"refine": [item for item in rest if item.key in run.masks]}
+            fresh["text"] = [item for item in rest if item.key not in run.masks]
+        meter = ProgressMeter(on_progress, self._shares(run, carried, rest))
         parts = []
         if carried:
             parts.append(self._refined(run, carried, meter, cancel))
-        if fresh:
-            parts.append(self._segmented(run, fresh, request.options, meter, cancel, on_structure=run.tell))
+        for mode, structures in fresh.items():
+            if structures:
+                options = replace(request.options, mode=mode)
+                parts.append(self._segmented(run, structures, options, meter, cancel, on_structure=run.tell))
         found = merge_results(parts, request.structures)
         self._memory.record(found.box_masks, run.locked)
         result = self._result(found, run, probe, time.perf_counter() - begun)
@@ -258,13 +265,14 @@ class LocalSession(Session):
 
         masks = {key: frame.mask_to_network(mask) for key, mask in request.masks.items()}
         locked = {key: frame.mask_to_network(mask) for key, mask in request.locked.items()}
+        painted = {key: frame.mask_to_network(mask) for key, mask in request.painted.items()}
         carries = request.options.mode == "refine" and request.options.policy == "product"
         return _Run(
             request=request,
             windows=self._windows(request),
             masks=masks,
             locked=locked,
-            painted=self._memory.painted(masks, locked) if carries else {},
+            painted=self._memory.painted(masks, locked) | painted if carries else {},
             roi=None if request.roi is None else frame.roi_to_network(request.roi),
             tell=None if on_structure is None else tell,
         )
@@ -288,9 +296,15 @@ class LocalSession(Session):
             if self._model.manifest.text_stages == "first" or len(self._model.manifest.stages) == 1:
                 # What the first network sees without prompts is cached, so its opinion costs next to nothing.
                 options = replace(options, mode="text", stages="first")
-            elif run.tell is not None:
-                for item in painted:  # what the image alone decides is shown while the networks run
-                    run.tell(item.key, refinement.carried(item.key))
+            else:
+                if run.tell is not None:
+                    for item in painted:  # what the image alone decides is shown while the networks run
+                        run.tell(item.key, refinement.carried(item.key))
+                # The networks need to see no more than what the corrections may change.
+                near = union(run.painted[item.key].box for item in known)
+                if run.roi is None and near is not None:
+                    frame = self._frame
+                    run = replace(run, roi=grown(near, REFINE_MARGIN_MM, frame.spacing_dhw, frame.shape_dhw))
             network = self._segmented(run, known, options, meter, cancel, on_probability=probabilities.__setitem__)
         result = refine_volume(refinement, structures, probabilities, run.request.options)
         if run.tell is not None:

@@ -66,6 +66,7 @@ class Presenters:
         )
         self.run = RunPresenter(workspace, self.prompt, self.spatial, self.engines, self.consent)
         self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self.spatial.changed.connect(self.run.measure)
         self.engines.changed.connect(self._useModel)
         self.models.changed.connect(self._useModel)
 

@@ -42,18 +42,16 @@ def waitingRows(structures: Iterable[str]) -> tuple[ResultRow, ...]:
     return tuple(ResultRow(name, "waiting", _("working …")) for name in structures)
 
 
-def withWritten(rows: Sequence[ResultRow], written: Written) -> tuple[ResultRow, ...]:
-    """Return the rows after one structure was written."""
-    row = _written(written)
-    if any(known.structure == row.structure for known in rows):
-        return tuple(row if known.structure == row.structure else known for known in rows)
-    return (*rows, row)
+def withRows(rows: Iterable[ResultRow], newer: Iterable[ResultRow]) -> tuple[ResultRow, ...]:
+    """Return rows with newer ones in the place of those of the same structures, or after them."""
+    return tuple(({row.structure: row for row in rows} | {row.structure: row for row in newer}).values())
 
 
 def finishedRows(outcome: RunOutcome) -> tuple[ResultRow, ...]:
     """Return the rows of a finished run: those found first, in the order of the report."""
+    refined = () if outcome.strokes is None else outcome.strokes.edits
     rows = [
-        _finished(report, [item for item in outcome.written if item.structure == name])
+        _finished(report, [item for item in outcome.written if item.structure == name], name in refined)
         for name, report in outcome.report.structures.items()
     ]
     return tuple(sorted(rows, key=lambda row: row.state == "absent"))
@@ -75,10 +73,15 @@ def measuredRows(rows: Sequence[ResultRow], volumes: Mapping[str, float]) -> tup
 def summary(outcome: RunOutcome, frames: int = 1) -> str:
     """Return a finished run in one sentence."""
     report = outcome.report
-    found = sum(1 for item in report.structures.values() if item.found)
-    if not report.structures or not found:
+    refined = () if outcome.strokes is None else tuple(outcome.strokes.edits)
+    others = [item for name, item in report.structures.items() if name not in refined]
+    found = sum(item.found for item in others)
+    if not refined and not found:
         return _("Nothing was found. Your segments are as they were.")
-    text = _("{found} of {asked} structures found").format(found=found, asked=len(report.structures))
+    parts = [_("{count} refined").format(count=len(refined))] if refined else []
+    if others:
+        parts.append(_("{found} of {asked} structures found").format(found=found, asked=len(others)))
+    text = ", ".join(parts)
     if frames > 1:
         text += " " + _("in the last of {count} frames").format(count=frames)
     total = report.seconds.get("total")
@@ -93,7 +96,8 @@ def remarks(report: Report) -> tuple[str, ...]:
     return (*report.warnings, *steps)
 
 
-def _written(written: Written) -> ResultRow:
+def writtenRow(written: Written) -> ResultRow:
+    """Return the row of a structure that was just written."""
     if written.reason == "absent":
         return ResultRow(written.structure, "absent", _("not found"))
     if written.reason == "locked":
@@ -106,13 +110,17 @@ def _measured(row: ResultRow, volumes: Mapping[str, float]) -> ResultRow:
     return replace(row, volume=volumeText(sum(there)) if there else "", gone=not there)
 
 
-def _finished(report: StructureReport, written: Sequence[Written]) -> ResultRow:
+def _finished(report: StructureReport, written: Sequence[Written], refined: bool) -> ResultRow:
     if not report.found:
         return ResultRow(report.name, "absent", _("not found"), note=report.window)
     notes = [report.window] if report.window else []
     if report.instances is not None:
         notes.insert(0, _("{count} separate").format(count=report.instances))
     state: RowState = "kept" if any(item.reason == "locked" for item in written) else "found"
-    status = _("locked, left as it is") if state == "kept" else _("found")
+    status = _("refined") if refined else _("found")
+    if report.source == "paint":
+        status = _("painted by hand")
+    if state == "kept":
+        status = _("locked, left as it is")
     segments = tuple(item.segmentID for item in written if item.segmentID)
     return ResultRow(report.name, state, status, volumeText(report.volume_ml), " · ".join(notes), segments)

@@ -21,7 +21,8 @@ from MedalSLib.panel.result_rows import (
     remarks,
     summary,
     waitingRows,
-    withWritten,
+    withRows,
+    writtenRow,
 )
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
@@ -58,6 +59,8 @@ class RunPresenter:
         remarks: What the user should read about it.
         rows: The table of results.
         comparing: Whether the segments are shown as they were before the run.
+        corrected: Structures that were painted or erased since their last result: the next run refines them.
+        held: Structures whose last result honours corrections: only `startOver` replaces it.
     """
 
     def __init__(
@@ -77,7 +80,6 @@ class RunPresenter:
         self._waiting: Callable[[], None] | None = None
         self._unread: tuple[str, ...] = ()
         self._lastGood: tuple[tuple[ResultRow, ...], tuple[str, ...]] = ((), ())
-        self._warnedOf: tuple[str, ...] = ()
         self.changed = Signal()
         self.state: RunState = "idle"
         self.fraction = 0.0
@@ -87,6 +89,8 @@ class RunPresenter:
         self.remarks: tuple[str, ...] = ()
         self.rows: tuple[ResultRow, ...] = ()
         self.comparing = False
+        self.corrected: tuple[str, ...] = ()
+        self.held: tuple[str, ...] = ()
 
     @property
     def busy(self) -> bool:
@@ -108,10 +112,15 @@ class RunPresenter:
             return _("Load an image and choose it as the volume.")
         if volume.problem:
             return volume.problem
+        if self.corrected:
+            return ""
         if self._spatial.problems:
             return self._spatial.problems[0]
         if not self._prompt.structures and not self._spatial.prompts:
             return self._blockerOfPrompt()
+        if not self._open() and not self._spatial.prompts:
+            text = _("Nothing to do: {names} as you corrected it.").format(names=", ".join(self._prompt.structures))
+            return f"{text} {_('Correct more, type another name, or start over.')}"
         return ""
 
     @property
@@ -150,27 +159,28 @@ class RunPresenter:
             allFrames=state.allFrames and volume is not None and volume.frames > 1,
         )
 
-    def run(self) -> None:
-        """Segment what the panel describes; says why if nothing can be run."""
-        if self.blocker:
-            if not self.busy:
-                self._say(Message(self.blocker, "warning"))
-            return
-        corrected = self._wouldReplace()
-        if corrected and corrected != self._warnedOf:
-            self._warnedOf = corrected
-            text = _(
-                "Corrected since the last result: {names}. Refine keeps these corrections; press Segment once more to "
-                "start over without them."
-            )
-            self._say(Message(text.format(names=", ".join(corrected)), "warning"))
-            return
-        self._go(refine=False)
+    @property
+    def action(self) -> str:
+        """What `run` will do, in words for its button."""
+        if not self.corrected:
+            return _("Segment")
+        text = _("Refine ({count} corrected)").format(count=len(self.corrected))
+        new = self._new()
+        return f"{text} {_('and segment {count} new').format(count=len(new))}" if new else text
 
-    def refine(self) -> None:
-        """Refine the last result around the user's strokes."""
-        if not self.busy:
-            self._go(refine=True)
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Corrected structures that `startOver` would segment without the corrections."""
+        wanted = {*self._prompt.structures, *self._spatial.prompts.values()}
+        return tuple(name for name in dict.fromkeys((*self.corrected, *self.held)) if name in wanted)
+
+    def run(self) -> None:
+        """Refine what was corrected, and segment what is named and new; says why if nothing can be run."""
+        self._start(anew=False)
+
+    def startOver(self) -> None:
+        """Segment what the panel describes as if nothing had been corrected; undo and Revert bring corrections back."""
+        self._start(anew=True)
 
     def cancel(self) -> None:
         """Stop the run; the segments stay as they were before it.  Stops taking back a run on many frames, too."""
@@ -193,7 +203,7 @@ class RunPresenter:
         """Work out the cost of the next run, if that sends nothing and loads nothing."""
         if self.state != "idle":
             return
-        if self.blocker or not self._engines.isOpen:
+        if self.blocker or self.corrected or not self._engines.isOpen:
             self._showEstimate("")
             return
         request, info = self.request(), self._engines.info
@@ -259,10 +269,14 @@ class RunPresenter:
         """Show the results as their segments are now: the user paints, undoes and deletes."""
         if self.comparing and self._workspace.resultElsewhere:
             self.compare(False)
-        volumes = None if self.busy else self._workspace.volumes()
+        if self.busy:
+            return
+        volumes = self._workspace.volumes()
         rows = self.rows if volumes is None else measuredRows(self.rows, volumes)
-        if rows != self.rows:
-            self.rows = rows
+        strokes = self._workspace.strokes(self._prompt.modality)
+        shown = rows, () if strokes is None else tuple(strokes.edits), self._workspace.held()
+        if shown != (self.rows, self.corrected, self.held):
+            self.rows, self.corrected, self.held = shown
             self.changed.emit()
 
     def forget(self) -> None:
@@ -270,35 +284,52 @@ class RunPresenter:
         self._cancel.set()
         self._waiting = None
         self.rows, self.remarks, self.comparing = (), (), False
-        self._lastGood, self._warnedOf = ((), ()), ()
+        self._lastGood, self.corrected, self.held = ((), ()), (), ()
         self.estimate, self.message = "", Message()
         self.changed.emit()
 
-    def _go(self, refine: bool) -> None:
-        if self.state == "estimating":
-            self._waiting = lambda: self._go(refine)
+    def _start(self, anew: bool) -> None:
+        if not self.busy:
+            self._refreshSegments()
+        if self.blocker and not (anew and self.replaced):
+            if not self.busy:
+                self._say(Message(self.blocker, "warning"))
             return
+        self._go(anew)
+
+    def _go(self, anew: bool) -> None:
+        if self.state == "estimating":
+            self._waiting = lambda: self._go(anew)
+            return
+        refine = bool(self.corrected) and not anew
         self.compare(False)
         self._cancel = threading.Event()
-        self._lastGood, self._warnedOf = (self.rows, self.remarks), ()
+        self._lastGood = self.rows, self.remarks
         self.message, self.remarks = Message(), ()
         self.fraction = 0.0
         self._set("opening", _("Loading the model …"))
         try:
             engine = self._engines.open(self._cancel)
-            request = replace(self.request(), refine=refine)  # only now is it certain what the model knows
+            request = self.request()  # only now is it certain what the model knows
+            if refine:
+                request = replace(request, refine=True, prompts=self._new())
+            elif not anew:
+                request = replace(request, prompts=self._open())
             if not refine and not request.prompts and not request.spatialPrompts:
                 raise PromptError(self._blockerOfPrompt())
             if not self._mayUse(engine, request):
-                self._waiting = lambda: self._go(refine)
+                self._waiting = lambda: self._go(anew)
                 self._consent.ask(self._workspace.describeUpload(engine, request))
                 return
             if self._cancel.is_set():
                 raise CancelledError
-            self.rows = () if refine else waitingRows(request.prompts)
-            self._unread = () if refine else self._leftOut()
+            former = tuple(row for row in self.rows if refine or (not anew and row.structure in self.held))
+            waiting = (*self.corrected, *request.prompts) if refine else request.prompts
+            self.rows = withRows(former, waitingRows(waiting))
+            self._unread = self._leftOut()
             self._set("running", _("Preparing …"))
-            self._finished(self._workspace.run(engine, request, self._progressed, self._written, self._cancel))
+            outcomes = self._workspace.run(engine, request, self._progressed, self._written, self._cancel)
+            self._finished(outcomes, former)
         except Exception as error:
             self.rows, self.remarks = self._lastGood  # the segments are as they were, and so is what is known of them
             self.message = self._fault(error)
@@ -307,10 +338,14 @@ class RunPresenter:
             self._set("idle", "")
             self._refreshSegments()
 
-    def _wouldReplace(self) -> tuple[str, ...]:
-        """Return the structures of the next run whose corrections it would replace."""
-        wanted = {*self._prompt.structures, *self._spatial.prompts.values()}
-        return tuple(name for name in self._workspace.corrected() if name in wanted)
+    def _open(self) -> tuple[str, ...]:
+        """Return the structures of the prompt whose result nobody corrected."""
+        return tuple(name for name in self._prompt.structures if name not in self.held)
+
+    def _new(self) -> tuple[str, ...]:
+        """Return the structures of the prompt that have no result yet."""
+        known = {*self.corrected, *self._spatial.results}
+        return tuple(name for name in self._prompt.structures if name not in known)
 
     def _fault(self, error: Exception) -> Message:
         """Return what to say of a run that failed."""
@@ -335,12 +370,12 @@ class RunPresenter:
             return True
         return self._consent.given(self._workspace.describeUpload(engine, request))
 
-    def _finished(self, outcomes: Sequence[RunOutcome]) -> None:
+    def _finished(self, outcomes: Sequence[RunOutcome], former: Sequence[ResultRow]) -> None:
         last = outcomes[-1]
-        self.rows = finishedRows(last)
+        self.rows = withRows(former, finishedRows(last))
         said = [text for outcome in outcomes for text in remarks(outcome.report)]
         self.remarks = tuple(dict.fromkeys([*self._unread, *said]))
-        found = any(item.found for outcome in outcomes for item in outcome.report.structures.values())
+        found = last.strokes or any(item.found for one in outcomes for item in one.report.structures.values())
         self.message = Message(summary(last, len(outcomes)), "success" if found else "warning")
 
     def _progressed(self, event: Progress) -> None:
@@ -350,7 +385,7 @@ class RunPresenter:
         self.changed.emit()
 
     def _written(self, written: Written) -> None:
-        self.rows = withWritten(self.rows, written)
+        self.rows = withRows(self.rows, [writtenRow(written)])
         self.changed.emit()
 
     def _refreshSegments(self) -> None:

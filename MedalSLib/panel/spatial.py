@@ -13,8 +13,9 @@ from MedalSLib.vocabulary import resolve
 if TYPE_CHECKING:
     from MedalSLib.panel.workspace import Workspace
     from MedalSLib.slicer.matching import SegmentMatch
+    from MedalSLib.slicer.strokes import Strokes
 
-Use = Literal["", "prompt", "exclude"]
+Use = Literal["", "prompt", "paint", "exclude"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class SegmentRow:
     Attributes:
         segmentID: ID of the segment.
         name: Its name.
-        use: "" not used, "prompt" its mask is a prompt, "exclude" no result may enter it.
+        use: "" not used, "prompt" its mask is a prompt, "paint" it is carried on from the user's paint, "exclude" no
+            result may enter it.
         structure: Published name it stands for as a prompt; empty if that has to be said.
         how: What the structure was concluded from, in words.
         locked: Whether no run changes it.
         empty: Whether it has no voxels, so that it can be no prompt.
+        isResult: Whether Medal S wrote it.
+        state: What the user did to it, in words; empty if nothing.
     """
 
     segmentID: str
@@ -38,6 +42,8 @@ class SegmentRow:
     how: str
     locked: bool
     empty: bool
+    isResult: bool = False
+    state: str = ""
 
     @property
     def problem(self) -> str:
@@ -70,7 +76,10 @@ class SpatialPresenter:
     def refresh(self, modality: str) -> None:
         """Read the segments again: the segmentation changed, or another one was chosen."""
         self._modality = modality or "CT"
-        rows = tuple(self._row(item) for item in self._workspace.segments(self._modality))
+        strokes = self._workspace.strokes(self._modality)
+        states = _states(strokes) if strokes is not None else {}
+        found = self._workspace.segments(self._modality)
+        rows = tuple(self._row(item, states.get(item.segmentID, "")) for item in found)
         if rows != self.rows:
             self.rows = rows
             self.changed.emit()
@@ -85,6 +94,11 @@ class SpatialPresenter:
     def prompts(self) -> dict[str, str]:
         """Published name by ID of each segment that is a prompt."""
         return {row.segmentID: row.structure for row in self.rows if row.use == "prompt" and row.structure}
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Published names that have a result."""
+        return tuple(row.structure for row in self.rows if row.isResult and not row.empty)
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -108,6 +122,8 @@ class SpatialPresenter:
             else:
                 self._unnamed.add(segmentID)
         state.spatialPrompts = prompts
+        if use == "paint":
+            self._workspace.takeAsPaint(segmentID)
         excluded = [key for key in state.excluded if key != segmentID]
         state.excluded = (*excluded, segmentID) if use == "exclude" else tuple(excluded)
         self.refresh(self._modality)
@@ -133,14 +149,14 @@ class SpatialPresenter:
     def _namesIn(self, text: str) -> list[str]:
         return [name for item in resolve(text, self._modality, self._model.classes) for name in item.classes]
 
-    def _row(self, item: SegmentMatch) -> SegmentRow:
+    def _row(self, item: SegmentMatch, done: str) -> SegmentRow:
         state = self._workspace.state
         structure, source = item.structure, item.how
         if source in ("", "name"):  # the workspace knows the published names only
             names = self._namesIn(item.name)
             structure, source = (names[0], "name") if len(names) == 1 else ("", "")
         chosen = state.spatialPrompts.get(item.segmentID, "")
-        use: Use = "prompt" if chosen or item.segmentID in self._unnamed else ""
+        use: Use = "prompt" if chosen or item.segmentID in self._unnamed else "paint" if done else ""
         if item.segmentID in state.excluded:
             use = "exclude"
         reason = {
@@ -149,4 +165,14 @@ class SpatialPresenter:
             "name": _("from its name"),
         }.get(source, "")
         how = _("chosen by you") if chosen and chosen != structure else reason
-        return SegmentRow(item.segmentID, item.name, use, chosen or structure, how, item.locked, item.empty)
+        named = chosen or structure
+        isResult = source == "result"
+        return SegmentRow(item.segmentID, item.name, use, named, how, item.locked, item.empty, isResult, done)
+
+
+def _states(strokes: Strokes) -> dict[str, str]:
+    """Return what was done to the edited segments, by ID."""
+    return {
+        segmentID: _("painted by hand") if name in strokes.byHand else _("corrected")
+        for name, segmentID in strokes.segmentIDs.items()
+    }

@@ -21,8 +21,10 @@ from MedalSLib.slicer.matching import SegmentMatch, matchSegments
 from MedalSLib.slicer.parameters import Parameters
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
 from MedalSLib.slicer.segment_volumes import SegmentVolumes
+from MedalSLib.slicer.segmentations import addSegmentation
 from MedalSLib.slicer.sequences import frameOf, sequenceOf
-from MedalSLib.slicer.targets import setLocked
+from MedalSLib.slicer.strokes import Strokes
+from MedalSLib.slicer.targets import findTarget, setLocked
 from MedalSLib.volume import guess_modality
 
 
@@ -77,13 +79,54 @@ class Workspace:
         node = self.state.segmentation
         return [] if node is None else matchSegments(node, modality)
 
-    def corrected(self) -> tuple[str, ...]:
-        """Return the structures that were painted or erased since their last result."""
+    def strokes(self, modality: str) -> Strokes | None:
+        """Return what was painted and erased since the last results, None if nothing was.
+
+        Args:
+            modality: What the volume is, to understand the names of segments that no run has written.
+        """
+        if not self._canPaint:
+            return None
+        self.see()
+        strokes: Strokes | None = self._logic.runner.strokes(self.state.segmentation, self.state.volume, modality)
+        return strokes
+
+    def held(self) -> tuple[str, ...]:
+        """Return the structures whose last result honours corrections."""
+        node = self.state.segmentation
+        held: tuple[str, ...] = () if node is None else self._logic.runner.baseline(node).held(node)
+        return held
+
+    def see(self) -> None:
+        """Take note of segments before they are painted: of new ones, and of the one that is chosen in the editor."""
+        if not self._canPaint:
+            return
         node, volume = self.state.segmentation, self.state.volume
-        if node is None or volume is None or volume.GetImageData() is None:
-            return ()
-        strokes = self._logic.runner.strokes(node, volume)
-        return () if strokes is None else tuple(strokes.masks)
+        selected = self._logic.runner.editing.node.GetSelectedSegmentID()
+        baseline = self._logic.runner.baseline(node)
+        for segmentID in segments.segmentIDs(node):
+            if segmentID == selected or not segments.hasVoxels(node, segmentID):
+                baseline.see(node, volume, segmentID)
+
+    def addByHand(self, name: str) -> str:
+        """Add an empty segment that the user will paint, and return its ID; the one of this name if there is one."""
+        if self.state.segmentation is None:
+            self.state.segmentation = addSegmentation(self.state.volume)
+        node = self.state.segmentation
+        found = findTarget(node, name)
+        segmentID: str = found or node.GetSegmentation().AddEmptySegment("", name)
+        self.see()
+        return segmentID
+
+    def takeAsPaint(self, segmentID: str) -> None:
+        """Let all of a segment count as painted by the user, to be carried on by the next run."""
+        node = self.state.segmentation
+        self._logic.runner.baseline(node).see(node, self.state.volume, segmentID, asPaint=True)
+
+    @property
+    def _canPaint(self) -> bool:
+        node, volume = self.state.segmentation, self.state.volume
+        return node is not None and volume is not None and volume.GetImageData() is not None
 
     def lock(self, segmentID: str, locked: bool) -> None:
         """Lock or unlock a segment."""

@@ -199,6 +199,7 @@ class RunMessage:
         prompts: Names or phrases as the user typed them.
         masks: Spatial prompts by name.
         locked: Voxels whose value is given, by name.
+        painted: Those of them that are new since the last result, by name.
         roi: ((i0, i1), (j0, j1), (k0, k1)) or None.
         options: Choices of the run.
         stream_structures: Send each mask as an event as soon as it is final.
@@ -207,6 +208,7 @@ class RunMessage:
     prompts: tuple[str, ...] = ()
     masks: dict[str, EncodedArray] = field(default_factory=dict)
     locked: dict[str, EncodedArray] = field(default_factory=dict)
+    painted: dict[str, EncodedArray] = field(default_factory=dict)
     roi: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None = None
     options: RunOptions = field(default_factory=RunOptions)
     stream_structures: bool = False

@@ -38,6 +38,7 @@ def encode_request(request: RunRequest, shape: Shape, stream_structures: bool = 
         prompts=tuple(request.prompts),
         masks=_encode_masks(request.masks, shape),
         locked=_encode_masks(request.locked, shape),
+        painted=_encode_masks(request.painted, shape),
         roi=roi,
         options=request.options,
         stream_structures=stream_structures,
@@ -50,7 +51,7 @@ def check_request(message: RunMessage, shape: Shape) -> None:
     Raises:
         DamagedError: A mask is not on the grid of the image.
     """
-    for encoded in [*message.masks.values(), *message.locked.values()]:
+    for encoded in [*message.masks.values(), *message.locked.values(), *message.painted.values()]:
         check_array(encoded, shape, (BITS,))
 
 
@@ -60,9 +61,11 @@ def decode_request(message: RunMessage, shape: Shape) -> RunRequest:
     Raises:
         DamagedError: A mask does not fit the image, or was damaged.
     """
-    masks = {name: decode_mask(encoded, shape) for name, encoded in message.masks.items()}
-    locked = {name: decode_mask(encoded, shape) for name, encoded in message.locked.items()}
-    return RunRequest(message.prompts, masks, locked, message.roi, message.options)
+    masks, locked, painted = (
+        {name: decode_mask(encoded, shape) for name, encoded in given.items()}
+        for given in (message.masks, message.locked, message.painted)
+    )
+    return RunRequest(message.prompts, masks, locked, painted, message.roi, message.options)
 
 
 def encode_result(result: RunResult) -> ResultMessage:

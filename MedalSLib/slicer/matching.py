@@ -43,13 +43,19 @@ def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
         segment = segments.segmentOf(segmentationNode, segmentID)
         if targets.instanceOf(segment):
             continue
-        structure, how = _structureOf(segment, modality)
+        structure, how = structureOf(segment, modality)
         empty = not segments.hasVoxels(segmentationNode, segmentID)
         found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, targets.isLocked(segment)))
     return found
 
 
-def _structureOf(segment: Any, modality: str) -> tuple[str, How]:
+def structureOf(segment: Any, modality: str) -> tuple[str, How]:
+    """Return the published name that a segment stands for, empty if none was found, and what that was concluded from.
+
+    Args:
+        segment: vtkSegment.
+        modality: Modality in which its name means something.
+    """
     ours = targets.structureOf(segment)
     if ours:
         return ours, "result"

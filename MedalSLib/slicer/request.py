@@ -38,8 +38,8 @@ class NodeRequest:
         roiNode: Markups ROI: hard limits of the result; None for the whole volume.
         options: Choices of the engine.
         overlap: What happens where results meet segments that are not part of the run.
-        refine: Whether the last result is refined around the user's strokes, which stay as they are; prompts and ROI
-            do not count then.
+        refine: Whether the corrected segments are refined around the user's strokes, which stay as they are.  Prompts
+            name what is segmented beside them; spatial prompts and ROI do not count.
         allFrames: Whether every frame of the volume's time series is segmented; `Runner.run` looks at one frame.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from MedalSLib.slicer.roi import roiMask
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import VolumeImage, readVolume
-from MedalSLib.volume.box import Box, corner_of, shape_of
+from MedalSLib.volume.box import EMPTY, corner_of, grown, shape_of
 from MedalSLib.volume.geometry import Grid, Roi
 from MedalSLib.volume.mask import BoxMask
 
@@ -32,12 +32,14 @@ class RunInputs:
         image: The volume.
         modality: Modality that the user chose; None to let the engine guess.
         region: Hard limits of the result on the volume's grid; None for everywhere.
+        refined: By name of each structure that is refined, the region that may change.
         request: The request to the engine's session.
     """
 
     image: VolumeImage
     modality: str | None
     region: BoxMask | None
+    refined: Mapping[str, BoxMask]
     request: RunRequest
 
 
@@ -54,16 +56,16 @@ def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen, strokes: Strok
         InputError: The volume, a segment or the region cannot be used.
     """
     image = _readImage(request.volumeNode, ui, isOpen)
+    prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
     if strokes is not None:
-        around = _around(strokes.box, image.grid)
         options = replace(request.options, mode="refine")
-        run = RunRequest((), strokes.masks, strokes.locked, _roiOf(around), options)
-        return RunInputs(image, request.modality, around, run)
+        run = RunRequest(prompts, strokes.masks, strokes.locked, strokes.painted, options=options)
+        refined = {name: _around(change, image.grid) for name, change in strokes.painted.items()}
+        return RunInputs(image, request.modality, None, refined, run)
     masks = _readMasks(request, image, ui)
     region = None if request.roiNode is None else roiMask(request.roiNode, request.volumeNode)
-    prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
     run = RunRequest(prompts, masks, roi=_roiOf(region), options=request.options)
-    return RunInputs(image, request.modality, region, run)
+    return RunInputs(image, request.modality, region, {}, run)
 
 
 def _readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
@@ -77,11 +79,10 @@ def _readImage(volumeNode: Any, ui: UiYield, isOpen: IsOpen) -> VolumeImage:
     return replace(image, array=array)
 
 
-def _around(box: Box, grid: Grid) -> BoxMask:
-    """Return the region that a refinement of strokes in a box may change."""
-    k, j, i = box
-    i, j, k = grid.grow_box((i, j, k), REFINE_MARGIN_MM)
-    return BoxMask.from_crop(np.ones(shape_of((k, j, i)), bool), corner_of((k, j, i)), grid.shape_kji)
+def _around(change: BoxMask, grid: Grid) -> BoxMask:
+    """Return the region that a refinement of strokes may change."""
+    box = grown(change.box or EMPTY, REFINE_MARGIN_MM, grid.spacing_ijk[::-1], grid.shape_kji)
+    return BoxMask.from_crop(np.ones(shape_of(box), bool), corner_of(box), grid.shape_kji)
 
 
 def _roiOf(region: BoxMask | None) -> Roi | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from MedalSLib.slicer.disjoint import instanceMasks
 from MedalSLib.slicer.editing import SegmentEditing
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written, WrittenCallback
 from MedalSLib.slicer.run_guard import RunGuard
+from MedalSLib.slicer.run_inputs import RunInputs
 from MedalSLib.slicer.segment_terminology import structureNamed
 from MedalSLib.slicer.segmentations import addSegmentation, placeBesideVolume, prepareSegmentation
 from MedalSLib.slicer.strokes import Baseline, Strokes
@@ -27,7 +28,7 @@ class RunOutput:
     Args:
         request: The run.
         image: The volume as it was when the run began.
-        region: The run's region on the volume's grid: nothing outside it changes.  None for everywhere.
+        inputs: What the engine is asked: with the regions outside which nothing changes.
         strokes: The edits of a refinement; None for a run from scratch.
         editing: The segment editor to write through.
         baselineOf: Returns the baseline of a segmentation.
@@ -44,7 +45,7 @@ class RunOutput:
         self,
         request: NodeRequest,
         image: volumes.VolumeImage,
-        region: BoxMask | None,
+        inputs: RunInputs,
         strokes: Strokes | None,
         editing: SegmentEditing,
         baselineOf: Callable[[Any], Baseline],
@@ -54,7 +55,7 @@ class RunOutput:
     ) -> None:
         self._request = request
         self._image = image
-        self._region = region
+        self._inputs = inputs
         self._strokes = strokes
         self._editing = editing
         self._baselineOf = baselineOf
@@ -102,7 +103,9 @@ class RunOutput:
         self.checkNodes()  # the user may have removed a node while events were processed
         if self.writer is not None:
             placeBesideVolume(self._node, self._request.volumeNode)
-            self._remember(self.writer.written, self._strokes.locked if self._strokes is not None else None)
+            decided = self._strokes.locked if self._strokes is not None else None
+            baseline = self._baselineOf(self._node)
+            baseline.record(self._node, self._request.volumeNode, self.writer.written, decided, self._ui)
         return RunOutcome(result.report, tuple(written), self._node, self._strokes)
 
     def rollback(self, ui: UiYield) -> None:
@@ -136,18 +139,15 @@ class RunOutput:
         if self.writer is None:
             self.writer = self._makeWriter()
             self.writer.expect(self._expected)
-        # Before its first run a segment is what the user drew: later edits are found as the difference to that.
         target = self.writer.target(name, instance)
-        if target and not instance and not self._baselineOf(self._node).knows(target):
-            self._remember({name: target})
+        if target and not instance:  # an undo brings back what the user drew before, and is no painting
+            baseline, volumeNode = self._baselineOf(self._node), self._request.volumeNode
+            baseline.see(self._node, volumeNode, target)
+            baseline.look(self._node, volumeNode, target, self._ui)
         written = self.writer.write(name, mask, instance)
         if self._onWritten is not None:
             self._onWritten(written)
         return written
-
-    def _remember(self, segmentIDs: Mapping[str, str], decided: Mapping[str, BoxMask] | None = None) -> None:
-        baseline = self._baselineOf(self._node)
-        baseline.record(self._node, self._request.volumeNode, segmentIDs, decided, self._ui)
 
     def _writeInstances(self, name: str, masks: list[BoxMask]) -> list[Written]:
         written = [self._write(name, mask, number) for number, mask in enumerate(masks, 1)]
@@ -167,12 +167,12 @@ class RunOutput:
             request.volumeNode,
             self._editing,
             request.overlap,
-            self._region,
+            self._inputs.region,
+            self._inputs.refined,
             given,
             request.excludedIDs,
             self.modality,
-            keepAbsent=self._strokes is None,
-            ui=self._ui,
+            self._ui,
         )
 
     def _isInstance(self, name: str) -> bool:

@@ -34,16 +34,17 @@ class Runner:
     Nothing of the user's is lost: after a cancelled or failed run, every segment is as it was.
 
     Args:
-        editing: The segment editor to write through.
+        editing: See `editing`.
         pump: Lets the application process its events (`slicer.app.processEvents`).
         poll: Seconds between two rounds of events.
 
     Attributes:
+        editing: The segment editor to write through.
         last: The writer of the last finished run, for before/after and `rollback`; None if there is none.
     """
 
     def __init__(self, editing: SegmentEditing, pump: Pump, poll: float = POLL_SECONDS) -> None:
-        self._editing = editing
+        self.editing = editing
         self._pump = pump
         self._poll = poll
         self._worker = Worker()
@@ -56,9 +57,15 @@ class Runner:
         self.last: SegmentWriter | None = None
         self._busy = False
 
-    def strokes(self, segmentationNode: Any, volumeNode: Any) -> Strokes | None:
-        """Return the user's edits since the last result in a segmentation, None if there are none."""
-        return self._baselineOf(segmentationNode).strokes(segmentationNode, volumeNode)
+    def strokes(self, segmentationNode: Any, volumeNode: Any, modality: str | None = None) -> Strokes | None:
+        """Return the user's edits since the last result in a segmentation, None if there are none.
+
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume.
+            modality: What the volume is, to understand the names of segments that no run has written.
+        """
+        return self.baseline(segmentationNode).strokes(segmentationNode, volumeNode, modality)
 
     def run(
         self,
@@ -104,9 +111,7 @@ class Runner:
                     raise PromptError(
                         "There is nothing to segment.", "Type the name of a structure, or choose a segment."
                     )
-                output = RunOutput(
-                    request, image, inputs.region, strokes, self._editing, self._baselineOf, guard, onWritten, ui
-                )
+                output = RunOutput(request, image, inputs, strokes, self.editing, self.baseline, guard, onWritten, ui)
                 output.checkNodes()  # masks and strokes were read for the place where the volume was at first
                 outcome = self._compute(engine, inputs, request.overlap, output, onProgress, check)
             except BaseException as error:
@@ -232,7 +237,7 @@ class Runner:
     def _strokesOf(self, request: NodeRequest, ui: UiYield) -> Strokes:
         node, strokes = request.segmentationNode, None
         if node is not None:
-            strokes = self._baselineOf(node).strokes(node, request.volumeNode, ui)
+            strokes = self.baseline(node).strokes(node, request.volumeNode, request.modality, ui)
         if strokes is None:
             raise InputError(
                 "Nothing was painted or erased since the last result.",
@@ -246,7 +251,7 @@ class Runner:
     def _isOpen(self, engine: Engine, request: NodeRequest) -> IsOpen:
         return lambda image: self._sessions.holds(engine, image, request.modality)
 
-    def _baselineOf(self, segmentationNode: Any) -> Baseline:
+    def baseline(self, segmentationNode: Any) -> Baseline:
         """Return the baseline of a segmentation (of its frame); one of a former scene with its ID does not count."""
         # Node IDs are given again after a scene was closed, so the node itself has to be the same too.
         key = (segmentationNode.GetID(), frameOf(segmentationNode))

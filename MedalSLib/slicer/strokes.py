@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from MedalSLib.slicer import segments
-from MedalSLib.slicer.ui_yield import UiYield
-from MedalSLib.volume.box import Box, union
-from MedalSLib.volume.mask import BoxMask
+import numpy as np
 
-_VERSIONS = 10
-"""Results remembered for each segment: as many as Slicer's undo steps."""
+from MedalSLib.slicer import segments, transforms, volumes
+from MedalSLib.slicer.matching import structureOf
+from MedalSLib.slicer.ui_yield import UiYield
+from MedalSLib.volume.edit_history import Edit, EditHistory
+from MedalSLib.volume.mask import BoxMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,39 +20,68 @@ class Strokes:
     """The user's edits since the last result; masks have the axes (K, J, I) of the volume.
 
     Attributes:
-        masks: The edited segments as they are now, by published name.
-        locked: Where the user decided, by published name: `masks` holds there whatever the network says.  Holds their
-            earlier strokes too, so that one refinement does not take back another's.
-        box: The box of the strokes since the last result.
-        painted: Voxels painted in since the last result, by published name.
-        erased: Voxels erased since the last result, by published name.
-        segmentIDs: IDs of the edited segments, by published name.
+        edits: What was done to each edited segment, by the name of its structure.
+        segmentIDs: IDs of the edited segments, by the same names.
+        byHand: Names of the structures that no run has segmented: they are made from paint.
     """
 
-    masks: dict[str, BoxMask]
-    locked: dict[str, BoxMask]
-    box: Box
-    painted: dict[str, int]
-    erased: dict[str, int]
+    edits: dict[str, Edit]
     segmentIDs: dict[str, str]
+    byHand: frozenset[str]
+
+    @property
+    def masks(self) -> dict[str, BoxMask]:
+        """The edited segments as they are now."""
+        return {name: edit.mask for name, edit in self.edits.items()}
+
+    @property
+    def locked(self) -> dict[str, BoxMask]:
+        """Where the user decided, in earlier edits too, so that one refinement does not take back another's."""
+        return {name: edit.decided for name, edit in self.edits.items()}
+
+    @property
+    def painted(self) -> dict[str, BoxMask]:
+        """Voxels painted or erased since the last result."""
+        return {name: edit.change for name, edit in self.edits.items()}
 
 
 @dataclass(eq=False)
 class _Record:
-    structure: str
-    versions: list[BoxMask] = field(default_factory=list)
-    decided: BoxMask | None = None
+    """One segment; `structure` is empty until a run has written it, `state` says when it was last looked at."""
+
+    history: EditHistory
+    structure: str = ""
+    state: tuple[object, ...] = ()
+    edit: Edit | None = None
+    checked: dict[int, set[int]] = field(default_factory=dict)
 
 
 class Baseline:
     """Remembers what each run left in the segments of one segmentation, and finds the strokes made since.
 
-    After an undo, the segments are as an earlier run left them; the nearest remembered result counts, so that undoing
-    is not taken for painting.
+    A segment that no run has written counts from when it was first seen: a new one from nothing, a loaded one as it is.
     """
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
+
+    def see(self, segmentationNode: Any, volumeNode: Any, segmentID: str, asPaint: bool = False) -> None:
+        """Take note of a segment as it is, unless it is known: what is painted from now on is a correction.
+
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume.
+            segmentID: The segment.
+            asPaint: Whether all of it is paint, made before anybody looked.
+        """
+        known = self._records.get(segmentID)
+        if known is not None and not asPaint and known.history.shape == volumes.shapeOf(volumeNode):
+            return
+        if asPaint or not segments.hasVoxels(segmentationNode, segmentID):
+            mask = BoxMask.empty(volumes.shapeOf(volumeNode))
+        else:
+            mask = segments.readSegment(segmentationNode, segmentID, volumeNode)
+        self._records[segmentID] = _Record(EditHistory(mask))
 
     def record(
         self,
@@ -63,88 +91,129 @@ class Baseline:
         decided: Mapping[str, BoxMask] | None = None,
         ui: UiYield | None = None,
     ) -> None:
-        """Remember the segments as a run left them, or as they are before their first run.
+        """Remember the segments as a run left them.
 
         Segments that are gone are left out.
 
         Args:
             segmentationNode: The segmentation.
             volumeNode: The volume of the run.
-            written: Segment IDs by published name.
+            written: Segment IDs by name of the structure.
             decided: The strokes that a refinement honoured (`Strokes.locked`): they stay locked in the next one.
-                None after a run from scratch, which starts anew.
+                A structure that is not in it was segmented from scratch, and starts anew.
             ui: Keeps the GUI responsive.
         """
         for structure, segmentID in written.items():
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
                 continue
             mask = segments.readSegment(segmentationNode, segmentID, volumeNode, ui)
-            record = self._records.setdefault(segmentID, _Record(structure))
-            record.structure = structure
+            record = self._records.get(segmentID)
             # Of a volume that had other dimensions, the remembered voxels say nothing.
-            former = [version for version in record.versions if version.shape == mask.shape]
-            record.versions = [*former[1 - _VERSIONS :], mask]
-            record.decided = (decided or {}).get(structure)
+            if record is None or record.history.shape != mask.shape:
+                record = self._records[segmentID] = _Record(EditHistory(mask))
+            kept = (decided or {}).get(structure)
+            record.history.record(mask, kept)
+            record.structure, record.state = structure, ()
+            if kept is None:
+                record.checked.clear()
 
-    def knows(self, segmentID: str) -> bool:
-        """Whether a state of the segment is remembered."""
-        return segmentID in self._records
-
-    def strokes(self, segmentationNode: Any, volumeNode: Any, ui: UiYield | None = None) -> Strokes | None:
-        """Return the edits since the last result, None if there are none.
-
-        Segments that were deleted, and segments no run has written, do not count.
+    def look(self, segmentationNode: Any, volumeNode: Any, segmentID: str, ui: UiYield | None = None) -> Edit | None:
+        """Return what was done to a segment since its last result; None if nothing, or if it is not known.
 
         Args:
             segmentationNode: The segmentation.
             volumeNode: The volume of the runs.
+            segmentID: The segment.
             ui: Keeps the GUI responsive.
         """
-        ui = ui or UiYield()
-        found: dict[str, _Edit] = {}
-        for segmentID, record in list(self._records.items()):
-            if segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
-                continue
-            current = segments.readSegment(segmentationNode, segmentID, volumeNode, ui)
-            if record.versions[-1].shape != current.shape:
-                continue
-            work = partial(_Edit.of, segmentID, current, record.versions, record.decided)
-            edit = ui.offload(work, segments.voxelCount(current) * (1 + len(record.versions)))
-            if edit is not None:
-                found[record.structure] = edit
-        box = union(edit.box for edit in found.values())
-        if box is None:
+        record = self._records.get(segmentID)
+        if record is None or segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
             return None
-        return Strokes(
-            {name: edit.mask for name, edit in found.items()},
-            {name: edit.locked for name, edit in found.items()},
-            box,
-            {name: edit.painted for name, edit in found.items()},
-            {name: edit.erased for name, edit in found.items()},
-            {name: edit.segmentID for name, edit in found.items()},
+        if record.history.shape != volumes.shapeOf(volumeNode):
+            return None
+        state = _stateOf(segmentationNode, segmentID, volumeNode)
+        if not state or state != record.state:
+            mask = segments.readSegment(segmentationNode, segmentID, volumeNode, ui)
+            record.edit = (ui or UiYield()).offload(lambda: record.history.edit(mask), 3 * segments.voxelCount(mask))
+            record.state = state
+        return record.edit
+
+    def strokes(
+        self, segmentationNode: Any, volumeNode: Any, modality: str | None = None, ui: UiYield | None = None
+    ) -> Strokes | None:
+        """Return the edits since the last result, None if there are none.
+
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume of the runs.
+            modality: What the volume is, to understand the names of segments that no run has written.
+            ui: Keeps the GUI responsive.
+        """
+        edits: dict[str, Edit] = {}
+        segmentIDs: dict[str, str] = {}
+        byHand = set()
+        for segmentID, record in list(self._records.items()):
+            edit = self.look(segmentationNode, volumeNode, segmentID, ui)
+            if edit is None:
+                continue
+            segment = segments.segmentOf(segmentationNode, segmentID)
+            name = record.structure or structureOf(segment, modality or "CT")[0]
+            if not name or name in edits:
+                name = _free(segment.GetName(), edits)
+            edits[name], segmentIDs[name] = edit, segmentID
+            if not record.structure and (edit.mask - edit.decided).is_empty:
+                byHand.add(name)
+        return Strokes(edits, segmentIDs, frozenset(byHand)) if edits else None
+
+    def held(self, segmentationNode: Any) -> tuple[str, ...]:
+        """Return the structures whose last result honours what the user decided: another run would replace that."""
+        return tuple(
+            record.structure
+            for segmentID, record in self._records.items()
+            if record.structure and not record.history.decided.is_empty
+            if segmentationNode.GetSegmentation().GetSegment(segmentID) is not None
         )
 
+    def check(self, segmentationNode: Any, volumeNode: Any, segmentID: str, axis: int, index: int) -> None:
+        """Take note that the user finds a slice of a segment right.
 
-@dataclass(frozen=True, eq=False)
-class _Edit:
-    """What the user did to one segment; the attributes are as in `Strokes`."""
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume.
+            segmentID: The segment.
+            axis: Axis of the volume's array (K, J, I) that the slice is normal to.
+            index: Its place along that axis.
+        """
+        self.see(segmentationNode, volumeNode, segmentID)
+        record = self._records[segmentID]
+        box = [(0, size) for size in record.history.shape]
+        box[axis] = (index, index + 1)
+        shape = [stop - start for start, stop in box]
+        plane = BoxMask.from_crop(np.ones(shape, dtype=bool), [start for start, _ in box], record.history.shape)
+        record.history.decide(plane)
+        record.checked.setdefault(axis, set()).add(index)
+        record.state = ()
 
-    segmentID: str
-    mask: BoxMask
-    locked: BoxMask
-    box: Box
-    painted: int
-    erased: int
+    def checked(self, segmentID: str) -> int:
+        """Return how many slices of a segment the user found right."""
+        record = self._records.get(segmentID)
+        return 0 if record is None else sum(len(slices) for slices in record.checked.values())
 
-    @staticmethod
-    def of(segmentID: str, current: BoxMask, versions: list[BoxMask], decided: BoxMask | None) -> _Edit | None:
-        """Compare a segment with the remembered result that differs least, the newest among equals."""
-        # After an undo the segment is as an earlier run left it: not painted.  `min` keeps the newest of equals.
-        differences = {index: version ^ current for index, version in enumerate(reversed(versions))}
-        nearest = min(differences, key=lambda index: differences[index].count())
-        change = differences[nearest]
-        if change.box is None:
-            return None
-        painted = (change & current).count()
-        locked = change if decided is None else change | decided
-        return _Edit(segmentID, current, locked, change.box, painted, change.count() - painted)
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name} {number}", number + 1
+    return free
+
+
+def _stateOf(segmentationNode: Any, segmentID: str, volumeNode: Any) -> tuple[object, ...]:
+    """Return what changes with a segment's voxels on the volume's grid; empty if that cannot be told."""
+    segment = segments.segmentOf(segmentationNode, segmentID)
+    image = segment.GetRepresentation(segments.LABELMAP)
+    relation = transforms.matrixBetween(segmentationNode, volumeNode)
+    if image is None or relation is None:
+        return ()
+    # VTK's times of change are unique, so another image has another one.
+    places = relation.tobytes(), volumes.localMatrix(volumeNode).tobytes(), volumes.shapeOf(volumeNode)
+    return image.GetMTime(), segment.GetLabelValue(), *places

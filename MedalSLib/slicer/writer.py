@@ -46,11 +46,11 @@ class SegmentWriter:
         editing: The editor to write through.
         overlap: What happens where results meet other segments.
         region: The run's region on the volume's grid: nothing outside it changes.  None for everywhere.
+        refined: By structure that is refined, a region of its own.  One that was not found is cleared within it, while
+            another one leaves its earlier segment as it is.
         given: Segment by published name, for structures whose segment the user chose: their prompt is refined in place.
         excludeIDs: Segments that no result may enter ("not this segment"); they are not changed.
         modality: Modality of the run, for codes and colours of new segments.
-        keepAbsent: Whether a structure that was not found leaves an earlier segment as it is; a refinement clears it
-            within its region instead.
         ui: Keeps the GUI responsive while a large structure is written.
 
     Attributes:
@@ -68,10 +68,10 @@ class SegmentWriter:
         editing: SegmentEditing,
         overlap: Overlap = Overlap.ALLOW,
         region: BoxMask | None = None,
+        refined: Mapping[str, BoxMask] | None = None,
         given: Mapping[str, str] | None = None,
         excludeIDs: Sequence[str] = (),
         modality: str = "CT",
-        keepAbsent: bool = True,
         ui: UiYield | None = None,
     ) -> None:
         self.node = segmentationNode
@@ -81,13 +81,13 @@ class SegmentWriter:
         self._given = dict(given or {})
         self._excluded = frozenset(excludeIDs)
         self._modality = modality
-        self._keepAbsent = keepAbsent
         self._ui = ui or UiYield()
         # All masks in here are on one lattice: that of the segmentation, or of the volume for an empty one.
         self._volumeMatrix = segments.volumeMatrixIn(segmentationNode, volumeNode)
         stored = segments.segmentationMatrix(segmentationNode)
         self._matrix = self._volumeMatrix if stored is None else stored
         self._region = None if region is None else self._onLattice(region)
+        self._refined = {structure: self._onLattice(around) for structure, around in (refined or {}).items()}
         self._written: dict[tuple[str, int], str] = {}
         self._expected: frozenset[str] = frozenset()
         self.before: dict[str, Before] = {}
@@ -105,7 +105,7 @@ class SegmentWriter:
     def write(self, structure: str, mask: BoxMask | np.ndarray, instance: int = 0) -> Written:
         """Make a structure's segment equal to a mask, within the region, the editor's masks and the locks.
 
-        An empty mask adds no segment, and leaves an earlier one as it is unless `keepAbsent` is off.
+        An empty mask adds no segment, and leaves an earlier one as it is unless the structure is refined.
 
         Args:
             structure: Published name.
@@ -113,7 +113,7 @@ class SegmentWriter:
             instance: Number of the instance, 0 for the whole structure.
         """
         mask = BoxMask.of(mask)
-        if mask.is_empty and (self._keepAbsent or not self.target(structure, instance)):
+        if mask.is_empty and (structure not in self._refined or not self.target(structure, instance)):
             return Written(structure, reason="absent")
         wanted = self._onLattice(mask)
         segmentID = self.target(structure, instance)
@@ -129,7 +129,7 @@ class SegmentWriter:
             self.before[segmentID] = Before(self._stored(segmentID), self._matrix, adopted=True)
             self._segment(segmentID).SetTag(STRUCTURE_TAG, structure)
         self._written[structure, instance] = segmentID
-        return Written(structure, segmentID, self._apply(segmentID, wanted))
+        return Written(structure, segmentID, self._apply(segmentID, wanted, self._refined.get(structure, self._region)))
 
     def rollback(self, ui: UiYield | None = None) -> None:
         """Put every segment that the run changed back to what it was; segments the run added are removed.
@@ -167,9 +167,8 @@ class SegmentWriter:
             return known
         return findTarget(self.node, structure, instance)
 
-    def _apply(self, segmentID: str, wanted: BoxMask) -> bool:
+    def _apply(self, segmentID: str, wanted: BoxMask, region: BoxMask | None) -> bool:
         current = self._stored(segmentID)
-        region = self._region
         if region is not None:
             wanted = self._offload(lambda new, old: (new & region) | (old - region), wanted, current)
         wanted = self._allowed(segmentID, wanted, current)

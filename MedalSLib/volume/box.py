@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -106,4 +107,20 @@ def union(boxes: Iterable[Box | None]) -> Box | None:
     if not some:
         return None
     first, second, third = ((min(box[axis][0] for box in some), max(box[axis][1] for box in some)) for axis in range(3))
+    return first, second, third
+
+
+def grown(box: Box, margin_mm: float, spacing: Sequence[float], shape: Sequence[int]) -> Box:
+    """Return a box grown by a margin, within a volume.
+
+    Args:
+        box: The box.
+        margin_mm: The margin on each side.
+        spacing: Spacing of the volume in mm, in the order of its axes.
+        shape: (A, B, C) of the volume.
+    """
+    first, second, third = (
+        (max(0, low - ceil(margin_mm / step)), min(size, high + ceil(margin_mm / step)))
+        for (low, high), step, size in zip(box, spacing, shape, strict=True)
+    )
     return first, second, third

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from math import ceil
 
 import numpy as np
 
@@ -134,15 +133,6 @@ class Grid:
             )
         i, j, k = clipped
         return i, j, k
-
-    def grow_box(self, box: Roi, margin_mm: float) -> Roi:
-        """Return a box with a margin on every side, cut off at the image's border."""
-        i, j, k = (
-            (start - reach, stop + reach)
-            for (start, stop), step in zip(box, self.spacing_ijk, strict=True)
-            for reach in (ceil(margin_mm / step),)
-        )
-        return self.clip_box((i, j, k))
 
     def crop(self, box: Sequence[Sequence[int]]) -> Grid:
         """Return the grid of the voxels in `box`; each keeps its place in the patient."""

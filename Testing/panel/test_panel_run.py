@@ -224,23 +224,36 @@ class TestCancelAndFaults:
 
 
 class TestNothingIsLost:
-    def test_segmenting_over_corrections_asks_first_and_starts_over_when_it_is_pressed_again(self, desk):
+    def test_corrections_are_refined_whatever_is_typed_and_only_starting_over_replaces_them(self, desk):
         desk.run.run()
         desk.workspace.painted = ("Liver", "Heart")
+        desk.run.measure()
+        assert desk.run.action == "Refine (2 corrected) and segment 1 new" and desk.run.replaced == ("Liver",)
         desk.run.run()
-        assert len(desk.asked("run")) == 1
-        assert "Liver" in desk.run.message.text and "Heart" not in desk.run.message.text
-        desk.run.run()
-        assert len(desk.asked("run")) == 2
-        desk.run.run()
-        assert len(desk.asked("run")) == 2, "it asks again for corrections made since"
+        assert len(desk.asked("run")) == 1 and desk.asked("refine")[0][1].prompts == ("Spleen",)
+        desk.run.startOver()
+        assert len(desk.asked("run")) == 2 and not desk.asked("run")[1][1].refine
 
-    @pytest.mark.parametrize("way", ["run", "refine"])
-    def test_a_run_that_fails_leaves_the_table_of_the_last_good_result(self, desk, way):
+    def test_a_result_that_honours_corrections_is_replaced_by_starting_over_only(self, desk):
+        desk.run.run()
+        desk.workspace.refined = ("Liver",)
+        desk.run.measure()
+        assert desk.run.action == "Segment" and desk.run.replaced == ("Liver",)
+        desk.run.run()
+        assert desk.asked("run")[-1][1].prompts == ("Spleen",)
+        desk.workspace.refined = ("Liver", "Spleen")
+        desk.run.run()
+        assert len(desk.asked("run")) == 2 and "as you corrected it" in desk.run.message.text
+        desk.run.startOver()
+        assert desk.asked("run")[-1][1].prompts == ("Liver", "Spleen")
+
+    @pytest.mark.parametrize("painted", [(), ("Liver",)])
+    def test_a_run_that_fails_leaves_the_table_of_the_last_good_result(self, desk, painted):
         desk.run.run()
         rows = desk.run.rows
+        desk.workspace.painted = painted
         desk.workspace.error = InputError("There is nothing to refine.", "Paint first.")
-        getattr(desk.run, way)()
+        desk.run.run()
         assert rows and desk.run.rows == rows and "nothing to refine" in desk.run.message.text
 
     def test_a_cancelled_run_leaves_the_table_of_the_last_good_result(self, desk):
@@ -305,11 +318,6 @@ class TestReview:
         assert desk.asked("compare") == [("compare", True)]
         desk.run.run()
         assert desk.asked("compare")[-1] == ("compare", False) and not desk.run.comparing
-
-    def test_refine_asks_for_a_refinement(self, desk):
-        desk.run.run()
-        desk.run.refine()
-        assert len(desk.asked("refine")) == 1
 
     def test_a_click_on_a_row_shows_its_segment(self, desk):
         desk.run.run()

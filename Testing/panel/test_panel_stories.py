@@ -237,7 +237,7 @@ class TestReviewing:
 
 class TestCorrecting:
     def paint(self, bench, name, mask):
-        editing = bench.logic.runner._editing
+        editing = bench.logic.runner.editing
         editing.saveState()
         node = bench.logic.parameters.segmentation
         paint(editing, node, bench.segments()[name], bench.ct, mask)
@@ -245,14 +245,82 @@ class TestCorrecting:
     def test_what_was_painted_is_kept_by_refine(self, result):
         stroke = box(SHAPE, (20, 22), (5, 10), (6, 12))
         self.paint(result, "Liver", stroke)
-        result.find("refineButton").click()
+        result.settle()
+        assert result.find("runButton").text == "Refine (1 corrected)"
+        assert result.table("segmentsTable")[0][0] == "Liver (corrected)"
+        result.find("runButton").click()
         assert result.engine.asked[-1].options.mode == "refine"
         assert result.engine.asked[-1].locked["Liver"][stroke].all()
         assert result.mask("Liver")[stroke].all()
 
-    def test_refine_without_strokes_says_what_to_do(self, result):
-        result.find("refineButton").click()
-        assert "Nothing was painted or erased" in result.find("messageLabel").text
+        assert [row[2] for row in result.table("resultsTable")] == ["✓ refined", "✓ found"]
+        assert result.find("runButton").text == "Segment"
+
+    def test_a_name_that_is_new_is_segmented_while_another_is_refined(self, result):
+        result.engine.answers["Right kidney"] = box(SHAPE, (4, 8), (4, 8), (30, 34))
+        self.paint(result, "Liver", box(SHAPE, (20, 22), (5, 10), (6, 12)))
+        result.type("liver, spleen, right kidney")
+        result.settle()
+        assert result.find("runButton").text == "Refine (1 corrected) and segment 1 new"
+        spleen = result.mask("Spleen")
+        result.find("runButton").click()
+        asked = result.engine.asked[-1]
+        assert asked.prompts == ("Right kidney",) and set(asked.masks) == {"Liver"}
+        assert set(result.segments()) == {"Liver", "Spleen", "Right kidney"}
+        assert np.array_equal(result.mask("Spleen"), spleen)
+
+    def test_starting_over_replaces_corrections_says_so_and_is_undone(self, result):
+        assert not result.find("startOverButton").visible
+        self.paint(result, "Liver", box(SHAPE, (20, 22), (5, 10), (6, 12)))
+        result.settle()
+        corrected = result.mask("Liver")
+        assert "replace your corrections of Liver" in result.find("replacedLabel").text
+        result.find("startOverButton").click()
+        assert result.engine.asked[-1].options.mode == "auto"
+        assert not np.array_equal(result.mask("Liver"), corrected)
+        result.find("revertButton").click()
+        result.settle()
+        assert np.array_equal(result.mask("Liver"), corrected)
+        assert result.find("runButton").text == "Refine (1 corrected)"
+
+    def test_what_nobody_knows_is_painted_by_hand_and_refined_from_the_paint(self, result):
+        node = result.logic.parameters.segmentation
+        mass = node.GetSegmentation().AddEmptySegment("", "mass 1")
+        result.settle()
+        stroke = box(SHAPE, (20, 22), (25, 30), (30, 36))
+        self.paint(result, "mass 1", stroke)
+        result.settle()
+        assert "mass 1 (painted by hand)" in [row[0] for row in result.table("segmentsTable")]
+        result.engine.answers["mass 1"] = box(SHAPE, (18, 24), (25, 30), (30, 36))
+        result.find("runButton").click()
+        asked = result.engine.asked[-1]
+        assert np.array_equal(asked.locked["mass 1"], stroke) and np.array_equal(asked.painted["mass 1"], stroke)
+        assert result.segments()["mass 1"] == mass and result.mask("mass 1").sum() == 6 * 5 * 6
+
+    def test_a_segment_that_was_there_before_is_corrected_or_taken_as_paint(self, result):
+        drawn = box(SHAPE, (20, 22), (25, 30), (30, 36))
+        node = result.logic.parameters.segmentation
+        from slicer_host.phantoms import draw
+
+        segmentID = draw(node, result.ct, "vessel", drawn)
+        result.settle()
+        assert result.find("runButton").text == "Segment"  # nobody painted it here
+        use = result.find("use2")
+        use.setCurrentIndex(use.findData("paint"))
+        use.activated.emit(use.currentIndex)
+        result.settle()
+        assert result.find("runButton").text == "Refine (1 corrected)"
+        result.find("runButton").click()
+        assert list(result.engine.asked[-1].painted) == ["vessel"] and segmentID
+
+    def test_the_brush_rests_while_a_run_goes_on_and_is_back_after_it(self, result):
+        editor, seen = result.view.refine.editor, []
+        editor.setActiveEffectByName("Paint")
+        result.engine.pause = 0.05
+        result.during = lambda: seen.append(editor.activeEffect()) if result.model.run.state == "running" else None
+        result.find("runButton").click()
+        assert seen and set(seen) == {None}
+        assert editor.activeEffect().name == "Paint"
 
     def test_the_table_of_segments_offers_each_as_prompt_or_keep_out(self, result):
         rows = result.table("segmentsTable")

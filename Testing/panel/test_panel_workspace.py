@@ -117,11 +117,12 @@ class TestAnotherEngine:
         brush = np.zeros(SHAPE, bool)
         brush[20:22, 5:8, 6:9] = True
         node = result.logic.parameters.segmentation
-        editing = result.logic.runner._editing
+        editing = result.logic.runner.editing
         paint(editing, node, result.segments()["Liver"], result.ct, brush)
         result.model.workspace.forget()  # what the engine presenter calls before it closes an engine
         assert result.engine.sessions_closed == 1
-        result.find("refineButton").click()
+        result.settle()
+        result.find("runButton").click()
         assert "painted" not in result.find("messageLabel").text
         assert np.array_equal(result.engine.asked[-1].locked["Liver"], brush)
 
@@ -140,12 +141,6 @@ class TestAFailedRun:
         result.find("revertButton").click()
         assert result.segments() == {}
 
-    def test_refining_with_nothing_painted_leaves_it_too(self, result):
-        result.find("refineButton").click()
-        assert result.mask("Liver").any() and result.find("revertButton").enabled
-        result.find("revertButton").click()
-        assert result.segments() == {}
-
     def test_a_scene_that_is_closed_meanwhile_leaves_nothing_to_take_back(self, result):
         result.model.workspace._former = (result.model.workspace._review, (None, 0), None)
         result.model.workspace.sceneClosed()
@@ -154,14 +149,30 @@ class TestAFailedRun:
 
 class TestCorrections:
     def test_structures_painted_since_their_result_are_told_and_a_refinement_ends_that(self, result):
-        assert result.model.workspace.corrected() == ()
+        workspace = result.model.workspace
+        assert workspace.strokes("CT") is None
         brush = np.zeros(SHAPE, bool)
         brush[20:22, 5:8, 6:9] = True
-        editing, node = result.logic.runner._editing, result.logic.parameters.segmentation
+        editing, node = result.logic.runner.editing, result.logic.parameters.segmentation
         paint(editing, node, result.segments()["Liver"], result.ct, brush)
-        assert result.model.workspace.corrected() == ("Liver",)
-        asked = len(result.engine.asked)
+        assert list(workspace.strokes("CT").edits) == ["Liver"]
+        result.settle()
         result.find("runButton").click()
-        assert len(result.engine.asked) == asked and "Liver" in result.find("messageLabel").text
-        result.find("refineButton").click()
-        assert len(result.engine.asked) == asked + 1 and result.model.workspace.corrected() == ()
+        assert result.engine.asked[-1].options.mode == "refine" and workspace.strokes("CT") is None
+
+    def test_a_refinement_that_is_undone_can_be_made_again(self, result):
+        brush = np.zeros(SHAPE, bool)
+        brush[20:22, 5:8, 6:9] = True
+        editing, node = result.logic.runner.editing, result.logic.parameters.segmentation
+        editing.saveState()
+        paint(editing, node, result.segments()["Liver"], result.ct, brush)
+        result.settle()
+        carried = np.zeros(SHAPE, bool)
+        carried[18:24, 5:8, 6:9] = True
+        result.engine.answers["Liver"] = result.engine.answers["Liver"] | carried
+        result.find("runButton").click()
+        result.view.refine.editor.undo()
+        result.settle()
+        assert result.find("runButton").text == "Refine (1 corrected)"
+        result.find("runButton").click()
+        assert np.array_equal(result.engine.asked[-1].painted["Liver"], brush)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def liver() -> np.ndarray:
 def request() -> RunRequest:
     options = RunOptions(mode="hybrid", seed=3, instances=("*",), windows={"Liver": "400/40"})
     masks, locked = {"Liver": BoxMask.of(liver())}, {"Liver": BoxMask.empty(SHAPE)}
-    return RunRequest(("liver",), masks, locked, ((1, 4), (0, 3), (0, 2)), options)
+    return RunRequest(("liver",), masks, locked, {}, ((1, 4), (0, 3), (0, 2)), options)
 
 
 def result() -> RunResult:
@@ -66,9 +67,16 @@ def _bytes(data: str) -> bytes:
 def test_a_request_is_written_and_read_as_in_version_1() -> None:
     assert PROTOCOL == 1
     written = json.loads(json.dumps(to_json(encode_request(request(), SHAPE, stream_structures=True))))
+    assert written.pop("painted") == {}  # added later; an older server leaves it out
     assert unpacked(written) == unpacked(json.loads(REQUEST))
     message = from_json(RunMessage, json.loads(REQUEST))
     assert decode_request(message, SHAPE) == request() and message.stream_structures
+
+
+def test_what_was_painted_since_the_last_result_travels_too() -> None:
+    asked = replace(request(), painted={"Liver": BoxMask.of(liver())})
+    written = json.loads(json.dumps(to_json(encode_request(asked, SHAPE))))
+    assert decode_request(from_json(RunMessage, written), SHAPE) == asked
 
 
 def test_a_result_is_written_and_read_as_in_version_1() -> None:

@@ -13,6 +13,7 @@ from slicer_host.phantoms import LIVER, SHAPE, SPLEEN, addVolume, affine, box, d
 
 from MedalSLib.errors import CancelledError, InputError, PromptError, ResourceError, ServiceError
 from MedalSLib.run import RunOptions
+from MedalSLib.volume.mask import BoxMask
 
 
 @pytest.fixture
@@ -229,18 +230,16 @@ class TestRefine:
         paint(editing, node, ct, "Liver", brush)
         paint(editing, node, ct, "Liver", rubber, erase=True)
         strokes = runner.strokes(node, ct)
-        assert strokes.box == ((4, 18), (5, 8), (6, 9))
-        assert strokes.painted == {"Liver": 18} and strokes.erased == {"Liver": 18}
-        assert np.array_equal(strokes.locked["Liver"].array(), brush | rubber)
+        assert strokes.painted == strokes.locked == {"Liver": BoxMask.of(brush | rubber)}
         module_margin, module.REFINE_MARGIN_MM = module.REFINE_MARGIN_MM, 4.0
         try:
             engine.answers["Liver"] = LIVER & ~box(SHAPE, (0, 24), (0, 40), (0, 12))
-            runner.run(engine, replace(request_, segmentationNode=node, refine=True))
+            runner.run(engine, replace(request_, prompts=(), segmentationNode=node, refine=True))
         finally:
             module.REFINE_MARGIN_MM = module_margin
         asked = engine.asked[-1]
         assert asked.options.mode == "refine"
-        assert asked.roi == ((4, 11), (3, 10), (2, 20))
+        assert asked.prompts == () and np.array_equal(asked.painted["Liver"], brush | rubber)
         near = box(SHAPE, (2, 20), (3, 10), (4, 11))
         inside = (LIVER & ~box(SHAPE, (0, 24), (0, 40), (0, 12)) & ~rubber) | brush
         assert np.array_equal(slicerSays(node, "Liver", ct), np.where(near, inside, LIVER))
@@ -284,7 +283,7 @@ class TestRefine:
         last = runner.last
         runner.closeSession()
         assert engine.sessions_closed == 1
-        assert runner.strokes(node, ct).painted == {"Liver": 18}
+        assert runner.strokes(node, ct).painted == {"Liver": BoxMask.of(brush)}
         assert runner.last is last
         other = FakeEngine({"Liver": LIVER, "Spleen": SPLEEN})
         runner.run(other, replace(request_, segmentationNode=node, refine=True))

@@ -47,6 +47,7 @@ class Asked:
     prompts: tuple[str, ...]
     masks: Mapping[str, np.ndarray]
     locked: Mapping[str, np.ndarray]
+    painted: Mapping[str, np.ndarray]
     roi: Roi | None
     options: RunOptions
 
@@ -170,8 +171,9 @@ class FakeSession(Session):
         on_structure: StructureCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> RunResult:
-        asked = Asked(request.prompts, dense(request.masks), dense(request.locked), request.roi, request.options)
-        for mask in (*asked.masks.values(), *asked.locked.values()):
+        masks, locked, painted = dense(request.masks), dense(request.locked), dense(request.painted)
+        asked = Asked(request.prompts, masks, locked, painted, request.roi, request.options)
+        for mask in (*masks.values(), *locked.values(), *painted.values()):
             assert mask.shape == self._array.shape and mask.dtype == bool
         self._engine.asked.append(asked)
         self._engine.threads.add(threading.current_thread().name)

@@ -64,6 +64,8 @@ class Workspace:
     measured: dict | None = None
     resultElsewhere: bool = False
     painted: tuple = ()
+    byHand: tuple = ()
+    refined: tuple = ()
 
     def volume(self):
         return self.facts
@@ -71,8 +73,18 @@ class Workspace:
     def segments(self, modality):
         return self.shown
 
-    def corrected(self):
-        return self.painted
+    def strokes(self, modality):
+        if not self.painted:
+            return None
+        return SimpleNamespace(
+            edits=dict.fromkeys(self.painted), segmentIDs={name: name for name in self.painted}, byHand=self.byHand
+        )
+
+    def held(self):
+        return self.refined
+
+    def takeAsPaint(self, segmentID):
+        self.calls.append(("paint", segmentID))
 
     def lock(self, segmentID, locked):
         self.shown = [replace(one, locked=locked) if one.segmentID == segmentID else one for one in self.shown]

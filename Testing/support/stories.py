@@ -186,10 +186,9 @@ class Story:
         assert self.bench.model.run.state == "idle"
 
     def start_over(self) -> None:
-        """Press Segment although segments were corrected, and once more after being told what would be replaced."""
-        self.press("runButton")
-        assert "Corrected since the last result" in self.message()
-        self.run()
+        """Press Start over, which is offered where segments were corrected."""
+        assert "replace your corrections" in self.bench.find("replacedLabel").text
+        self.run("startOverButton")
 
     def once(self, moment: Callable[[], bool], action: Callable[[], object]) -> list[bool]:
         """Do something in the middle of the next run, at a moment; the list is empty until it was done."""

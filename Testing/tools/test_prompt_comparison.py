@@ -17,7 +17,7 @@ from tiny_models import write_tiny_model
 from MedalSLib.engine import open_engine
 from MedalSLib.engine.local import LocalEngine
 from MedalSLib.errors import InputError, OutputError
-from MedalSLib.volume.geometry import Box
+from MedalSLib.volume import BoxMask
 from tools.interactive.correction_rounds import Simulation
 from tools.interactive.corrections import next_correction
 from tools.interactive.labelled_images import find_images, open_labelled
@@ -38,10 +38,10 @@ class Recording:
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], dict[str, np.ndarray]]] = []
-        self.regions: list[Box | None] = []
+        self.painted: list[dict[str, BoxMask]] = []
 
-    def segment(self, prompts, masks=None, locked=None, roi=None, *, options=None, cancel=None, **_):  # type: ignore[no-untyped-def]
-        self.regions.append(roi)
+    def segment(self, prompts, masks=None, locked=None, *, painted=None, options=None, cancel=None):  # type: ignore[no-untyped-def]
+        self.painted.append(painted or {})
         self.calls.append((list(prompts), {name: mask.copy() for name, mask in (masks or {}).items()}))
         found = {name: TRUTHS[name] & (np.arange(SHAPE[0]) < 6)[:, None, None] for name in prompts}
         return SimpleNamespace(masks=found | (masks or {}))
@@ -60,36 +60,26 @@ def test_each_way_begins_and_goes_on_as_its_name_says() -> None:
         assert curves[way].dsc[0] == curves[TEXT].dsc[0]
         assert list(curves[way].dsc) == sorted(set(curves[way].dsc))
     assert session.calls[0] == (["Liver", "Spleen"], {})
-    assert [prompts for prompts, _ in session.calls[1:]] == [["Liver"], ["Spleen"]] * 2
-    assert all(list(masks) == prompts for prompts, masks in session.calls[1:])
+    assert [list(masks) for _, masks in session.calls[1:]] == [["Liver"], ["Spleen"]] * 2
     assert [prompts for prompts, _ in silent.calls] == [["Liver"], ["Spleen"]] * 2
     assert all(list(masks) == prompts for prompts, masks in silent.calls)
     assert seen == [(way, done, 2) for way in (MASK, BOTH, PAINTING) for done in (1, 2)]
 
 
-def test_a_refinement_changes_nothing_far_from_the_newest_correction() -> None:
-    class Emptying(Recording):
-        def segment(self, prompts, masks=None, locked=None, roi=None, **others):  # type: ignore[no-untyped-def]
-            super().segment(prompts, masks, locked, roi, **others)
-            return SimpleNamespace(masks={name: np.zeros(SHAPE, bool) for name in prompts})
-
-    session = Emptying()
-    mask, locked = LIVER.copy(), np.zeros(SHAPE, bool)
+def test_a_refinement_carries_the_newest_correction_alone() -> None:
+    session = Recording()
+    locked = np.zeros(SHAPE, bool)
     locked[3, 4, 5] = True
-    answer = refining_answer(session, (20.0, 16.0, 10.0), None, None)
-    first = answer({"Liver": mask}, {"Liver": locked})["Liver"]
-    assert session.regions == [((1, 10), (1, 8), (1, 6))]  # 40 mm around the correction, along i, j, k
-    assert not first[1:6, 1:8, 1:10].any()
-    outside = np.ones(SHAPE, bool)
-    outside[1:6, 1:8, 1:10] = False
-    np.testing.assert_array_equal(first[outside], mask[outside])
+    answer = refining_answer(session, None, None)
+    answer({"Liver": LIVER}, {"Liver": locked})
+    assert session.painted == [{"Liver": BoxMask.of(locked)}]
 
     again = locked.copy()
     again[10, 4, 5] = True
-    answer({"Liver": first}, {"Liver": again})
-    assert session.regions[1] == ((1, 10), (1, 8), (8, 13))  # around the new correction, not the old one
-    answer({"Liver": first}, {"Liver": again})
-    assert len(session.regions) == 2  # nothing new, nothing to ask
+    answer({"Liver": LIVER}, {"Liver": again})
+    assert session.painted[1] == {"Liver": BoxMask.of(again & ~locked)}
+    answer({"Liver": LIVER}, {"Liver": again})
+    assert len(session.painted) == 2  # nothing new, nothing to ask
 
 
 def test_masks_alone_are_left_out_where_texts_cannot_be_silenced() -> None:

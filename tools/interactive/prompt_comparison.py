@@ -12,8 +12,8 @@ import numpy as np
 from MedalSLib.engine.interface import Session
 from MedalSLib.errors import InputError
 from MedalSLib.evaluation.metrics import dice, surface_dice
-from MedalSLib.run import REFINE_MARGIN_MM, RunOptions
-from MedalSLib.volume import Grid, bounding_box
+from MedalSLib.run import RunOptions
+from MedalSLib.volume import BoxMask
 from tools.interactive.correction_rounds import (
     Answer,
     CaseCurve,
@@ -80,7 +80,7 @@ def compare_prompts(
     if silent is not None:
         nothing = {name: np.zeros(truth.shape, bool) for name, truth in present.items()}
         curves[MASK] = rounds_of(MASK, _one_by_one(_whole_image_answer(silent, options, cancel)), nothing)
-    curves[BOTH] = rounds_of(BOTH, refining_answer(session, spacing_kji, options, cancel), by_text)
+    curves[BOTH] = rounds_of(BOTH, refining_answer(session, options, cancel), by_text)
     curves[PAINTING] = rounds_of(PAINTING, lambda masks, locked: masks, by_text)
     return curves
 
@@ -115,31 +115,26 @@ def _whole_image_answer(session: Session, options: RunOptions | None, cancel: th
     return lambda masks, locked: session.segment(list(masks), masks, locked, options=options, cancel=cancel).masks
 
 
-def refining_answer(
-    session: Session, spacing_kji: Sequence[float], options: RunOptions | None, cancel: threading.Event | None
-) -> Answer:
-    """Return what refines as the panel does: each structure around its newest correction, the rest of it stays.
+def refining_answer(session: Session, options: RunOptions | None, cancel: threading.Event | None) -> Answer:
+    """Return what refines as the panel does: each structure from its newest correction, the rest of it stays.
 
     Args:
         session: An open image.
-        spacing_kji: Spacing along k, j, i in mm.
         options: Options of every run.
         cancel: Set it to stop.
     """
-    known: dict[str, np.ndarray] = {}
+    known: dict[str, BoxMask] = {}
     refining = replace(options or RunOptions(), mode="refine")
 
     def refine(name: str, mask: np.ndarray, locked: np.ndarray) -> np.ndarray:
-        newest = bounding_box(locked & ~known.get(name, np.zeros_like(locked)))
-        known[name] = locked.copy()
-        if newest is None:
+        decided = BoxMask.of(locked)
+        newest = decided - known.get(name, BoxMask.empty(mask.shape))
+        known[name] = decided
+        if newest.is_empty:
             return mask
-        k, j, i = newest
-        region = Grid(mask.shape, np.diag([*reversed(spacing_kji), 1.0])).grow_box((i, j, k), REFINE_MARGIN_MM)
-        answer = session.segment([name], {name: mask}, {name: locked}, region, options=refining, cancel=cancel)
-        inside = tuple(slice(*bounds) for bounds in reversed(region))
-        refined = mask.copy()
-        refined[inside] = answer.masks[name][inside]
-        return refined
+        answer = session.segment(
+            (), {name: mask}, {name: decided}, painted={name: newest}, options=refining, cancel=cancel
+        )
+        return answer.masks[name]
 
     return lambda masks, locked: {name: refine(name, mask, locked[name]) for name, mask in masks.items()}

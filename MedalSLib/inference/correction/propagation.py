@@ -19,14 +19,13 @@ from MedalSLib.inference.correction.working_box import (
     Extent,
     Seeds,
     WorkingBox,
-    grown,
     pool,
     pooling_factors,
     reach_mm,
     unpool,
 )
 from MedalSLib.volume import Box, BoxArray, BoxMask
-from MedalSLib.volume.box import slices, union
+from MedalSLib.volume.box import grown, slices, union
 
 _THRESHOLD_ADDING, _THRESHOLD_ERASING = 0.5, 0.6
 """Probability from which a voxel changes.  To take away what was right annoys more than to leave what is wrong."""
@@ -142,7 +141,7 @@ def working_box(scene: Scene, mask: BoxMask, paint: BoxMask, adds: bool, locked:
     assert paint.box is not None
     extent = Extent.of(paint.crop(), scene.spacing)
     reach = reach_mm(extent, scene.by_hand)
-    box = grown(paint.box, reach + MARGIN_MM, scene.spacing, mask.shape)
+    box = grown(paint.box, reach + MARGIN_MM, scene.spacing.tolist(), mask.shape)
     fine = _seeds(scene, box, mask, paint, adds, locked)
     factors = pooling_factors(fine.paint.shape, scene.spacing, LARGEST_VOXELS)
     network = None

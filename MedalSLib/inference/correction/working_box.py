@@ -124,22 +124,6 @@ def reach_mm(extent: Extent, by_hand: bool) -> float:
     return float(np.clip(2 * extent.size_mm + 15, _REACH_MM[0], _REACH_MM[1] if by_hand else _REACH_IN_KNOWN_MM))
 
 
-def grown(box: Box, margin_mm: float, spacing: np.ndarray, shape: Sequence[int]) -> Box:
-    """Return a box grown by a margin, within a volume.
-
-    Args:
-        box: Bounds (D, H, W).
-        margin_mm: The margin on each side.
-        spacing: In mm.
-        shape: (D, H, W) of the volume.
-    """
-    d, h, w = (
-        (max(0, low - int(np.ceil(margin_mm / step))), min(size, high + int(np.ceil(margin_mm / step))))
-        for (low, high), step, size in zip(box, spacing, shape, strict=True)
-    )
-    return d, h, w
-
-
 def pooling_factors(shape: Sequence[int], spacing: np.ndarray, most: int) -> np.ndarray:
     """Return how many voxels (D, H, W) to join into one, the finest axes first.
 

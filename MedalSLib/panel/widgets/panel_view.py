@@ -9,6 +9,7 @@ from typing import Any
 import ctk
 import qt
 import slicer
+import vtk
 
 from MedalSLib.panel.engines import Factory, defaultFactories
 from MedalSLib.panel.i18n import tr as _
@@ -73,6 +74,7 @@ class PanelView:
             facts,
         )
         self._build()
+        self._editorTag: tuple[Any, int] | None = None
         self._observer = SceneObserver(slicer.mrmlScene, self._sceneClosing, self._sceneChanged)
         self.model.run.changed.connect(self._stateChanged)
         self.model.engines.changed.connect(self._showBadge)
@@ -106,6 +108,7 @@ class PanelView:
         self._estimateTimer.stop()
         self._refreshTimer.stop()
         self._observer.close()
+        self._release()
         self.model.close()
         self.inputs.setScene(None)
         self.refine.editor.setMRMLScene(None)
@@ -209,6 +212,19 @@ class PanelView:
         self.refine.editor.setMRMLScene(scene)
         self.inputs.setScene(scene)
         self._logic.useEditor(node, self._saveState)
+        # What a segment is before its first stroke is known only while it is chosen and not painted yet.
+        self._release()
+        self._editorTag = (node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, guarded(self._editorChanged)))
+
+    def _editorChanged(self, *_args: object) -> None:
+        if not self.model.run.busy and not slicer.mrmlScene.IsClosing():
+            self._workspace.see()
+
+    def _release(self) -> None:
+        if self._editorTag is not None:
+            node, tag = self._editorTag
+            node.RemoveObserver(tag)
+            self._editorTag = None
 
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""

@@ -1,4 +1,4 @@
-"""Correct and refine: Slicer's own Segment Editor, the segments as prompts, and the button Refine."""
+"""Correct: Slicer's own Segment Editor, and what the segments are used for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.spatial import SegmentRow
 from MedalSLib.panel.widgets.tools import (
-    button,
     choices,
     fitHeight,
     guarded,
@@ -54,6 +53,7 @@ class RefineView:
     def __init__(self, model: Presenters) -> None:
         self._model = model
         self._filling = False
+        self._effect = ""
         self._shown: tuple[SegmentRow, ...] | None = None
         self._combos: list[qt.QComboBox] = []
         self.editor = slicer.qMRMLSegmentEditorWidget()
@@ -67,16 +67,10 @@ class RefineView:
         self.table = table("segmentsTable", _("Segments"), "", titles, [NAME, STANDS_FOR])
         self.table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
         self._empty = textLabel("segmentsNote")
-        self.refine = button(
-            _("Refine around my corrections"),
-            _("What you painted or erased since the last result is kept; what lies around it is computed anew"),
-            model.run.refine,
-            "refineButton",
-        )
         title = qt.QLabel(_("What each segment is used for in the next run:"))
         title.wordWrap = True
         self._title = title
-        self.widget = stacked(self.editor, self.refine, title, self.table, self._empty)
+        self.widget = stacked(self.editor, title, self.table, self._empty)
         model.spatial.changed.connect(self.update)
         model.run.changed.connect(self._enable)
         self.update()
@@ -96,15 +90,27 @@ class RefineView:
 
     def _enable(self) -> None:
         busy = self._model.run.busy
-        self.refine.enabled = not busy
         self.table.enabled = not busy
+        if busy and self.editor.enabled:
+            # A disabled editor still takes strokes in the views, and the run would write over them.
+            effect = self.editor.activeEffect()
+            self._effect = "" if effect is None else effect.name
+            self.editor.setActiveEffect(None)
+        elif not busy and not self.editor.enabled and self._effect:
+            self.editor.setActiveEffectByName(self._effect)
         self.editor.enabled = not busy
 
     def _fill(self, rows: tuple[SegmentRow, ...]) -> None:
         self._filling = True
-        uses = (("", _("not used")), ("prompt", _("prompt")), ("exclude", _("keep out")))
+        uses = (
+            ("", _("not used")),
+            ("prompt", _("prompt")),
+            ("paint", _("my paint")),
+            ("exclude", _("keep out")),
+        )
         for index, row in enumerate(rows):
-            self.table.setItem(index, NAME, self._item(row.name, editable=False))
+            name = f"{row.name} ({row.state})" if row.state else row.name
+            self.table.setItem(index, NAME, self._item(name, editable=False))
             choices(self._combos[index], uses, row.use)
             stands = self._item(row.structure, editable=row.use != "exclude")
             stands.setToolTip(row.how or _("Double-click and type the structure it stands for"))

@@ -34,9 +34,11 @@ class RunView:
         font.setBold(True)
         self.run.setFont(font)
         self.run.setMinimumHeight(34)
+        hint = _("Segment as if nothing had been corrected; Undo and Revert bring the corrections back")
+        self.again = button(_("Start over"), hint, run.startOver, "startOverButton")
         self.cancel = button(_("Cancel"), _("Stop; your segments stay as they were before"), run.cancel, "cancelButton")
         self.cancel.setMinimumHeight(34)
-        buttons = sideBySide(self.run, self.cancel, stretch=False)
+        buttons = sideBySide(self.run, self.again, self.cancel, stretch=False)
         buttons.layout().setStretch(0, 1)
         self.bar = named(qt.QProgressBar(), "progressBar", _("Progress"))
         self.bar.setRange(0, _STEPS)
@@ -66,9 +68,9 @@ class RunView:
             "consentBox",
             _("Permission to send the image"),
         )
-        self.widget = stacked(
-            self._estimate, buttons, self.bar, self._progress, self._consent, self._message, self._remarks
-        )
+        self._replaced = textLabel("replacedLabel")
+        said = (self._progress, self._consent, self._message, self._remarks)
+        self.widget = stacked(self._estimate, buttons, self._replaced, self.bar, *said)
         self._heard = 0.0
         self._listening = qt.QTimer(self.widget)
         self._listening.setInterval(_LISTEN_MS)
@@ -85,7 +87,13 @@ class RunView:
         run = self._model.run
         busy = run.busy
         self.run.enabled = not busy and not run.blocker
-        self.run.toolTip = run.blocker or _("Segment the structures (Ctrl+Enter)")
+        self.run.text = run.action
+        what = _("Carries on from what you painted or erased, which stays as it is (Ctrl+Enter)")
+        self.run.toolTip = run.blocker or (what if run.corrected else _("Segment the structures (Ctrl+Enter)"))
+        replaced = () if busy else run.replaced
+        self.again.setVisible(bool(replaced))
+        text = _("Start over would replace your corrections of {names}; Undo or Revert brings them back.")
+        say(self._replaced, Message(text.format(names=", ".join(replaced)) if replaced else ""))
         self.cancel.setVisible(busy)
         self.cancel.enabled = run.canCancel
         self.bar.setVisible(busy)
