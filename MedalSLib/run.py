@@ -117,6 +117,8 @@ class StructureReport:
         source: Where its prompt in the last stage came from: "stage 1", "mask", "none"; "paint" if it was made from the
             user's paint and the image alone, without a network.
         instances: Number of separate instances, None unless they were asked for.
+        worth_checking: Slices of the mask that are worth a look, the most doubtful first: axis (0, 1, 2 for K, J, I)
+            and index.  What the user decided already is not in doubt.
     """
 
     name: str
@@ -126,6 +128,7 @@ class StructureReport:
     window: str = ""
     source: str = "none"
     instances: int | None = None
+    worth_checking: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -376,28 +376,28 @@ class LocalSession(Session):
                 cached=found.cached,
                 steps=found.steps,
                 warnings=self.warnings,
-                structures=self._structure_reports(found, request, run.windows),
+                structures=self._structure_reports(found, run),
                 understood=request.understood,
                 seed=request.options.seed,
             ),
             instances={names[key]: frame.array_from_network(labels) for key, labels in found.instances.items()},
         )
 
-    def _structure_reports(
-        self, found: VolumeResult, request: ParsedRequest, windows: Mapping[str, Window]
-    ) -> dict[str, StructureReport]:
+    def _structure_reports(self, found: VolumeResult, run: _Run) -> dict[str, StructureReport]:
         reports: dict[str, StructureReport] = {}
-        for item in request.structures:
+        for item in run.request.structures:
             structure = found.structures[item.key]
             instances = found.instances.get(item.key)
+            doubtful = found.doubtful_slices(item.key, run.locked.get(item.key))
             reports[item.name] = StructureReport(
                 name=item.name,
                 found=structure.found,
                 volume_ml=round(structure.voxels * self._grid.voxel_volume_ml, 3),
                 mean_probability=structure.mean_probability,
-                window=str(windows[item.key]),
+                window=str(run.windows[item.key]),
                 source=structure.source,
                 instances=None if instances is None else int(instances.crop.max(initial=0)),
+                worth_checking=tuple(map(self._frame.slice_from_network, doubtful)),
             )
         return reports
 

@@ -14,6 +14,9 @@ from MedalSLib.volume.box import EMPTY, Box, relative, shape_of, slices, union
 from MedalSLib.volume.box_array import BoxArray
 from MedalSLib.volume.mask import BoxMask, DenseMasks
 
+_WORTH_CHECKING = 5
+"""Slices that are named as worth checking."""
+
 
 @dataclass(frozen=True)
 class StructureResult:
@@ -64,6 +67,25 @@ class VolumeResult:
     def masks(self) -> DenseMasks:
         """`box_masks` as boolean arrays of the whole volume, each newly made."""
         return DenseMasks(self.box_masks)
+
+    def doubtful_slices(self, key: str, decided: BoxMask | None = None) -> tuple[int, ...]:
+        """Return the slices along D of a structure's mask of which the network is least sure, the worst first.
+
+        The sum over each slice of what is missing to certainty; neighbours of a slice tell nothing new.
+
+        Args:
+            key: The structure.
+            decided: Voxels that the user decided: they are certain.
+        """
+        mask = self.box_masks[key] if decided is None else self.box_masks[key] - decided
+        if mask.box is None:
+            return ()
+        doubt = np.where(mask.crop(), 1 - self.confidence.array(mask.box).astype(np.float32), 0).sum(axis=(1, 2))
+        chosen: list[int] = []
+        for place in np.argsort(-doubt, kind="stable"):
+            if doubt[place] > 0 and all(abs(place - other) > 1 for other in chosen):
+                chosen.append(int(place))
+        return tuple(mask.box[0][0] + place for place in chosen[:_WORTH_CHECKING])
 
     @property
     def labelmap(self) -> np.ndarray:

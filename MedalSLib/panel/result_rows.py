@@ -25,6 +25,7 @@ class ResultRow:
         volume: Volume with its unit, empty while it is not known.
         note: What else is worth knowing: instances, intensity window.
         segments: IDs of the segments that hold it: one, one for each instance, or none.
+        worthChecking: Slices worth a look, the most doubtful first: axis (K, J, I) and index.
         gone: Whether these segments are not there any more: the run was undone, or they were deleted.
     """
 
@@ -34,6 +35,7 @@ class ResultRow:
     volume: str = ""
     note: str = ""
     segments: tuple[str, ...] = ()
+    worthChecking: tuple[tuple[int, int], ...] = ()
     gone: bool = False
 
 
@@ -123,4 +125,5 @@ def _finished(report: StructureReport, written: Sequence[Written], refined: bool
     if state == "kept":
         status = _("locked, left as it is")
     segments = tuple(item.segmentID for item in written if item.segmentID)
-    return ResultRow(report.name, state, status, volumeText(report.volume_ml), " · ".join(notes), segments)
+    volume = volumeText(report.volume_ml)
+    return ResultRow(report.name, state, status, volume, " · ".join(notes), segments, report.worth_checking)

@@ -265,6 +265,27 @@ class RunPresenter:
         if 0 <= row < len(self.rows) and self.rows[row].segments:
             self._workspace.show(self.rows[row].segments[0])
 
+    def sliceIsRight(self) -> None:
+        """Take note that the slice in view of the chosen segment is right: no refinement changes it."""
+        try:
+            name = self._workspace.checkSlice()
+        except MedalSError as error:
+            self._say(messageOf(error))
+            return
+        self._refreshSegments()
+        self._say(Message(_("This slice of {name} counts as right from now on.").format(name=name), "success"))
+
+    def showDoubtful(self) -> None:
+        """Bring the slice that is most worth checking into view: of the first result that has one left."""
+        for row in self.rows:
+            for segmentID in row.segments:
+                left = [place for place in row.worthChecking if place not in self._workspace.checked(segmentID)]
+                if left and not row.gone:
+                    self._workspace.showSlice(segmentID, left[0])
+                    self._say(Message(_("Most doubtful slice of {name}.").format(name=row.structure), "info"))
+                    return
+        self._say(Message(_("There is no doubtful slice left to check."), "info"))
+
     def measure(self) -> None:
         """Show the results as their segments are now: the user paints, undoes and deletes."""
         if self.comparing and self._workspace.resultElsewhere:

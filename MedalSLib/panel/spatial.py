@@ -77,9 +77,9 @@ class SpatialPresenter:
         """Read the segments again: the segmentation changed, or another one was chosen."""
         self._modality = modality or "CT"
         strokes = self._workspace.strokes(self._modality)
-        states = _states(strokes) if strokes is not None else {}
+        edits = _edits(strokes) if strokes is not None else {}
         found = self._workspace.segments(self._modality)
-        rows = tuple(self._row(item, states.get(item.segmentID, "")) for item in found)
+        rows = tuple(self._row(item, edits.get(item.segmentID, "")) for item in found)
         if rows != self.rows:
             self.rows = rows
             self.changed.emit()
@@ -149,14 +149,14 @@ class SpatialPresenter:
     def _namesIn(self, text: str) -> list[str]:
         return [name for item in resolve(text, self._modality, self._model.classes) for name in item.classes]
 
-    def _row(self, item: SegmentMatch, done: str) -> SegmentRow:
+    def _row(self, item: SegmentMatch, edit: str) -> SegmentRow:
         state = self._workspace.state
         structure, source = item.structure, item.how
         if source in ("", "name"):  # the workspace knows the published names only
             names = self._namesIn(item.name)
             structure, source = (names[0], "name") if len(names) == 1 else ("", "")
         chosen = state.spatialPrompts.get(item.segmentID, "")
-        use: Use = "prompt" if chosen or item.segmentID in self._unnamed else "paint" if done else ""
+        use: Use = "prompt" if chosen or item.segmentID in self._unnamed else "paint" if edit else ""
         if item.segmentID in state.excluded:
             use = "exclude"
         reason = {
@@ -165,12 +165,22 @@ class SpatialPresenter:
             "name": _("from its name"),
         }.get(source, "")
         how = _("chosen by you") if chosen and chosen != structure else reason
-        named = chosen or structure
-        isResult = source == "result"
-        return SegmentRow(item.segmentID, item.name, use, named, how, item.locked, item.empty, isResult, done)
+        checked = len(self._workspace.checked(item.segmentID))
+        right = _("1 slice right") if checked == 1 else _("{count} slices right").format(count=checked)
+        return SegmentRow(
+            item.segmentID,
+            item.name,
+            use,
+            chosen or structure,
+            how,
+            item.locked,
+            item.empty,
+            isResult=source == "result",
+            state=", ".join(part for part in (edit, right if checked else "") if part),
+        )
 
 
-def _states(strokes: Strokes) -> dict[str, str]:
+def _edits(strokes: Strokes) -> dict[str, str]:
     """Return what was done to the edited segments, by ID."""
     return {
         segmentID: _("painted by hand") if name in strokes.byHand else _("corrected")

@@ -23,6 +23,7 @@ from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
 from MedalSLib.slicer.segment_volumes import SegmentVolumes
 from MedalSLib.slicer.segmentations import addSegmentation
 from MedalSLib.slicer.sequences import frameOf, sequenceOf
+from MedalSLib.slicer.slices import shownSlice, showSlice
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.targets import findTarget, setLocked
 from MedalSLib.volume import guess_modality
@@ -107,6 +108,43 @@ class Workspace:
         for segmentID in segments.segmentIDs(node):
             if segmentID == selected or not segments.hasVoxels(node, segmentID):
                 baseline.see(node, volume, segmentID)
+
+    def checkSlice(self) -> str:
+        """Take note that the slice in view of the segment chosen in the editor is right; return the segment's name.
+
+        Raises:
+            InputError: No segment is chosen, or no slice of the volume is in view.
+        """
+        segmentID = self._selected()
+        node, volume = self.state.segmentation, self.state.volume
+        place = shownSlice(slicer.mrmlScene, volume)
+        self._logic.runner.baseline(node).check(node, volume, segmentID, place)
+        name: str = segments.segmentOf(node, segmentID).GetName()
+        return name
+
+    def checked(self, segmentID: str) -> frozenset[tuple[int, int]]:
+        """Return axis (K, J, I) and index of each slice of a segment that the user found right."""
+        node = self.state.segmentation
+        none: frozenset[tuple[int, int]] = frozenset()
+        return none if node is None else self._logic.runner.baseline(node).checked(segmentID)
+
+    def showSlice(self, segmentID: str, place: tuple[int, int]) -> None:
+        """Bring a slice of a segment into view: axis (K, J, I) and index."""
+        node = self.state.segmentation
+        if node is not None and segments.hasVoxels(node, segmentID):
+            showSlice(slicer.mrmlScene, self.state.volume, place, node.GetSegmentCenterRAS(segmentID))
+
+    def _selected(self) -> str:
+        """Return the segment that is chosen in the editor.
+
+        Raises:
+            InputError: None is.
+        """
+        segmentID: str = self._logic.runner.editing.node.GetSelectedSegmentID() or ""
+        node = self.state.segmentation
+        if not self._canPaint or node.GetSegmentation().GetSegment(segmentID) is None:
+            raise InputError("No segment is chosen.", "Click the segment's name in the editor's list.")
+        return segmentID
 
     def addByHand(self, name: str) -> str:
         """Add an empty segment that the user will paint, and return its ID; the one of this name if there is one."""

@@ -15,7 +15,7 @@ from MedalSLib.slicer.request import NodeRequest
 from MedalSLib.slicer.roi import roiMask
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.ui_yield import UiYield
-from MedalSLib.slicer.volumes import VolumeImage, readVolume
+from MedalSLib.slicer.volumes import VolumeImage, readVolume, shapeOf
 from MedalSLib.volume.box import EMPTY, corner_of, grown, shape_of
 from MedalSLib.volume.geometry import Grid, Roi
 from MedalSLib.volume.mask import BoxMask
@@ -59,7 +59,9 @@ def readInputs(request: NodeRequest, ui: UiYield, isOpen: IsOpen, strokes: Strok
     prompts = tuple(phrase for phrase in request.prompts if phrase.strip())
     if strokes is not None:
         options = replace(request.options, mode="refine")
-        run = RunRequest(prompts, strokes.masks, strokes.locked, strokes.painted, options=options)
+        others = _readOthers(request, ui)
+        locked = {name: edit.decided | (others - edit.mask) for name, edit in strokes.edits.items()}
+        run = RunRequest(prompts, strokes.masks, locked, strokes.painted, options=options)
         refined = {name: _around(change, image.grid) for name, change in strokes.painted.items()}
         return RunInputs(image, request.modality, None, refined, run)
     masks = _readMasks(request, image, ui)
@@ -91,6 +93,14 @@ def _roiOf(region: BoxMask | None) -> Roi | None:
         return None
     k, j, i = region.box
     return i, j, k
+
+
+def _readOthers(request: NodeRequest, ui: UiYield) -> BoxMask:
+    """Return what the user keeps results out of: a correction takes it for certainly not the structure."""
+    others = BoxMask.empty(shapeOf(request.volumeNode))
+    for segmentID in request.excludedIDs:
+        others = others | segments.readSegment(request.segmentationNode, segmentID, request.volumeNode, ui)
+    return others
 
 
 def _readMasks(request: NodeRequest, image: VolumeImage, ui: UiYield) -> dict[str, BoxMask]:

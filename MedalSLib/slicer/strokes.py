@@ -53,7 +53,7 @@ class _Record:
     structure: str = ""
     state: tuple[object, ...] = ()
     edit: Edit | None = None
-    checked: dict[int, set[int]] = field(default_factory=dict)
+    checked: set[tuple[int, int]] = field(default_factory=set)
 
 
 class Baseline:
@@ -174,16 +174,16 @@ class Baseline:
             if segmentationNode.GetSegmentation().GetSegment(segmentID) is not None
         )
 
-    def check(self, segmentationNode: Any, volumeNode: Any, segmentID: str, axis: int, index: int) -> None:
+    def check(self, segmentationNode: Any, volumeNode: Any, segmentID: str, place: tuple[int, int]) -> None:
         """Take note that the user finds a slice of a segment right.
 
         Args:
             segmentationNode: The segmentation.
             volumeNode: The volume.
             segmentID: The segment.
-            axis: Axis of the volume's array (K, J, I) that the slice is normal to.
-            index: Its place along that axis.
+            place: The axis of the volume's array (K, J, I) that the slice is normal to, and its place along it.
         """
+        axis, index = place
         self.see(segmentationNode, volumeNode, segmentID)
         record = self._records[segmentID]
         box = [(0, size) for size in record.history.shape]
@@ -191,13 +191,13 @@ class Baseline:
         shape = [stop - start for start, stop in box]
         plane = BoxMask.from_crop(np.ones(shape, dtype=bool), [start for start, _ in box], record.history.shape)
         record.history.decide(plane)
-        record.checked.setdefault(axis, set()).add(index)
+        record.checked.add(place)
         record.state = ()
 
-    def checked(self, segmentID: str) -> int:
-        """Return how many slices of a segment the user found right."""
+    def checked(self, segmentID: str) -> frozenset[tuple[int, int]]:
+        """Return axis and index of each slice of a segment that the user found right."""
         record = self._records.get(segmentID)
-        return 0 if record is None else sum(len(slices) for slices in record.checked.values())
+        return frozenset() if record is None else frozenset(record.checked)
 
 
 def _free(name: str, taken: Mapping[str, object]) -> str:

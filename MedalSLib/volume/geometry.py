@@ -204,6 +204,12 @@ class NetworkFrame:
         affine[:3, 3] = self.grid.index_to_ras(origin_ijk)
         return Grid(self.shape_dhw, affine)
 
+    def slice_from_network(self, index_d: int) -> tuple[int, int]:
+        """Return axis (0, 1, 2 for K, J, I) and index in the image of a slice normal to the network's first axis."""
+        order, flips = self._layout
+        axis = order[0]
+        return axis, self.grid.shape_kji[axis] - 1 - index_d if -3 in flips else index_d
+
     def to_network(self, array_kji: np.ndarray) -> np.ndarray:
         """Return a view [d, h, w] of an array [k, j, i] on the grid.
 

@@ -111,6 +111,38 @@ def test_earlier_paint_is_kept_but_not_carried_over_again(session: Session) -> N
     assert second[paint].all() and not second[erased].any()
 
 
+def test_what_is_named_without_a_mask_is_segmented_beside_what_is_refined(session: Session) -> None:
+    alone = session.segment(["liver"]).masks["Liver"]
+    paint = np.zeros(SHAPE, bool)
+    paint[15] = LUMP[15]
+    result = session.segment(["liver"], {"mass 1": paint}, {"mass 1": paint}, options=REFINE)
+    assert result.names == ("Liver", "mass 1") and np.array_equal(result.masks["Liver"], alone)
+    assert dice(result.masks["mass 1"], LUMP) > dice(paint, LUMP) + 0.2
+
+
+def test_a_correction_that_was_undone_is_carried_again_when_it_is_said_to_be_new(session: Session) -> None:
+    paint = np.zeros(SHAPE, bool)
+    paint[15] = LUMP[15]
+    first = refine(session, "mass 1", paint, paint)
+    given = {"mass 1": paint}
+    assert np.array_equal(session.segment((), given, given, options=REFINE).masks["mass 1"], paint)
+    again = session.segment((), given, given, painted=given, options=REFINE)
+    assert np.array_equal(again.masks["mass 1"], first)
+
+
+def test_the_slices_worth_checking_are_those_that_nobody_decided(session: Session) -> None:
+    paint = np.zeros(SHAPE, bool)
+    paint[15] = LUMP[15]
+    first = refine(session, "mass 1", paint, paint)
+    asked = {"masks": {"mass 1": first}, "locked": {"mass 1": paint}, "options": REFINE}
+    (axis, worst), *_ = session.segment(**asked).report.structures["mass 1"].worth_checking
+    assert axis == 0 and first[worst].any() and worst != 15
+    checked = paint.copy()
+    checked[worst] = True
+    left = session.segment(**asked | {"locked": {"mass 1": checked}}).report.structures["mass 1"].worth_checking
+    assert left and (0, worst) not in left
+
+
 def test_each_structure_keeps_its_own_paint_where_two_were_painted_on_the_same_voxels(session: Session) -> None:
     paint = np.zeros(SHAPE, bool)
     paint[15] = LUMP[15]

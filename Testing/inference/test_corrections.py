@@ -193,7 +193,7 @@ def test_other_structures_are_not_grown_into_but_by_paint(organ, image):
     others = np.zeros(SHAPE, dtype=bool)
     others[:, :, 24:] = True
     paint = one_slice(organ, 0, 12)
-    mask = corrected(image, SPACING, NOTHING, paint, others=others)
+    mask = corrected(image, SPACING, NOTHING, paint, checked=others)
     assert not (mask & others & ~paint).any()
     assert mask[paint].all()
     assert np.count_nonzero(mask) > 2 * np.count_nonzero(paint)
@@ -225,7 +225,7 @@ def test_distances_are_true_millimetres():
     paint = np.zeros(shape, dtype=bool)
     paint[4, 4, 4] = True
     nothing, spacing = BoxMask.empty(shape), np.array((5.0, 2.0, 1.0))
-    scene = Scene(np.zeros(shape, dtype=np.float32), spacing, nothing, nothing, None, True)
+    scene = Scene(np.zeros(shape, dtype=np.float32), spacing, nothing, None, True)
     distance = working_box(scene, nothing, BoxMask.of(paint), True).distance
     assert [distance[6, 4, 4], distance[4, 6, 4], distance[4, 4, 6]] == [10, 4, 2]
 
@@ -269,7 +269,7 @@ def test_the_cost_is_bounded_whatever_is_painted():
     paint = np.zeros(shape, dtype=bool)
     paint[30, 60:240, 60:240] = True
     nothing = BoxMask.empty(shape)
-    scene = Scene(np.zeros(shape, dtype=np.float32), spacing, nothing, nothing, None, True)
+    scene = Scene(np.zeros(shape, dtype=np.float32), spacing, nothing, None, True)
     work = working_box(scene, nothing, BoxMask.of(paint), True)
     assert work.free.size <= LARGEST_VOXELS
     assert work.seeds.paint.any()

@@ -247,6 +247,18 @@ class TestNothingIsLost:
         desk.run.startOver()
         assert desk.asked("run")[-1][1].prompts == ("Liver", "Spleen")
 
+    def test_the_most_doubtful_slice_that_is_left_is_shown(self, desk):
+        desk.workspace.doubtful = {"Liver": ((0, 3), (0, 9))}
+        desk.workspace.shown = [Segment("Liver", "Liver")]
+        desk.run.run()
+        desk.run.showDoubtful()
+        desk.run.sliceIsRight()
+        desk.run.showDoubtful()
+        assert desk.asked("slice") == [("slice", "Liver", (0, 3)), ("slice", "Liver", (0, 9))]
+        desk.workspace.right["Liver"].add((0, 9))
+        desk.run.showDoubtful()
+        assert "no doubtful slice left" in desk.run.message.text
+
     @pytest.mark.parametrize("painted", [(), ("Liver",)])
     def test_a_run_that_fails_leaves_the_table_of_the_last_good_result(self, desk, painted):
         desk.run.run()

@@ -297,6 +297,40 @@ class TestCorrecting:
         assert np.array_equal(asked.locked["mass 1"], stroke) and np.array_equal(asked.painted["mass 1"], stroke)
         assert result.segments()["mass 1"] == mass and result.mask("mass 1").sum() == 6 * 5 * 6
 
+    def test_a_name_that_nobody_knows_leads_to_the_brush_from_an_empty_scene_on(self, bench):
+        bench.type("kidney stone")
+        next(one for one in bench.find("chip0").menu().actions() if one.text == "Paint it yourself").trigger()
+        bench.settle()
+        editor = bench.view.refine.editor
+        assert bench.view.prompt.edit.plainText == "" and set(bench.segments()) == {"kidney stone"}
+        assert editor.currentSegmentID() == bench.segments()["kidney stone"]
+        assert editor.activeEffect().name == "Paint" and not bench.find("refineSection").collapsed
+        stroke = box(SHAPE, (20, 22), (25, 30), (30, 36))
+        self.paint(bench, "kidney stone", stroke)
+        bench.settle()
+        assert bench.find("runButton").text == "Refine (1 corrected)"
+        bench.find("runButton").click()
+        assert np.array_equal(bench.engine.asked[-1].painted["kidney stone"], stroke)
+
+    def test_a_slice_found_right_is_locked_and_told(self, result):
+        from slicer_host.views import Views
+
+        views = Views(result.host)
+        views.show(result.ct)
+        editor = result.view.refine.editor
+        editor.setCurrentSegmentID(result.segments()["Liver"])
+        stroke = box(SHAPE, (20, 22), (5, 10), (6, 12))
+        self.paint(result, "Liver", stroke)
+        result.settle()
+        result.find("sliceIsRightButton").click()
+        result.settle()
+        assert result.table("segmentsTable")[0][0] == "Liver (corrected, 1 slice right)"
+        ((axis, index),) = result.model.workspace.checked(result.segments()["Liver"])
+        result.find("runButton").click()
+        asked = result.engine.asked[-1]
+        assert axis == 0 and asked.locked["Liver"][index].all() and np.array_equal(asked.painted["Liver"], stroke)
+        views.close()
+
     def test_a_segment_that_was_there_before_is_corrected_or_taken_as_paint(self, result):
         drawn = box(SHAPE, (20, 22), (25, 30), (30, 36))
         node = result.logic.parameters.segmentation

@@ -304,6 +304,15 @@ class TestRefine:
         runner.forget()
         assert (engine.sessions_closed, runner.last, runner.strokes(node, ct)) == (1, None, None)
 
+    def test_what_is_kept_out_is_certainly_not_the_structure(self, runner, engine, request_, ct, editing):
+        node = runner.run(engine, request_).segmentationNode
+        brush = box(SHAPE, (16, 18), (5, 8), (6, 9))
+        paint(editing, node, ct, "Liver", brush)
+        refine = replace(request_, prompts=(), segmentationNode=node, excludedIDs=("Spleen",), refine=True)
+        runner.run(engine, refine)
+        assert np.array_equal(engine.asked[-1].locked["Liver"], brush | (SPLEEN & ~LIVER))
+        assert np.array_equal(engine.asked[-1].painted["Liver"], brush)
+
     def test_without_strokes_it_says_so(self, runner, engine, request_):
         node = runner.run(engine, request_).segmentationNode
         with pytest.raises(InputError, match="Nothing was painted"):

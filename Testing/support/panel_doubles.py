@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from MedalSLib.errors import CancelledError
+from MedalSLib.errors import CancelledError, InputError
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.run import Estimate, Progress, Report, StructureReport
 from MedalSLib.service.describing import UploadDescription
@@ -66,6 +66,8 @@ class Workspace:
     painted: tuple = ()
     byHand: tuple = ()
     refined: tuple = ()
+    doubtful: dict = field(default_factory=dict)
+    right: dict = field(default_factory=dict)
 
     def volume(self):
         return self.facts
@@ -82,6 +84,18 @@ class Workspace:
 
     def held(self):
         return self.refined
+
+    def checked(self, segmentID):
+        return frozenset(self.right.get(segmentID, ()))
+
+    def checkSlice(self):
+        if not self.shown:
+            raise InputError("No segment is chosen.", "Choose one.")
+        self.right.setdefault(self.shown[0].segmentID, set()).add((0, 3))
+        return self.shown[0].name
+
+    def showSlice(self, segmentID, place):
+        self.calls.append(("slice", segmentID, place))
 
     def takeAsPaint(self, segmentID):
         self.calls.append(("paint", segmentID))
@@ -114,7 +128,13 @@ class Workspace:
                 raise self.error
         self.canRevert = True
         structures = {
-            name: StructureReport(name, name in self.found, self.found.get(name, 0.0), window="soft tissue")
+            name: StructureReport(
+                name,
+                name in self.found,
+                self.found.get(name, 0.0),
+                window="soft tissue",
+                worth_checking=self.doubtful.get(name, ()),
+            )
             for name in request.prompts
         }
         report = Report("fake", "cpu", "CT", {"total": 1.5}, warnings=self.warnings, structures=structures)

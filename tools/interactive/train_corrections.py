@@ -106,9 +106,12 @@ def examples_of(task: Task, kind: Kind, rng: np.random.Generator) -> Iterator[Ex
             return
         known.take(correction, task.truth, kind, tells)
         scene = Scene(
-            task.image, task.spacing, BoxMask.of(known.checked), BoxMask.empty(task.truth.shape),
-            None if task.probability is None else BoxArray.of(task.probability), task.by_hand,
-        )  # fmt: skip
+            task.image,
+            task.spacing,
+            BoxMask.of(known.checked),
+            None if task.probability is None else BoxArray.of(task.probability),
+            task.by_hand,
+        )
         work = working_box(scene, BoxMask.of(known.mask), BoxMask.of(correction.painted), correction.add)
         known.mask, known.checked = correction.apply(known.mask), known.checked | correction.painted
         if work.free.any():

@@ -57,7 +57,6 @@ class Scene:
         image: Intensities.
         spacing: In mm.
         checked: Where the mask is right.
-        others: What belongs to other structures.
         probability: The network's, 0..1, None without a network.
         by_hand: The structure was begun by painting.
     """
@@ -65,7 +64,6 @@ class Scene:
     image: np.ndarray
     spacing: np.ndarray
     checked: BoxMask
-    others: BoxMask
     probability: BoxArray | None
     by_hand: bool
 
@@ -79,7 +77,6 @@ def propagate_correction(
     *,
     probability: BoxArray | None = None,
     checked: BoxMask | None = None,
-    others: BoxMask | None = None,
     by_hand: bool = False,
 ) -> CorrectionResult:
     """Return a structure as a user would have corrected it if they had gone on.
@@ -96,8 +93,8 @@ def propagate_correction(
         painted_in: What the user painted since then; None for nothing.
         painted_out: What they erased.
         probability: The network's probability of the structure, 0..1, at least 44 mm around the paint.
-        checked: Where `previous` is right: earlier paint, and slices the user is done with.
-        others: Other structures, which this one may not grow into except by paint.
+        checked: Where `previous` is right: earlier paint, slices the user is done with, and other structures that this
+            one may not grow into.
         by_hand: The structure was begun by painting, so nothing speaks for its being absent elsewhere; taken to be so
             where `previous` is empty.
 
@@ -107,15 +104,13 @@ def propagate_correction(
     """
     empty = BoxMask.empty(previous.shape)
     added, erased = painted_in or empty, painted_out or empty
-    given = (previous, added, erased, probability, checked, others)
+    given = (previous, added, erased, probability, checked)
     if any(one is not None and one.shape != image_dhw.shape for one in given):
         raise InputError("The correction and the image are on different grids.", "Bring them onto one grid first.")
     if not (added & erased).is_empty:
         raise InputError("A voxel was both painted and erased.", "Keep what was done to it last.")
     spacing = np.asarray(spacing_dhw, dtype=float)
-    scene = Scene(
-        image_dhw, spacing, checked or empty, others or empty, probability, by_hand or previous.is_empty
-    )  # fmt: skip
+    scene = Scene(image_dhw, spacing, checked or empty, probability, by_hand or previous.is_empty)
     # Paint over what was so already says that it is right, and no more.
     adding, erasing = added - previous, erased & previous
     mask, box, reach = previous, None, 0.0
@@ -169,8 +164,6 @@ def _seeds(scene: Scene, box: Box, mask: BoxMask, paint: BoxMask, adds: bool, lo
     if locked is not None:
         known |= locked.array(box)
     known_in, known_out = known & before, known & ~before
-    if adds:
-        known_out |= scene.others.array(box) & ~before
     return Seeds(here, before | here if adds else before & ~here, known_in & ~here, known_out & ~here)
 
 

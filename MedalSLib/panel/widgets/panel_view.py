@@ -131,7 +131,7 @@ class PanelView:
         self._light = named(qt.QLabel(), "badge", _("Device"))
         self._light.wordWrap = True
         self.inputs = InputsView(model, self.refresh)
-        self.prompt = PromptView(model.prompt, model.run.run)
+        self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand)
         self.run = RunView(model)
         self.results = ResultsView(model)
         self.refine = RefineView(model)
@@ -165,7 +165,11 @@ class PanelView:
         named(self._hint, "setupButton", _("Set up"), _("Opens the page on which the engine is installed or chosen"))
         self._hint.connect("clicked()", guarded(self._openSetup))
         self.widget = named(stacked(self._head(), self.tabs), "MedalSPanel", _("Medal S"))
-        self._shortcuts = [self._shortcut(keys) for keys in ("Ctrl+Return", "Ctrl+Enter")]
+        run = model.run
+        self._shortcuts = [self._shortcut(keys, run.run) for keys in ("Ctrl+Return", "Ctrl+Enter")]
+        # These are pressed while the mouse is over a slice view.
+        for keys, function in (("Shift+S", run.sliceIsRight), ("Shift+D", run.showDoubtful)):
+            self._shortcuts.append(self._shortcut(keys, function, qt.Qt.ApplicationShortcut))
         self._estimateTimer = self._timer(ESTIMATE_DELAY_MS, model.run.updateEstimate)
         self._refreshTimer = self._timer(REFRESH_DELAY_MS, self.refresh)
         self._showBadge()
@@ -185,10 +189,12 @@ class PanelView:
         section.collapsed = True
         return section
 
-    def _shortcut(self, keys: str) -> qt.QShortcut:
+    def _shortcut(
+        self, keys: str, function: Callable[[], None], context: int = qt.Qt.WidgetWithChildrenShortcut
+    ) -> qt.QShortcut:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), self.widget)
-        shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
-        shortcut.connect("activated()", guarded(self.model.run.run))
+        shortcut.setContext(context)
+        shortcut.connect("activated()", guarded(function))
         shortcut.setEnabled(False)
         return shortcut
 
@@ -225,6 +231,17 @@ class PanelView:
             node, tag = self._editorTag
             node.RemoveObserver(tag)
             self._editorTag = None
+
+    def _paintByHand(self, name: str) -> None:
+        """Add a segment for a structure and give the user the brush."""
+        volume = self.model.volume
+        if self.model.run.busy or volume is None or volume.problem:
+            return
+        segmentID = self._workspace.addByHand(name)
+        self.refresh()
+        self._corrections.collapsed = False
+        self.refine.editor.setCurrentSegmentID(segmentID)
+        self.refine.editor.setActiveEffectByName("Paint")
 
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""

@@ -31,15 +31,17 @@ class PromptView:
     Args:
         presenter: What it shows.
         onRun: Called for Ctrl+Enter.
+        onPaint: Called with the name of a structure that the user wants to paint, since no model knows it.
 
     Attributes:
         widget: To be put into a layout.
         completions: The list of completions; needs `place` once the widget has its place.
     """
 
-    def __init__(self, presenter: PromptPresenter, onRun: Callable[[], None]) -> None:
+    def __init__(self, presenter: PromptPresenter, onRun: Callable[[], None], onPaint: Callable[[str], None]) -> None:
         self._presenter = presenter
         self._onRun = onRun
+        self._onPaint = onPaint
         self._offered: tuple[Completion, ...] = ()
         self._shown: tuple[Chip, ...] | None = None
         self.widget = qt.QWidget()
@@ -205,9 +207,15 @@ class PromptView:
             self._action(
                 menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
             )
+        if not chip.runs:
+            self._action(menu, _("Paint it yourself"), partial(self._paint, index, chip))
         self._action(menu, _("Remove"), partial(self._presenter.remove, index))
         chipButton.setMenu(menu)
         return chipButton
+
+    def _paint(self, index: int, chip: Chip) -> None:
+        self._presenter.remove(index)
+        self._onPaint(chip.lost[0] if len(chip.lost) == 1 else chip.phrase)
 
     @staticmethod
     def _action(menu: qt.QMenu, text: str, function: Callable[[], None]) -> None:

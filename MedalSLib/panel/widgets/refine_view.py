@@ -12,12 +12,14 @@ from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.spatial import SegmentRow
 from MedalSLib.panel.widgets.tools import (
+    button,
     choices,
     fitHeight,
     guarded,
     named,
     onChoice,
     say,
+    sideBySide,
     stacked,
     table,
     textLabel,
@@ -67,10 +69,14 @@ class RefineView:
         self.table = table("segmentsTable", _("Segments"), "", titles, [NAME, STANDS_FOR])
         self.table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
         self._empty = textLabel("segmentsNote")
+        hint = _("The chosen segment is right in the slice under the mouse: no refinement changes it there")
+        self.right = button(_("Slice is right (Shift+S)"), hint, model.run.sliceIsRight, "sliceIsRightButton")
+        hint = _("Go to the slice of the results that is most worth checking")
+        self.doubtful = button(_("Next doubtful slice (Shift+D)"), hint, model.run.showDoubtful, "doubtfulButton")
         title = qt.QLabel(_("What each segment is used for in the next run:"))
         title.wordWrap = True
         self._title = title
-        self.widget = stacked(self.editor, title, self.table, self._empty)
+        self.widget = stacked(self.editor, sideBySide(self.right, self.doubtful), title, self.table, self._empty)
         model.spatial.changed.connect(self.update)
         model.run.changed.connect(self._enable)
         self.update()
@@ -90,7 +96,8 @@ class RefineView:
 
     def _enable(self) -> None:
         busy = self._model.run.busy
-        self.table.enabled = not busy
+        for one in (self.table, self.right, self.doubtful):
+            one.enabled = not busy
         if busy and self.editor.enabled:
             # A disabled editor still takes strokes in the views, and the run would write over them.
             effect = self.editor.activeEffect()
