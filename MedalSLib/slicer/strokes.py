@@ -10,6 +10,8 @@ import numpy as np
 
 from MedalSLib.slicer import segments, transforms, volumes
 from MedalSLib.slicer.matching import structureOf
+from MedalSLib.slicer.targets import isCorrected, setCorrected
+from MedalSLib.slicer.targets import structureOf as structureTag
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.edit_history import Edit, EditHistory
 from MedalSLib.volume.mask import BoxMask
@@ -114,6 +116,7 @@ class Baseline:
             kept = (decided or {}).get(structure)
             record.history.record(mask, kept)
             record.structure, record.state = structure, ()
+            setCorrected(segments.segmentOf(segmentationNode, segmentID), kept is not None)
             if kept is None:
                 record.checked.clear()
 
@@ -157,6 +160,7 @@ class Baseline:
             if edit is None:
                 continue
             segment = segments.segmentOf(segmentationNode, segmentID)
+            setCorrected(segment, True)
             name = record.structure or structureOf(segment, modality or "CT")[0]
             if not name or name in edits:
                 name = _free(segment.GetName(), edits)
@@ -166,13 +170,20 @@ class Baseline:
         return Strokes(edits, segmentIDs, frozenset(byHand)) if edits else None
 
     def held(self, segmentationNode: Any) -> tuple[str, ...]:
-        """Return the structures whose last result honours what the user decided: another run would replace that."""
-        return tuple(
-            record.structure
-            for segmentID, record in self._records.items()
-            if record.structure and not record.history.decided.is_empty
-            if segmentationNode.GetSegmentation().GetSegment(segmentID) is not None
-        )
+        """Return the structures whose last result honours what the user decided: another run would replace that.
+
+        Those of a scene that was loaded count too, though what was painted in them is not known any more.
+        """
+        found = []
+        for segmentID in segments.segmentIDs(segmentationNode):
+            record, segment = self._records.get(segmentID), segments.segmentOf(segmentationNode, segmentID)
+            if record is None or not record.structure:
+                held = isCorrected(segment)
+            else:
+                held = not record.history.decided.is_empty
+            if held:
+                found.append(structureTag(segment) or segment.GetName())
+        return tuple(found)
 
     def check(self, segmentationNode: Any, volumeNode: Any, segmentID: str, place: tuple[int, int]) -> None:
         """Take note that the user finds a slice of a segment right.

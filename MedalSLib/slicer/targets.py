@@ -12,6 +12,7 @@ from MedalSLib.slicer.segments import LABELMAP, hasVoxels, segmentIDs, segmentOf
 STRUCTURE_TAG = "MedalS.Structure"
 INSTANCE_TAG = "MedalS.Instance"
 LOCK_TAG = "MedalS.Locked"
+CORRECTED_TAG = "MedalS.Corrected"
 
 
 def structureOf(segment: Any) -> str:
@@ -38,11 +39,25 @@ def setLocked(segmentationNode: Any, segmentID: str, locked: bool) -> None:
         segmentID: The segment.
         locked: Whether runs leave it alone.
     """
-    segment = segmentOf(segmentationNode, segmentID)
-    if locked:
-        segment.SetTag(LOCK_TAG, "1")
+    _mark(segmentOf(segmentationNode, segmentID), LOCK_TAG, locked)
+
+
+def isCorrected(segment: Any) -> bool:
+    """Whether a segment holds corrections of the user's: no run replaces it unasked."""
+    return tag(segment, CORRECTED_TAG) == "1"
+
+
+def setCorrected(segment: Any, corrected: bool) -> None:
+    """Note in the scene, and in .seg.nrrd files, whether a segment holds corrections."""
+    if isCorrected(segment) is not corrected:
+        _mark(segment, CORRECTED_TAG, corrected)
+
+
+def _mark(segment: Any, name: str, marked: bool) -> None:
+    if marked:
+        segment.SetTag(name, "1")
     else:
-        segment.RemoveTag(LOCK_TAG)
+        segment.RemoveTag(name)
 
 
 def tag(segment: Any, name: str) -> str:

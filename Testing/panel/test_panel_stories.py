@@ -407,6 +407,35 @@ class TestScene:
         assert result.view.prompt.edit.plainText == "liver, spleen"
         assert result.logic.parameters.overlap.value == "keep"
 
+    @pytest.mark.parametrize("refined", [False, True])
+    def test_corrections_are_still_protected_after_saving_and_loading(self, result, tmp_path, refined):
+        node = result.logic.parameters.segmentation
+        paint(
+            result.logic.runner.editing,
+            node,
+            result.segments()["Liver"],
+            result.ct,
+            box(SHAPE, (20, 22), (5, 9), (6, 9)),
+        )
+        result.settle()
+        if refined:
+            result.find("runButton").click()
+        assert node.AddDefaultStorageNode()
+        node.GetStorageNode().SetFileName(str(tmp_path / "found.seg.nrrd"))
+        assert node.GetStorageNode().WriteData(node)
+        result.slicer.mrmlScene.RemoveNode(node)
+        loaded = result.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        loaded.AddDefaultStorageNode()
+        loaded.GetStorageNode().SetFileName(str(tmp_path / "found.seg.nrrd"))
+        assert loaded.GetStorageNode().ReadData(loaded)
+        result.logic.parameters.segmentation = loaded
+        result.settle()
+        result.view.refresh()
+        assert "corrections of Liver" in result.find("replacedLabel").text
+        liver = result.mask("Liver")
+        result.find("runButton").click()
+        assert result.engine.asked[-1].prompts == ("Spleen",) and np.array_equal(result.mask("Liver"), liver)
+
     def test_another_volume_brings_its_own_segmentation(self, result):
         first = result.logic.parameters.segmentation
         other = addVolume(result.slicer.mrmlScene, SHAPE, affine((1, 1, 1)), "CT chest")
