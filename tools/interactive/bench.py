@@ -1,9 +1,11 @@
-"""Measure what corrections are worth without an engine: a simulated user corrects structures of labelled images.
+"""Measure what corrections are worth: a simulated user corrects structures of labelled images, five times each.
 
-    python -m tools.interactive.bench --abdomen CASES --heads OPENKBP --kinds slice stroke click -o corrections.json
+    python -m tools.interactive.bench --abdomen CASES --chest --heads OPENKBP --model starter -o corrections
 
-Every structure starts from nothing, unless `--starts` gives a mask ("mask:NAME") and perhaps the network's probability
-("prob:NAME") for it, as an npz file on the case's grid.
+writes corrections.json and, as a figure, corrections.png.  A structure that the model knows starts from the model's
+answer to its name, and is corrected in three ways: by the paint alone, by image and paint, and through a session of
+that model, as a user's own corrections are.  Every other structure starts from nothing; so does every one without
+`--model`.
 """
 
 from __future__ import annotations
@@ -12,18 +14,26 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
+from MedalSLib.engine import open_engine
+from MedalSLib.engine.interface import Engine, Session
 from MedalSLib.evaluation.metrics import dice
 from MedalSLib.inference.correction import propagate_correction
-from MedalSLib.volume import BoxArray, BoxMask, bounding_box
+from MedalSLib.run import RunOptions
+from MedalSLib.volume import BoxArray, BoxMask, Grid, bounding_box
+from MedalSLib.volume.box import Box, corner_of, grown, slices
 from MedalSLib.volume.reading import read_image
 from tools.interactive.corrections import Correction, Kind, next_correction
-from tools.starter.held_out_cases import abdomen_case, chest_case, slicerio_data
+from tools.interactive.figure import draw_curves
+from tools.interactive.labelled_images import LabelledImage
+from tools.interactive.prompt_report import options_for
+from tools.starter.held_out_cases import abdomen_case, chest_case, labelled_cases, slicerio_data
 
 _AROUND_MM = 60.0
 """What is kept of an image around a structure: more than the reach of a correction."""
@@ -42,6 +52,7 @@ class Task:
         start: Boolean: the mask before the first correction.
         probability: The network's probability, None without one.
         by_hand: There was nothing before the first correction.
+        box: Where it was cut out of the image.
     """
 
     case: str
@@ -52,6 +63,7 @@ class Task:
     start: np.ndarray
     probability: np.ndarray | None = None
     by_hand: bool = True
+    box: Box | None = None
 
 
 @dataclass(eq=False)
@@ -78,17 +90,15 @@ class Knowledge:
 
 @dataclass
 class Curve:
-    """How a structure fared.
+    """How a structure fared in one way.
 
     Attributes:
-        painting: Dice before the first correction and after each, by paint alone.
-        carried: The same with each correction carried on.
-        added: Whether each of the latter added.
-        seconds: What each of them took.
+        dice: Dice before the first correction and after each.
+        added: Whether each correction added.
+        seconds: What each took.
     """
 
-    painting: list[float] = field(default_factory=list)
-    carried: list[float] = field(default_factory=list)
+    dice: list[float] = field(default_factory=list)
     added: list[bool] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -143,19 +153,35 @@ def rounds(
         yield dice(task.truth, mask), correction.add, seconds
 
 
-def curve(task: Task, kind: Kind, count: int = 5, tells: bool = True) -> Curve:
-    """Measure one structure by paint alone and carried on."""
-    first = dice(task.truth, task.start)
-    result = Curve([first], [first])
-    for score, _, _ in rounds(task, kind, painted_only, count):
-        result.painting.append(score)
-    for score, added, seconds in rounds(task, kind, carried, count, tells):
-        result.carried.append(score)
+def curve(task: Task, kind: Kind, answer: Answer, count: int = 5, tells: bool = True) -> Curve:
+    """Measure how one structure fares; the arguments are those of `rounds`."""
+    result = Curve([dice(task.truth, task.start)])
+    for score, added, seconds in rounds(task, kind, answer, count, tells):
+        result.dice.append(score)
         result.added.append(added)
         result.seconds.append(round(seconds, 3))
-    for scores in (result.painting, result.carried):
-        scores += scores[-1:] * (count + 1 - len(scores))  # it was perfect before the last correction
+    result.dice += result.dice[-1:] * (count + 1 - len(result.dice))  # it was perfect before the last correction
     return result
+
+
+def through(session: Session, options: RunOptions, shape: Sequence[int]) -> Answer:
+    """Return what refines through a session, as the panel does.
+
+    Args:
+        session: The open image.
+        options: Options of every run.
+        shape: (K, J, I) of the image.
+    """
+    refining = replace(options, mode="refine")
+
+    def answer(task: Task, known: Knowledge) -> np.ndarray:
+        assert known.painted is not None and task.box is not None
+        given = known.painted.apply(known.mask), known.checked | known.painted.painted, known.painted.painted
+        mask, locked, painted = ({task.structure: BoxMask.from_crop(one, corner_of(task.box), shape)} for one in given)
+        result = session.segment((), mask, locked, painted=painted, options=refining)
+        return result.box_masks[task.structure].array(task.box)
+
+    return answer
 
 
 def tasks_of(
@@ -163,8 +189,7 @@ def tasks_of(
     image: np.ndarray,
     spacing: Sequence[float],
     truths: Mapping[str, np.ndarray],
-    starts: Mapping[str, np.ndarray] | None = None,
-    with_network: bool = True,
+    starts: Mapping[str, BoxMask] | None = None,
 ) -> Iterator[Task]:
     """Cut each structure of an image out, with its start where there is one.
 
@@ -173,80 +198,114 @@ def tasks_of(
         image: Intensities (D, H, W).
         spacing: In mm.
         truths: Boolean (D, H, W) by name; empty ones are left out.
-        starts: Arrays of the whole image: "mask:NAME", "prob:NAME".
-        with_network: Use the probabilities.
+        starts: Masks before the first correction, by name.
     """
     starts = starts or {}
-    steps = np.asarray(spacing, dtype=float)
     for name, truth in truths.items():
-        start = starts.get(f"mask:{name}")
-        probability = starts.get(f"prob:{name}") if with_network else None
-        bounds = bounding_box(truth if start is None else truth | start)
+        start = starts.get(name)
+        bounds = bounding_box(truth if start is None else truth | start.array())
         if not truth.any() or bounds is None:
             continue
-        box = tuple(
-            slice(max(0, low - int(_AROUND_MM / step)), high + int(_AROUND_MM / step))
-            for (low, high), step in zip(bounds, steps, strict=True)
-        )
-        here = np.ascontiguousarray(truth[box])
-        begun = np.zeros_like(here) if start is None else start[box].astype(bool)
-        yield Task(
-            case, name, np.ascontiguousarray(image[box], dtype=np.float32), steps, here, begun,
-            None if probability is None else probability[box], by_hand=start is None,
-        )  # fmt: skip
+        box = grown(bounds, _AROUND_MM, spacing, truth.shape)
+        here = np.ascontiguousarray(truth[slices(box)])
+        begun = np.zeros_like(here) if start is None else start.array(box)
+        cut = np.ascontiguousarray(image[slices(box)], dtype=np.float32)
+        yield Task(case, name, cut, np.asarray(spacing, dtype=float), here, begun, None, start is None, box)
 
 
-def head_cases(folder: Path, role: str) -> Iterator[tuple[str, np.ndarray, Sequence[float], dict[str, np.ndarray]]]:
+def head_cases(folder: Path, role: str) -> Iterator[LabelledImage]:
     """Read the fully contoured head-and-neck CTs of a role ("train", "held out") from a folder with `index.json`."""
     index = json.loads((folder / "index.json").read_text())
     for entry in index["volumes"]:
         if entry["role"] == role and len(entry["contoured"]) == len(index["labels"]):
             image, labels = (read_image(folder / f"{entry['name']}_{part}.nii.gz") for part in ("ct", "labels"))
             truths = {name: labels.array_kji == number for name, number in index["labels"].items()}
-            yield entry["name"], image.array_kji, image.grid.spacing_kji, truths
+            yield LabelledImage(entry["name"], image.array_kji, image.grid, "CT", truths)
 
 
-def all_tasks(args: argparse.Namespace) -> Iterator[Task]:
-    """Give the structures of all cases that were asked for."""
-    starts = dict(np.load(args.starts, allow_pickle=False)) if args.starts else None
+def coarser(case: LabelledImage, step: int) -> LabelledImage:
+    """Return every n-th voxel of a case's slices."""
+    affine = case.grid.affine_ras.copy()
+    affine[:, :2] *= step
+    array = np.ascontiguousarray(case.array_kji[:, ::step, ::step])
+    truths = {name: np.ascontiguousarray(truth[:, ::step, ::step]) for name, truth in case.truths.items()}
+    return replace(case, array_kji=array, grid=Grid(array.shape, affine), truths=truths)
+
+
+def cases_of(args: argparse.Namespace) -> Iterator[LabelledImage]:
+    """Give the cases that were asked for."""
     if args.abdomen:
-        case, step = abdomen_case(args.abdomen), args.in_plane
-        depth, height, width = case.grid.spacing_kji
-        coarse = (depth, height * step, width * step)
-        truths = {name: truth[:, ::step, ::step] for name, truth in case.truths.items()}
-        yield from tasks_of(case.name, case.array_kji[:, ::step, ::step], coarse, truths, starts, args.with_network)
+        yield coarser(abdomen_case(args.abdomen), args.in_plane)
     if args.chest and (folder := slicerio_data()):
-        case = chest_case(folder)
-        yield from tasks_of(case.name, case.array_kji, case.grid.spacing_kji, case.truths, starts, args.with_network)
+        yield chest_case(folder)
+    if args.mr:
+        yield from labelled_cases(args.mr, "MRI")
     if args.heads:
-        for name, image, spacing, truths in head_cases(args.heads, "held out"):
-            yield from tasks_of(name, image, spacing, truths)
+        yield from head_cases(args.heads, "held out")
+
+
+def measured(case: LabelledImage, engine: Engine | None, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Correct every structure of a case in every way; give a row for each structure and kind."""
+    ways: dict[str, Answer] = {"painting": painted_only, "image": carried}
+    classes = () if engine is None else engine.info().classes
+    known = [name for name in case.truths if f"{case.modality}_{name}" in classes]
+    wanted = {name: truth for name, truth in case.truths.items() if not args.structures or name in args.structures}
+    with ExitStack() as stack:
+        starts: Mapping[str, BoxMask] = {}
+        if engine is not None and known:
+            session = stack.enter_context(engine.open_session(case.array_kji, case.grid.affine_ras, case.modality))
+            options = options_for(case)
+            starts = session.segment(known, options=options).box_masks
+            ways["network"] = through(session, options, case.array_kji.shape)
+        for task in tasks_of(case.name, case.array_kji, case.grid.spacing_kji, wanted, starts):
+            for kind in args.kinds:
+                row: dict[str, Any] = {"case": case.name, "structure": task.structure, "kind": kind}
+                for way, answer in ways.items():
+                    if way != "network" or task.structure in starts:
+                        row[way] = asdict(curve(task, kind, answer, tells=not args.never_checked))
+                yield row
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw mean Dice over the corrections: structures that the model knows, and others."""
+    groups: dict[str, dict[str, tuple[list[float]]]] = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        for title, known in (("known", True), ("from nothing", False)):
+            some = [row for row in rows if row["kind"] == kind and ("network" in row) is known]
+            if some:
+                ways = ("painting", "image", "network") if known else ("painting", "image")
+                means = {way: (np.mean([row[way]["dice"] for row in some], axis=0).tolist(),) for way in ways}
+                groups[f"{kind}, {len(some)} structures {title}"] = means
+    draw_curves(groups, path, ("Dice",))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and write JSON."""
+    """Measure; write JSON and a figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--abdomen", type=Path, help="folder with the challenge's AMOS case")
     parser.add_argument("--in-plane", type=int, default=2, help="read every n-th voxel of its slices")
     parser.add_argument("--chest", action="store_true", help="the chest CT that ships with slicerio")
+    parser.add_argument("--mr", type=Path, help="folder of MR heads (see tools.starter.export_held_out)")
     parser.add_argument("--heads", type=Path, help="folder of head-and-neck CTs with index.json")
-    parser.add_argument("--starts", type=Path, help="npz file of masks and probabilities to start from")
-    parser.add_argument("--with-network", action="store_true", help="use the probabilities, not the masks alone")
+    parser.add_argument("--model", help="model that is corrected where it knows a structure")
     parser.add_argument("--kinds", nargs="+", choices=get_args(Kind), default=list(get_args(Kind)))
     parser.add_argument("--structures", nargs="+", help="only these")
     parser.add_argument("--never-checked", action="store_true", help="the user never says that a slice is done")
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="name of the files, without .json and .png")
     args = parser.parse_args(argv)
     rows = []
-    for task in all_tasks(args):
-        if args.structures and task.structure not in args.structures:
-            continue
-        for kind in args.kinds:
-            found = curve(task, kind, tells=not args.never_checked)
-            rows.append({"case": task.case, "structure": task.structure, "kind": kind, **asdict(found)})
-            print(f"{task.case:10} {task.structure:22} {kind:6} {found.carried[0]:.3f}"  # noqa: T201
-                  f" painting {found.painting[-1]:.3f} carried {found.carried[-1]:.3f}", flush=True)  # fmt: skip
-    args.output.write_text(json.dumps({"with_network": args.with_network, "rows": rows}, indent=1) + "\n")
+    with nullcontext() if args.model is None else open_engine(args.model) as engine:
+        for case in cases_of(args):
+            for row in measured(case, engine, args):
+                rows.append(row)
+                scores = "  ".join(
+                    f"{way} {found['dice'][0]:.3f} {found['dice'][-1]:.3f}"
+                    for way, found in row.items()
+                    if isinstance(found, dict)
+                )
+                print(f"{row['case']:10} {row['structure']:22} {row['kind']:6} {scores}", flush=True)  # noqa: T201
+    args.output.with_suffix(".json").write_text(json.dumps({"model": args.model, "rows": rows}, indent=1) + "\n")
+    draw(rows, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,28 @@ from MedalSLib.evaluation.figure import empty_figure
 _CURVES = (("#6c757d", "--"), ("#e09f3e", "s-"), ("#c1121f", "o-"), ("#2a6f97", "^:"))
 
 
-def draw_curves(rows: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], path: Path) -> None:
-    """Draw Dice and surface Dice over the rounds of correction as PNG.
+def draw_curves(
+    rows: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    path: Path,
+    scores: Sequence[str] = ("Dice", "Surface Dice"),
+) -> None:
+    """Draw scores over the rounds of correction as PNG.
 
     Args:
-        rows: For each row of the figure (a case, or the mean over cases), by kind of prompt, Dice and surface Dice
-            before the first correction and after each.
+        rows: For each row of the figure (a case, or the mean over cases), by kind of prompt, each score before the
+            first correction and after each.
         path: The PNG file.
+        scores: Names of the scores, one for each column.
 
     Raises:
         ResourceError: matplotlib is not installed.
     """
     figure = empty_figure(9, 0.8 + 2.8 * len(rows))
-    panels = figure.subplots(len(rows), 2, sharex=True, squeeze=False)
+    panels = figure.subplots(len(rows), len(scores), sharex=True, squeeze=False)
     for line, (title, curves) in zip(panels, rows.items(), strict=True):
-        for column, (panel, score) in enumerate(zip(line, ("Dice", "Surface Dice"), strict=True)):
-            for (label, scores), (color, style) in zip(curves.items(), _CURVES, strict=False):
-                panel.plot(range(len(scores[column])), scores[column], style, color=color, label=label, markersize=5)
+        for column, (panel, score) in enumerate(zip(line, scores, strict=True)):
+            for (label, values), (color, style) in zip(curves.items(), _CURVES, strict=False):
+                panel.plot(range(len(values[column])), values[column], style, color=color, label=label, markersize=5)
             panel.set_ylim(-0.02, 1.02)
             panel.grid(alpha=0.3)
             panel.set_title(f"{score}, {title}", fontsize=10)
