@@ -96,6 +96,7 @@ class LocalSession(Session):
         self._last_window: tuple[Window, np.ndarray] | None = None
         self._memory = CorrectionMemory()
         self._caches = SessionCaches(loaded.caches, loaded.device.name)
+        self._saw_names = False
         self._turn = threading.Lock()
 
     def run(
@@ -293,13 +294,14 @@ class LocalSession(Session):
         network: VolumeResult | None = None
         if known:
             options = run.request.options
-            if self._model.manifest.text_stages == "first" or len(self._model.manifest.stages) == 1:
+            by_name = self._model.manifest.text_stages == "first" or len(self._model.manifest.stages) == 1
+            if run.tell is not None and not (by_name and self._saw_names):
+                for item in painted:  # what the image alone decides is shown while the networks run
+                    run.tell(item.key, refinement.carried(item.key))
+            if by_name:
                 # What the first network sees without prompts is cached, so its opinion costs next to nothing.
                 options = replace(options, mode="text", stages="first")
             else:
-                if run.tell is not None:
-                    for item in painted:  # what the image alone decides is shown while the networks run
-                        run.tell(item.key, refinement.carried(item.key))
                 # The networks need to see no more than what the corrections may change.
                 near = union(run.painted[item.key].box for item in known)
                 if run.roi is None and near is not None:
@@ -354,6 +356,7 @@ class LocalSession(Session):
                 on_step=lambda step: self._caches.clear(),  # memory ran out: it is needed elsewhere
             ),
         )
+        self._saw_names |= options.mode == "text" or not keys.intersection(run.masks)
         if found.runs:
             spent = sum(value for stage, value in found.seconds.items() if stage.startswith("stage"))
             self._loaded.seconds_per_run = spent / found.runs
