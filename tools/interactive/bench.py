@@ -268,15 +268,24 @@ def measured(case: LabelledImage, engine: Engine | None, args: argparse.Namespac
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw mean Dice over the corrections: structures that the model knows, and others."""
-    groups: dict[str, dict[str, tuple[list[float]]]] = {}
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        for title, known in (("known", True), ("from nothing", False)):
-            some = [row for row in rows if row["kind"] == kind and ("network" in row) is known]
-            if some:
-                ways = ("painting", "image", "network") if known else ("painting", "image")
-                means = {way: (np.mean([row[way]["dice"] for row in some], axis=0).tolist(),) for way in ways}
-                groups[f"{kind}, {len(some)} structures {title}"] = means
-    draw_curves(groups, path, ("Dice",))
+    known = [row for row in rows if "network" in row]
+    groups = {"from nothing": [row for row in rows if "network" not in row], "from the model's answer": known}
+    groups = {title: some for title, some in groups.items() if some}
+
+    def mean(way: str, some: Sequence[Mapping[str, Any]]) -> list[float]:
+        curves = [row[way]["dice"] for row in some if way in row]
+        return np.mean(curves, axis=0).tolist() if curves else []
+
+    panels = {
+        kind: {
+            way: [mean(way, [row for row in some if row["kind"] == kind]) for some in groups.values()]
+            for way in ("painting", "image", "network")
+            if known or way != "network"
+        }
+        for kind in dict.fromkeys(row["kind"] for row in rows)
+    }
+    titles = [f"mean Dice of {len({(r['case'], r['structure']) for r in some})} {t}" for t, some in groups.items()]
+    draw_curves(panels, path, titles, whole=False)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ def draw_curves(
     rows: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
     path: Path,
     scores: Sequence[str] = ("Dice", "Surface Dice"),
+    whole: bool = True,
 ) -> None:
     """Draw scores over the rounds of correction as PNG.
 
@@ -22,6 +23,7 @@ def draw_curves(
             first correction and after each.
         path: The PNG file.
         scores: Names of the scores, one for each column.
+        whole: Show all of 0..1, else what the curves need.
 
     Raises:
         ResourceError: matplotlib is not installed.
@@ -32,7 +34,8 @@ def draw_curves(
         for column, (panel, score) in enumerate(zip(line, scores, strict=True)):
             for (label, values), (color, style) in zip(curves.items(), _CURVES, strict=False):
                 panel.plot(range(len(values[column])), values[column], style, color=color, label=label, markersize=5)
-            panel.set_ylim(-0.02, 1.02)
+            if whole:
+                panel.set_ylim(-0.02, 1.02)
             panel.grid(alpha=0.3)
             panel.set_title(f"{score}, {title}", fontsize=10)
     for panel in panels[-1]:
