@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 
 from MedalSLib.slicer.oriented_image import toOrientedImage
-from MedalSLib.slicer.segments import SURFACE, voxelCount
+from MedalSLib.slicer.segments import SURFACE, segmentIDs, voxelCount
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.mask import BoxMask
 
@@ -182,13 +182,21 @@ def _imageOf(mask: BoxMask, matrix: np.ndarray) -> Any:
 
 @contextmanager
 def surfaceLater(segmentationNode: Any, segmentID: str) -> Iterator[None]:
-    """Make a segment's 3-D surface once after all changes, instead of after each; other surfaces are not touched."""
+    """Make a segment's 3-D surface once after all changes, instead of after each; other surfaces are kept."""
     segmentation = segmentationNode.GetSegmentation()
     shown = segmentation.ContainsRepresentation(SURFACE) and segmentation.GetSourceRepresentationName() != SURFACE
+    kept = {}
     if shown:
+        others = [other for other in segmentIDs(segmentationNode) if other != segmentID]
+        kept = {other: segmentation.GetSegment(other).GetRepresentation(SURFACE) for other in others}
         segmentation.GetSegment(segmentID).RemoveRepresentation(SURFACE)
     try:
         yield
     finally:
+        # Slicer throws away every surface when a segment is cleared, and would make all of them again.
+        for other, surface in kept.items():
+            segment = segmentation.GetSegment(other)
+            if segment is not None and surface is not None and segment.GetRepresentation(SURFACE) is None:
+                segment.AddRepresentation(SURFACE, surface)
         if shown and segmentation.GetSegment(segmentID) is not None:
             segmentation.CreateRepresentation(SURFACE)

@@ -158,6 +158,20 @@ class TestRunningAgain:
         assert surface(spleen).GetMTime() > before[2]
         assert surface(spleen).GetBounds()[0] < before[3][0] - 10
 
+    def test_a_segment_that_shrinks_leaves_the_surfaces_of_others_as_they_are(self, segmentation, ct, editing, writer):
+        run = writer()
+        liver, spleen = (run.write(name, mask).segmentID for name, mask in (("Liver", LIVER), ("Spleen", SPLEEN)))
+        segmentation.CreateClosedSurfaceRepresentation()
+
+        def surface(segmentID):
+            return segmentation.GetSegmentation().GetSegment(segmentID).GetRepresentation("Closed surface")
+
+        before, points = (surface(liver), surface(liver).GetMTime()), surface(spleen).GetNumberOfPoints()
+        smaller = SPLEEN & ~np.roll(SPLEEN, 2, axis=2)
+        writer().write("Spleen", smaller)
+        assert (surface(liver), surface(liver).GetMTime()) == before
+        assert 0 < surface(spleen).GetNumberOfPoints() != points
+
     def test_a_new_segment_is_shown_in_3d_when_the_others_are(self, segmentation, writer):
         writer().write("Liver", LIVER)
         segmentation.CreateClosedSurfaceRepresentation()
