@@ -1,6 +1,6 @@
 """Measures write-back in Slicer's own core: how long a run's results take, and how long the interface has to wait.
 
-    python Testing/slicer/measure_write_back.py [--shape 512,512,300] [--structures 24]
+    python Testing/slicer/measure_write_back.py [--shape 512,512,300] [--structures 24] [--surfaces]
 
 An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments
 of the user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
@@ -123,8 +123,8 @@ def measured(gaps: EventGaps, report: dict[str, Any], name: str) -> Iterator[Non
     report[name] = gaps.figures()
 
 
-def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, Any]:
-    """Return the figures of one overlap policy."""
+def measure(shape: tuple[int, int, int], count: int, policy: str, surfaces: bool) -> dict[str, Any]:
+    """Return the figures of one overlap policy, with 3-D shown from the second run on or without."""
     started = host()
     started.reset()
     import slicer
@@ -151,6 +151,8 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     report: dict[str, Any] = {}
     with measured(gaps, report, "first run"):
         runner.run(engines[0], request)
+    if surfaces:
+        node.CreateClosedSurfaceRepresentation()
     with measured(gaps, report, "second run"):
         runner.run(engines[1], request)
     name = next(iter(first))
@@ -161,7 +163,7 @@ def measure(shape: tuple[int, int, int], count: int, policy: str) -> dict[str, A
     editing.saveState()
     paint(editing, node, segmentID, volume, stroke)
     with measured(gaps, report, "refinement"):
-        runner.run(engines[2], replace(request, refine=True))
+        runner.run(engines[2], replace(request, prompts=(), refine=True))
     with measured(gaps, report, "way back"):
         back(runner)
     runner.close()
@@ -179,9 +181,13 @@ def main() -> None:
     parser.add_argument("--shape", default="512,512,300", metavar="I,J,K", help="voxels (default: %(default)s)")
     parser.add_argument("--structures", type=int, default=24, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--policies", default="allow,keep,overwrite", help="overlap policies (default: %(default)s)")
+    parser.add_argument("--surfaces", action="store_true", help="show the segments in 3-D from the second run on")
     arguments = parser.parse_args()
     i, j, k = (int(part) for part in arguments.shape.split(","))
-    report = {name: measure((k, j, i), arguments.structures, name) for name in arguments.policies.split(",")}
+    report = {
+        name: measure((k, j, i), arguments.structures, name, arguments.surfaces)
+        for name in arguments.policies.split(",")
+    }
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
 
 
