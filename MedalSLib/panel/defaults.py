@@ -7,14 +7,22 @@ from typing import Any
 from MedalSLib.slicer.volumes import whyUnusable
 
 
-def likelyVolume(scene: Any) -> Any:
-    """Return the volume that is shown in the slice views, else the first one that can be segmented; None if none."""
-    for node in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+def shownVolume(scene: Any) -> Any:
+    """Return the volume that is shown in the slice views and can be segmented; None if there is none."""
+    for node in nodesOf(scene, "vtkMRMLSliceCompositeNode"):
         for identifier in (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID()):
             volume = scene.GetNodeByID(identifier) if identifier else None
             if volume is not None and not whyUnusable(volume)[0]:
                 return volume
-    usable = (node for node in _nodes(scene, "vtkMRMLScalarVolumeNode") if not whyUnusable(node)[0])
+    return None
+
+
+def likelyVolume(scene: Any) -> Any:
+    """Return the volume that is shown in the slice views, else the first one that can be segmented; None if none."""
+    shown = shownVolume(scene)
+    if shown is not None:
+        return shown
+    usable = (node for node in nodesOf(scene, "vtkMRMLScalarVolumeNode") if not whyUnusable(node)[0])
     return next(usable, None)
 
 
@@ -22,11 +30,11 @@ def likelySegmentation(scene: Any, volume: Any) -> Any:
     """Return the segmentation of a volume that is in the Segment Editor, else one drawn on it; None for a new one."""
     if volume is None:
         return None
-    for editor in _nodes(scene, "vtkMRMLSegmentEditorNode"):
+    for editor in nodesOf(scene, "vtkMRMLSegmentEditorNode"):
         node = editor.GetSegmentationNode()
         if node is not None and belongsTo(node, volume):
             return node
-    drawn = (node for node in _nodes(scene, "vtkMRMLSegmentationNode") if _referenceOf(node) is volume)
+    drawn = (node for node in nodesOf(scene, "vtkMRMLSegmentationNode") if _referenceOf(node) is volume)
     return next(drawn, None)
 
 
@@ -40,5 +48,6 @@ def _referenceOf(segmentation: Any) -> Any:
     return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
 
 
-def _nodes(scene: Any, kind: str) -> list[Any]:
+def nodesOf(scene: Any, kind: str) -> list[Any]:
+    """Return the nodes of a class."""
     return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]

@@ -176,7 +176,7 @@ class EnginePresenter:
         info = self.info
         if info is not None and self.message.level != "error":
             where = _(" on {server}").format(server=self._host()) if self.isRemote else ""
-            return Badge(f"{info.device}{where}", f"{info.title} · {info.device_reason}", "ready")
+            return Badge(f"{info.device}{where}", info.title, "ready")
         if self.busy:
             return Badge(_("Loading the model …"), "", "idle")
         if self.isRemote and not self.url:

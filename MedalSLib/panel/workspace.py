@@ -11,7 +11,7 @@ import slicer
 from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.panel.comparison import Comparison
-from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume
+from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume, shownVolume
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.run import Estimate, Progress, ProgressCallback
 from MedalSLib.service.describing import UploadDescription
@@ -61,6 +61,11 @@ class Workspace:
         chosen = state.segmentation
         if chosen is None or not belongsTo(chosen, state.volume):
             state.segmentation = likelySegmentation(scene, state.volume)
+
+    def shownInstead(self) -> Any:
+        """Return the volume in the slice views if another one is chosen here, else None."""
+        shown = shownVolume(slicer.mrmlScene)
+        return None if shown is self.state.volume else shown
 
     def volume(self) -> VolumeFacts | None:
         """Return the chosen volume, None if none is chosen; its modality is guessed once for each image."""

@@ -16,6 +16,8 @@ from MedalSLib.resources import resource
 from MedalSLib.vocabulary.structure import MODALITIES, Kind, Policy, Side, Structure
 from MedalSLib.vocabulary.terminology import LEFT, RIGHT, Code, Terminology
 
+_LEFT_SHADE = 0.7
+"""Of the colour of a structure on the right; the two of a pair have one colour in the table."""
 _SIDE_CODES = {"left": LEFT, "right": RIGHT}
 
 
@@ -138,7 +140,9 @@ def _structure(row: dict[str, str], concept: Concept) -> Structure:
     category, kind = _code(facts["category"]), _code(facts["type"])
     if category is None or kind is None:
         raise ValueError(f"{row['name']} has no SNOMED CT code in concepts.csv")
-    red, green, blue = bytes.fromhex(facts["color"].removeprefix("#"))
+    # The two of a pair are told apart by shade.
+    shade = _LEFT_SHADE if side == "left" else 1.0
+    red, green, blue = (round(shade * value) for value in bytes.fromhex(facts["color"].removeprefix("#")))
     return Structure(
         key=f"{row['modality']}_{row['name']}",
         name=row["name"],

@@ -448,6 +448,23 @@ class TestScene:
         result.settle()
         assert result.logic.parameters.segmentation is first
 
+    def test_another_image_in_the_views_is_said_and_chosen_with_a_click(self, result):
+        from slicer_host.views import Views
+
+        views, button = Views(result.host), result.find("followViewsButton")
+        views.show(result.ct)
+        result.view.refresh()
+        assert not button.visible
+        other = addVolume(result.slicer.mrmlScene, SHAPE, affine((1, 1, 1)), "Next study")
+        views.show(other)
+        result.settle()
+        assert button.visible and button.text == "The views show Next study: use it"
+        assert result.logic.parameters.volume is result.ct
+        button.click()
+        result.settle()
+        assert result.logic.parameters.volume is other and not button.visible
+        views.close()
+
     def test_a_volume_with_colours_is_refused_in_words(self, bench):
         node = bench.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Photo")
         import vtk

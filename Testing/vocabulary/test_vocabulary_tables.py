@@ -124,3 +124,9 @@ def test_presets_list_each_structure_once_in_its_preferred_spelling() -> None:
 def test_an_unknown_key_says_what_keys_look_like() -> None:
     with pytest.raises(PromptError, match="CT_Liver"):
         structure("CT_Liverpool")
+
+
+def test_left_and_right_of_a_pair_are_told_apart_by_their_colours() -> None:
+    found = table().structures
+    pairs = [(item, found.get(item.key.replace("Left", "Right", 1))) for item in found.values() if "Left" in item.name]
+    assert pairs and all(other is None or item.color != other.color for item, other in pairs)

@@ -11,7 +11,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import modalityChoices, modalityMessage, volumeMessage
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.volume_facts import VolumeFacts
-from MedalSLib.panel.widgets.tools import choices, guarded, named, onChoice, say, textLabel
+from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, textLabel
 
 
 class InputsView:
@@ -58,6 +58,9 @@ class InputsView:
         self.frames = named(qt.QComboBox(), "framesCombo", _("Frames"), _("Frames of the time series to segment"))
         onChoice(self.frames, self._chooseFrames)
         self._row(_("Volume:"), self.volume, self._volumeNote)
+        hint = _("Another image is shown in the slice views than the one that would be segmented")
+        self.follow = button(_("Use the image in the views"), hint, self._follow, "followViewsButton")
+        self._grid.addWidget(self.follow, self._grid.rowCount(), 1)
         self._row(_("Modality:"), self.modality, self._modalityNote)
         self._row(_("Segmentation:"), self.segmentation)
         self._row(_("Region:"), self.region)
@@ -82,6 +85,10 @@ class InputsView:
         self.region.setCurrentNode(state.region)
         self._showing = False
         say(self._volumeNote, volumeMessage(facts))
+        shown = self._model.workspace.shownInstead()
+        self.follow.setVisible(shown is not None)
+        if shown is not None:
+            self.follow.text = _("The views show {name}: use it").format(name=shown.GetName())
         frames = facts.frames if facts is not None else 1
         self.frames.setVisible(frames > 1)
         self._framesLabel.setVisible(frames > 1)
@@ -93,6 +100,10 @@ class InputsView:
         prompt = self._model.prompt
         choices(self.modality, modalityChoices(prompt.detected), prompt.chosen)
         say(self._modalityNote, modalityMessage(self._model.volume, prompt.chosen))
+
+    def _follow(self) -> None:
+        self._model.workspace.state.volume = self._model.workspace.shownInstead()
+        self._onNodes()
 
     def _chooseFrames(self, value: str) -> None:
         self._model.workspace.state.allFrames = value == "all"

@@ -8,11 +8,13 @@ from typing import Any
 import slicer
 import vtk
 
+from MedalSLib.panel.defaults import nodesOf
+
 SHOWN = ("vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLSequenceBrowserNode")
 
 
 class SceneObserver:
-    """Observes the scene, and the segmentation and volume that are chosen.
+    """Observes the scene, the segmentation and volume that are chosen, and which volume the slice views show.
 
     Args:
         scene: The scene.
@@ -21,6 +23,7 @@ class SceneObserver:
     """
 
     def __init__(self, scene: Any, closing: Callable[[], None], changed: Callable[..., None]) -> None:
+        self._scene = scene
         self._changed = changed
         self._tags: list[tuple[Any, int]] = []
         self._followed: list[tuple[Any, int]] = []
@@ -52,6 +55,8 @@ class SceneObserver:
                 slicer.vtkSegmentation.SourceRepresentationModified,  # a stroke of the brush
             ):
                 self._followed.append((segmentation, segmentation.AddObserver(event, lambda *_: self._changed())))
+        for view in nodesOf(self._scene, "vtkMRMLSliceCompositeNode"):
+            self._followed.append((view, view.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._changed())))
         if volumeNode is not None:
             for event in (volumeNode.ImageDataModifiedEvent, vtk.vtkCommand.ModifiedEvent):
                 self._followed.append((volumeNode, volumeNode.AddObserver(event, lambda *_: self._changed())))
