@@ -97,13 +97,14 @@ def check_volume(shape: tuple[int, ...], path: Path | str) -> None:
         )
 
 
-def chosen_frame(frame: int | None, frames: int, path: Path | str) -> int:
+def chosen_frame(frame: int | None, frames: int, path: Path | str, said: str = "") -> int:
     """Return the index of the frame to read.
 
     Args:
         frame: What the user chose, None for nothing, which is enough where there is one frame.
         frames: Number of frames in the image.
         path: The file, for the message.
+        said: How the frames were told apart ("by their echo time"), for the message.
 
     Raises:
         InputError: No frame was chosen of several, or one that is not there.
@@ -112,7 +113,7 @@ def chosen_frame(frame: int | None, frames: int, path: Path | str) -> int:
         return 0
     if frame is None:
         raise InputError(
-            f"{path} is 4-D: it has {frames} frames.",
+            f"{path} is 4-D: it has {frames} frames{said and f', told apart {said}'}.",
             f"Choose one of them, 0 to {frames - 1} (frame=0, or --frame 0 on the command line).",
         )
     if not 0 <= frame < frames:

@@ -23,10 +23,12 @@ class SegmentInfo:
     Attributes:
         color: Its colour, None for one of a fixed list.
         terminology: Its codes, None for "Tissue".
+        description: What else should be known about it, such as that it is cut off; empty for nothing.
     """
 
     color: Color | None = None
     terminology: Terminology | None = None
+    description: str = ""
 
     @classmethod
     def of(cls, structure: Structure) -> SegmentInfo:
@@ -37,4 +39,4 @@ class SegmentInfo:
 def completed(info: SegmentInfo | None, index: int) -> SegmentInfo:
     """Return what is known of a segment, with a colour by its position and "Tissue" for what is not."""
     info = info or SegmentInfo()
-    return SegmentInfo(info.color or _PALETTE[index % len(_PALETTE)], info.terminology or TISSUE)
+    return SegmentInfo(info.color or _PALETTE[index % len(_PALETTE)], info.terminology or TISSUE, info.description)

@@ -109,6 +109,10 @@ def check_segmentation_output(
             "A DICOM Segmentation must refer to the DICOM images it was made from, but the input is not DICOM.",
             "Give the folder of the DICOM series as the input, or write .seg.nrrd.",
         )
+    if suffix_of(target) == ".dcm" and source is not None:
+        from MedalSLib.volume.dicom_seg import check_dicom_source
+
+        check_dicom_source(source)
     return target
 
 
