@@ -42,6 +42,7 @@ class ChallengeCase:
         instance_label: 1 if the labels are instances of one structure, 0 if each label is a structure.
         segs: Labelmap (Z, Y, X) from `segs` or `gts`, None if the file has neither.
         names: Names by label value that a result file carries, empty otherwise.
+        warnings: Sentences the user should read.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class ChallengeCase:
     instance_label: int = 0
     segs: np.ndarray | None = None
     names: Mapping[int, str] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def spacing_dhw(self) -> tuple[float, float, float]:
@@ -101,6 +103,7 @@ def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRA
         instance_label=instance_label,
         segs=segs,
         names=None if names is None else {value: str(name) for value, name in enumerate(names.ravel().tolist(), 1)},
+        warnings=_warnings(imgs, "spacing" in arrays),
     )
 
 
@@ -221,6 +224,18 @@ def _spacing(array: np.ndarray | None, path: Path) -> tuple[float, float, float]
     if not all(np.isfinite(value) and value > 0 for value in (x, y, z)):
         raise InputError(f"The spacing in {path} is {(x, y, z)} mm; it must be positive.", _REMEDY)
     return x, y, z
+
+
+def _warnings(imgs: np.ndarray | None, has_spacing: bool) -> tuple[str, ...]:
+    said = []
+    if not has_spacing:
+        said.append("The npz file does not say the size of its voxels; 1 mm was taken, so volumes are not right.")
+    if imgs is not None and (imgs.min() < 0 or imgs.max() > np.iinfo(np.uint8).max):
+        said.append(
+            f"The intensities of the npz file go from {imgs.min():g} to {imgs.max():g}, not from 0 to 255 as after the "
+            "challenge's windows."
+        )
+    return tuple(said)
 
 
 def _prompts(value: Any, path: Path) -> tuple[dict[int, str], int]:

@@ -141,6 +141,33 @@ class Grid:
         affine[:3, 3] = self.index_to_ras((i0, j0, k0))
         return Grid((k1 - k0, j1 - j0, i1 - i0), affine)
 
+    @property
+    def is_sheared(self) -> bool:
+        """Whether two axes are not perpendicular, but for rounding: half a voxel over the whole grid is more."""
+        cosines = np.abs(self.directions.T @ self.directions - np.eye(3))
+        reach = np.asarray(self.shape_ijk) * np.asarray(self.spacing_ijk)
+        return bool((cosines * reach[None, :]).max() > min(self.spacing_ijk) / 2)
+
+    def unsheared(self) -> Grid:
+        """Return a grid with perpendicular axes that holds every voxel of this one, with the same i and j axes.
+
+        The third axis becomes the normal of the slices; there are as many of them, at their own distance.
+        """
+        first = self.affine_ras[:3, 0]
+        normal = np.cross(first, self.affine_ras[:3, 1])
+        normal /= np.linalg.norm(normal)
+        second = np.cross(normal, first)
+        second *= np.linalg.norm(self.affine_ras[:3, 1]) / np.linalg.norm(second)
+        step = float(self.affine_ras[:3, 2] @ normal)
+        affine = np.eye(4)
+        affine[:3, :3] = np.stack([first, second, normal * step], axis=1)
+        upright = np.linalg.inv(affine[:3, :3])
+        corners = self.corners_ras() @ upright.T
+        low = corners.min(axis=0)
+        affine[:3, 3] = affine[:3, :3] @ low
+        i, j, k = (int(count) for count in np.ceil(corners.max(axis=0) - low - 1e-6) + 1)
+        return Grid((k, j, i), affine)
+
     def corners_ras(self) -> np.ndarray:
         """Return (8, 3) RAS positions in mm of the centres of the corner voxels."""
         last = np.asarray(self.shape_ijk) - 1

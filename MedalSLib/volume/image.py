@@ -12,6 +12,7 @@ from MedalSLib.volume.geometry import Grid
 from MedalSLib.volume.modality_guess import ModalityGuess
 
 THICKEST_TO_THINNEST = 10.0
+LARGEST_MM = 3000.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,11 @@ def chosen_frame(frame: int | None, frames: int, path: Path | str, said: str = "
 def grid_warnings(grid: Grid) -> tuple[str, ...]:
     """Return what is unusual about a grid, as sentences."""
     spacing = grid.spacing_ijk
+    said = []
+    widest = max(size * count for size, count in zip(spacing, grid.shape_ijk, strict=True))
+    if widest > LARGEST_MM:
+        said.append(f"The image is {widest / 1000:.3g} m long by its header; its spacing or unit is probably wrong.")
     if max(spacing) / min(spacing) > THICKEST_TO_THINNEST:
         sizes = " x ".join(f"{size:.3g}" for size in spacing)
-        return (f"The voxels are very uneven ({sizes} mm); thin structures may be lost across the slices.",)
-    return ()
+        said.append(f"The voxels are very uneven ({sizes} mm); thin structures may be lost across the slices.")
+    return tuple(said)

@@ -37,7 +37,7 @@ def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid, name: str = 
     inside = mask.astype(bool, copy=False)
     if same_grid(from_grid, to_grid):
         return inside
-    labels = _resample_nearest(np.where(inside, np.uint8(_TRUE), np.uint8(_FALSE)), from_grid, to_grid)
+    labels = resample_nearest(np.where(inside, np.uint8(_TRUE), np.uint8(_FALSE)), from_grid, to_grid)
     remedy = "Choose a mask that was drawn on this image, or bring both into the same place of the patient first."
     if not labels.any():
         raise InputError(f"{what} and the image lie in different places of the patient and do not overlap.", remedy)
@@ -47,7 +47,8 @@ def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid, name: str = 
     return result
 
 
-def _resample_nearest(array: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarray:
+def resample_nearest(array: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarray:
+    """Return labels (K, J, I) on another grid, by the nearest voxel; 0 where their own grid does not reach."""
     import SimpleITK
 
     resampler = SimpleITK.ResampleImageFilter()

@@ -1,7 +1,7 @@
-"""3D Slicer's own segmentation files, by slicerio.
+"""3D Slicer's own segmentation files: written by slicerio, read by pynrrd in every layout.
 
-pynrrd, which slicerio uses, writes and reads header text in ASCII only, while Slicer uses UTF-8; names in other scripts
-are therefore carried past it.
+pynrrd, which slicerio uses too, writes and reads header text in ASCII only, while Slicer uses UTF-8; names in other
+scripts are therefore carried past it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import TISSUE, Terminology, parse_terminology
 from MedalSLib.volume.files import reading, replacing
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
 from MedalSLib.volume.layers import stack_layers
 from MedalSLib.volume.mask import BoxMask
+from MedalSLib.volume.nrrd_reading import NrrdVolume, read_nrrd
 from MedalSLib.volume.segment_info import Color, SegmentInfo
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 
 _COMPRESSION = 2  # a labelmap shrinks to about the same size at any level, but level 9 takes ten times as long
 _ESCAPED = re.compile(rb"@u([0-9a-f]{6})@")
+_SEGMENT_FIELD = re.compile(r"Segment(\d+)_(\w+)")
 _NAME = re.compile(rb"^Segment(\d+)_Name:=(.*?)\r?$", re.MULTILINE)
 _MAX_HEADER = 16 << 20
 
@@ -105,60 +105,60 @@ def _reference_geometry(grid: Grid) -> dict[str, str]:
     }
 
 
-def read_seg_nrrd(path: Path) -> Segmentation | tuple[np.ndarray, Grid]:
-    """Read a `.seg.nrrd`; of a NRRD without segment fields, return the labelmap (K, J, I) and its grid.
+def read_seg_nrrd(path: Path) -> Segmentation | NrrdVolume:
+    """Read a `.seg.nrrd`; of a NRRD without segment fields, return its voxels as they are.
 
     Raises:
         InputError: Damaged, cut short, or not a labelmap of three axes (and layers).
     """
-    import slicerio
-
+    volume = read_nrrd(path)
     with reading(path, "a segmentation"):
-        content: Any = slicerio.read_segmentation(str(path))
-        voxels = content["voxels"]
-        if voxels.ndim not in (3, 4):
-            raise InputError(f"{path} is {voxels.ndim}-D.", "Choose a 3-D labelmap.")
-        layers = voxels[None] if voxels.ndim == 3 else voxels
-        _, i, j, k = layers.shape
-        grid = Grid((k, j, i), swap_ras_lps(content["ijkToLPS"]))
-        labels = [layer.T for layer in layers]
-        fields = content["segments"]
+        fields = _segment_fields_of(volume.fields)
         if not fields:
-            return labels[0], grid
+            return volume
+        layers = volume.layers
         unique = unique_names(_names(path, fields))
         segments = []
         for at, item in enumerate(fields):
             # Files of Slicer 4.10 and older have one layer per segment and say neither layer nor value.
-            layer = int(item.get("layer", at if len(layers) > 1 else 0))
-            value = int(item.get("labelValue", 1 if len(layers) > 1 else at + 1))
-            if not 0 <= layer < len(labels):
+            layer = int(item.get("Layer", at if len(layers) > 1 else 0))
+            value = int(item.get("LabelValue", 1 if len(layers) > 1 else at + 1))
+            if not 0 <= layer < len(layers):
                 raise InputError(f"The segment '{unique[at]}' of {path} has no voxels.", "Save the segmentation again.")
-            segments.append(Segment(unique[at], labels[layer], value, _slicer_color(item), _slicer_terminology(item)))
-    return Segmentation(tuple(segments), grid)
+            segments.append(Segment(unique[at], layers[layer], value, _slicer_color(item), _slicer_terminology(item)))
+    return Segmentation(tuple(segments), volume.grid, volume.warnings)
 
 
-def _slicer_color(item: Mapping[str, Any]) -> Color | None:
-    color = item.get("color")
-    if color is None or len(color) != 3:
+def _segment_fields_of(header: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the fields of each segment ("Segment0_Name" and so on), in the order of their numbers."""
+    segments: dict[int, dict[str, str]] = {}
+    for key, value in header.items():
+        if match := _SEGMENT_FIELD.fullmatch(key):
+            segments.setdefault(int(match[1]), {})[match[2]] = str(value)
+    return [segments[number] for number in sorted(segments)]
+
+
+def _slicer_color(item: Mapping[str, str]) -> Color | None:
+    channels = item.get("Color", "").split()
+    if len(channels) != 3:
         return None
-    red, green, blue = (max(0, min(255, round(float(channel) * 255))) for channel in color)
+    red, green, blue = (max(0, min(255, round(float(channel) * 255))) for channel in channels)
     return red, green, blue
 
 
-def _slicer_terminology(item: Mapping[str, Any]) -> Terminology | None:
-    from slicerio.segmentation import terminology_entry_to_string
+def _slicer_terminology(item: Mapping[str, str]) -> Terminology | None:
+    tags = dict(tag.partition(":")[::2] for tag in item.get("Tags", "").split("|"))
+    return parse_terminology(tags["TerminologyEntry"]) if "TerminologyEntry" in tags else None
 
-    return parse_terminology(terminology_entry_to_string(item["terminology"])) if "terminology" in item else None
 
-
-def _names(path: Path, fields: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+def _names(path: Path, fields: Sequence[Mapping[str, str]]) -> dict[int, str]:
     """Return the names of the segments, by their position in the file, from the UTF-8 header."""
     with path.open("rb") as file:
         header = re.split(rb"\r?\n\r?\n", file.read(_MAX_HEADER), maxsplit=1)[0]
     stored = {int(index): name.decode("utf-8", "replace") for index, name in _NAME.findall(header)}
     if len(stored) == len(fields):
         return dict(enumerate(stored[index] for index in sorted(stored)))
-    return {at: str(item.get("name", "")) for at, item in enumerate(fields)}
+    return {at: item.get("Name", "") for at, item in enumerate(fields)}
 
 
 def _escape(text: str) -> str:

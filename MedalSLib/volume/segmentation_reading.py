@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,60 @@ from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import parse_terminology
 from MedalSLib.volume.challenge import read_challenge
-from MedalSLib.volume.dicom_series import is_dicom
 from MedalSLib.volume.files import existing, reading
+from MedalSLib.volume.formats import FileFormat, format_of
 from MedalSLib.volume.geometry import Grid
+from MedalSLib.volume.metaimage_reading import read_metaimage
+from MedalSLib.volume.nifti_reading import nifti_grid, open_nifti
 from MedalSLib.volume.seg_nrrd import read_seg_nrrd
 from MedalSLib.volume.segment_info import Color, SegmentInfo
+from MedalSLib.volume.segment_names import names_beside, names_in_caret, unnamed
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 from MedalSLib.volume.writing import NIFTI_COMMENT
 
 _MAX_LABELS = 1000
-_NRRD = (".seg.nrrd", ".nrrd", ".nhdr")
-_FORMATS = ".seg.nrrd, .nrrd, .nii, .nii.gz, .dcm (DICOM Segmentation), .npz"
+_BY_SUFFIX: dict[str, FileFormat] = {
+    ".seg.nrrd": "NRRD",
+    ".nrrd": "NRRD",
+    ".nhdr": "NRRD",
+    ".nii": "NIfTI",
+    ".nii.gz": "NIfTI",
+    ".mha": "MetaImage",
+    ".mhd": "MetaImage",
+    ".npz": "npz",
+}
+_FORMATS = ".seg.nrrd, .nrrd, .nii, .nii.gz, .mha, .mhd, .dcm (DICOM Segmentation), .npz"
+_CARET = 30
 
 
 def read_segmentation(path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> Segmentation:
     """Read a segmentation.
 
     Args:
-        path: A `.seg.nrrd` with overlapping segments, a labelmap (NRRD, NIfTI, challenge npz), or a DICOM Segmentation.
-        names: Names by label value for a labelmap that carries none; others are called "Label 1", "Label 2", ...
+        path: A `.seg.nrrd` with overlapping segments, a labelmap (NRRD, NIfTI, MetaImage, challenge npz), or a DICOM
+            Segmentation.
+        names: Names by label value for a labelmap; others are those of the file, or "Label 1", "Label 2", ...
 
     Raises:
         InputError: Missing, damaged, of an unknown format, without any label, or an image instead of a labelmap.
     """
-    file = existing(path)
-    suffix = suffix_of(file)
-    if suffix in _NRRD:
+    file, given = existing(path), names or {}
+    kind = (format_of(file) or _BY_SUFFIX.get(suffix_of(file))) if file.is_file() else None
+    if kind == "NRRD":
         content = read_seg_nrrd(file)
-        found = content if isinstance(content, Segmentation) else _labelmap(*content, names or {}, file)
-    elif suffix in (".nii", ".nii.gz"):
-        found = _read_nifti(file, names or {})
-    elif suffix == ".npz":
-        found = _read_npz(file, names or {})
-    elif file.is_file() and is_dicom(file):
-        found = _read_dicom(file)
+        if isinstance(content, Segmentation):
+            found = _renamed(content, given)
+        else:
+            found = _labelmaps(content.layers, content.grid, given, file, content.warnings)
+    elif kind == "NIfTI":
+        found = _read_nifti(file, given)
+    elif kind == "MetaImage":
+        layers, grid, warnings = read_metaimage(file)
+        found = _labelmaps(layers, grid, given, file, warnings)
+    elif kind == "npz":
+        found = _read_npz(file, given)
+    elif kind == "DICOM":
+        found = _renamed(_read_dicom(file), given)
     else:
         raise InputError(f"{file} is not a segmentation that Medal S can read.", f"Choose one of: {_FORMATS}.")
     if not found.segments:
@@ -55,21 +76,33 @@ def read_segmentation(path: str | os.PathLike[str], names: Mapping[int, str] | N
     return found
 
 
-def _read_nifti(path: Path, names: Mapping[int, str]) -> Segmentation:
-    import nibabel
+def _renamed(found: Segmentation, names: Mapping[int, str]) -> Segmentation:
+    """Return a segmentation whose segments of a label value are called otherwise."""
+    if not names:
+        return found
+    called = unique_names({at: names.get(item.value, item.name) for at, item in enumerate(found.segments)})
+    return replace(found, segments=tuple(replace(item, name=called[at]) for at, item in enumerate(found.segments)))
 
+
+def _read_nifti(path: Path, names: Mapping[int, str]) -> Segmentation:
+    image = open_nifti(path)
     with reading(path, "NIfTI"):
-        image: Any = nibabel.load(path)
         array = np.asarray(image.dataobj)
         while array.ndim > 3 and array.shape[-1] == 1:
             array = array[..., 0]
         if array.ndim != 3:
             raise InputError(f"{path} is {array.ndim}-D.", "Choose a 3-D labelmap.")
         stored = _nifti_infos(image.header.extensions)
-        grid = Grid(array.T.shape, np.asarray(image.affine))
-    own = {value: name for value, (name, _) in stored.items()}
+        grid, warnings = nifti_grid(image, path)
     infos = {value: info for value, (_, info) in stored.items()}
-    return _labelmap(array.T, grid, {**own, **names}, path, infos)
+    own = {value: name for value, (name, _) in stored.items()} or _caret_names(image.header.extensions)
+    return _labelmap(array.T, grid, {**(own or names_beside(path)), **names}, path, infos, warnings)
+
+
+def _caret_names(extensions: Any) -> dict[int, str]:
+    """Return names by label value from a label table as Caret and TotalSegmentator write it; empty for other files."""
+    texts = [extension.get_content() for extension in extensions if extension.get_code() == _CARET]
+    return {value: name for text in texts for value, name in names_in_caret(text).items()}
 
 
 def _nifti_infos(extensions: Any) -> dict[int, tuple[str, SegmentInfo]]:
@@ -98,7 +131,8 @@ def _read_npz(path: Path, names: Mapping[int, str]) -> Segmentation:
     case = read_challenge(path)
     if case.segs is None:
         raise InputError(f"{path} holds no labels.", "Choose a file with segs or gts.")
-    return _labelmap(case.segs, case.grid, {**case.text_prompts, **(case.names or {}), **names}, path)
+    own = {**case.text_prompts, **(case.names or {}), **names}
+    return _labelmap(case.segs, case.grid, own, path, warnings=case.warnings)
 
 
 def _read_dicom(path: Path) -> Segmentation:
@@ -110,22 +144,38 @@ def _read_dicom(path: Path) -> Segmentation:
     return read_dicom_seg(path)
 
 
+def _labelmaps(
+    layers: np.ndarray, grid: Grid, names: Mapping[int, str], path: Path, warnings: tuple[str, ...]
+) -> Segmentation:
+    """Return the labels of layers (L, K, J, I) as segments."""
+    beside = {**names_beside(path), **names}
+    parts = [_labelmap(layer, grid, beside, path, warnings=warnings) for layer in layers if layer.any()]
+    segments = [segment for part in parts for segment in part.segments]
+    called = unique_names({at: segment.name for at, segment in enumerate(segments)})
+    return Segmentation(tuple(replace(segment, name=called[at]) for at, segment in enumerate(segments)), grid, warnings)
+
+
 def _labelmap(
     array: np.ndarray,
     grid: Grid,
     names: Mapping[int, str],
     path: Path,
     infos: Mapping[int, SegmentInfo] | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> Segmentation:
     """Return the labels of a labelmap (K, J, I) as segments, named ones also where no voxel has their value."""
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"{path} is an image, not a labelmap.", "Choose a file with one whole number per structure.")
     found = np.unique(array)
+    if len(found) == 2 and found[0] == 0 and found[1] != np.round(found[1]) and np.isfinite(found[1]):
+        array, found = (array != 0).astype(np.uint8), np.array([0, 1])  # a mask that a slope was applied to
     whole = np.isfinite(found).all() and (found == np.round(found)).all()
     if not whole or found.min() < 0 or len(found) > _MAX_LABELS:
         raise InputError(f"{path} is an image, not a labelmap.", "Choose a file with one whole number per structure.")
     if array.dtype.kind == "f":
         array = array.astype(np.int32)
     values = sorted({int(value) for value in found} | set(infos or {}) - {0})
-    unique = unique_names({value: names.get(value, f"Label {value}") for value in values if value != 0})
+    unique = unique_names({value: names.get(value) or unnamed(value) for value in values if value != 0})
     known = {value: (infos or {}).get(value, SegmentInfo()) for value in unique}
     segments = (Segment(unique[value], array, value, info.color, info.terminology) for value, info in known.items())
-    return Segmentation(tuple(segments), grid)
+    return Segmentation(tuple(segments), grid, warnings)

@@ -18,11 +18,16 @@ from MedalSLib.volume.geometry import Grid, NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.layers import labelmap_of
 from MedalSLib.volume.mask import BoxMask
+from MedalSLib.volume.resample import resample_nearest
 from MedalSLib.volume.seg_nrrd import write_seg_nrrd
 from MedalSLib.volume.segment_info import SegmentInfo, completed
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".dcm", ".npz")
 NIFTI_COMMENT = 6
+_UNSHEARED = (
+    "The image lies on a sheared grid, which programs read from NIfTI in different ways; the labels were resampled to a "
+    "grid with right angles (.seg.nrrd keeps the image's own)."
+)
 
 
 def write_segmentation(
@@ -76,14 +81,20 @@ def write_segmentation(
             raise OutputError(f"{target} needs its DICOM source.")
         return write_dicom_seg(target, boxed, grid, known, source, overwrite)
     labels, lost = labelmap_of(list(boxed.values()), grid.shape_kji)
+    notes: tuple[str, ...] = ()
     if suffix == ".npz":
         frame = NetworkFrame(grid)
         write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(boxed), overwrite)
     else:
+        if grid.is_sheared:
+            labels, grid = resample_nearest(labels, grid, grid.unsheared()), grid.unsheared()
+            notes = (_UNSHEARED,)
         _write_nifti(target, labels, grid, known, overwrite)
-    if not lost:
-        return ()
-    return (f"{lost} voxels belong to several segments; {suffix} keeps the last one of each (.seg.nrrd keeps all).",)
+    if lost:
+        notes += (
+            f"{lost} voxels belong to several segments; {suffix} keeps the last one of each (.seg.nrrd keeps all).",
+        )
+    return notes
 
 
 def check_segmentation_output(
