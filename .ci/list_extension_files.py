@@ -22,6 +22,7 @@ LEFT_OUT = (
     "MedalSLib/service/scaleout.py",
     "MedalSLib/training/",
     "MedalSLib/volume/challenge.py",
+    "MedalSLib/volume/dicom_listing.py",
     "MedalSLib/volume/dicom_phases.py",
     "MedalSLib/volume/dicom_pixels.py",
     "MedalSLib/volume/dicom_reading.py",

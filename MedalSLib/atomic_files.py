@@ -19,7 +19,9 @@ _CAUSES = {
     errno.EACCES: ("you may not write there", "Choose a folder of your own, or ask for permission."),
     errno.EPERM: ("you may not write there", "Choose a folder of your own, or ask for permission."),
     errno.EROFS: ("its disk is read-only", "Choose another folder."),
+    errno.ENAMETOOLONG: ("its name is too long", "Choose a shorter name."),
 }
+_LONGEST_STEM = 80  # bytes; a name may have 255, and the temporary one has a token more
 
 
 def suffix_of(path: Path) -> str:
@@ -37,17 +39,42 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The disk is full or read-only, or permission is missing.
     """
-    suffix = suffix_of(path)
-    temporary = path.with_name(f".{path.name[: -len(suffix) or None]}.{secrets.token_hex(4)}{suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        cause, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Choose another place."))
-        raise OutputError(f"{path} cannot be written: {cause}.", remedy) from error
+        raise not_written(path, error) from error
     finally:
         with suppress(OSError):  # a leftover must not hide the reason of the failure
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Try whether a file could be written, by making a temporary one beside it; nothing stays behind.
+
+    Raises:
+        OutputError: As `replacing`.
+    """
+    temporary = _temporary(path)
+    try:
+        path.exists()  # raises if the name itself is too long
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: OSError) -> OutputError:
+    """Return the error that says why a file cannot be written."""
+    cause, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Choose another place."))
+    return OutputError(f"{path} cannot be written: {cause}.", remedy)
+
+
+def _temporary(path: Path) -> Path:
+    suffix = suffix_of(path)
+    stem = path.name[: -len(suffix) or None].encode(errors="surrogateescape")[:_LONGEST_STEM]
+    return path.with_name(f".{stem.decode(errors='ignore')}.{secrets.token_hex(4)}{suffix}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -119,6 +119,8 @@ class StructureReport:
         instances: Number of separate instances, None unless they were asked for.
         worth_checking: Slices of the mask that are worth a look, the most doubtful first: axis (0, 1, 2 for K, J, I)
             and index.  What the user decided already is not in doubt.
+        cut_off: Sides of the image that the mask touches ("feet", "left"): the structure goes on beyond the edge of the
+            scan, so that the volume is "at least" this.
     """
 
     name: str
@@ -129,6 +131,14 @@ class StructureReport:
     source: str = "none"
     instances: int | None = None
     worth_checking: tuple[tuple[int, int], ...] = ()
+    cut_off: tuple[str, ...] = ()
+
+    @property
+    def cut_off_words(self) -> str:
+        """A sentence about where the structure is cut off, empty if it is whole."""
+        if not self.cut_off:
+            return ""
+        return f"Cut off by the edge of the scan ({', '.join(self.cut_off)}): at least {self.volume_ml:.1f} ml."
 
 
 @dataclass(frozen=True)

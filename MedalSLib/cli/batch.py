@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib import errors
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json, read_key
 from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _EngineFactory:
     """
 
     def __init__(self, key_file: Path | None) -> None:
-        self._options = {"api_key": key_file.read_text(encoding="utf-8").strip()} if key_file else {}
+        self._options = read_key(key_file)
 
     def __call__(self, model: str, device: str) -> Engine:
         from MedalSLib.engine import open_engine

@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
+import os
 import signal
 import sys
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from MedalSLib.errors import MedalSError, ResourceError
+from MedalSLib.errors import InputError, MedalSError, OutputError, ResourceError
 from MedalSLib.run import Progress
 
 _LOG_SECONDS = 30.0
+_LONGEST_REASON = 300
+_CHATTY = ("nibabel.global", "pydicom", "highdicom", "matplotlib", "matplotlib.font_manager", "fontTools", "monai")
 OptionsT = TypeVar("OptionsT")
 Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
 
@@ -27,6 +33,61 @@ def complain(error: MedalSError) -> None:
     print(f"medals: {error.cause}", file=sys.stderr)
     if error.remedy:
         print(f"        {error.remedy}", file=sys.stderr)
+
+
+def complain_of_fault(error: Exception) -> int:
+    """Print what is known of a failure that nobody expected; return the exit code.
+
+    With the environment variable MEDALS_TRACEBACK, the traceback is printed too, for a report.
+    """
+    if os.environ.get("MEDALS_TRACEBACK"):
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        complain(ResourceError("There is not enough memory for this.", "Close other programs, or crop the image."))
+        return ResourceError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        complain(OutputError(f"{error.filename} cannot be used: {error.strerror}.", "Check the path and its rights."))
+        return OutputError.exit_code
+    reason = " ".join(str(error).split())[:_LONGEST_REASON]
+    complain(
+        MedalSError(
+            f"This failed unexpectedly ({type(error).__name__}: {reason}).",
+            "Please report it with what the same command prints with MEDALS_TRACEBACK=1 in the environment.",
+        )
+    )
+    return MedalSError.exit_code
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep the warnings and logs of file libraries off the terminal; what matters of them is said in our words."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            for logger, disabled in zip(loggers, before, strict=True):
+                logger.disabled = disabled
+
+
+def read_key(path: Path | None) -> dict[str, str]:
+    """Return the options of an engine that a file with the key of a server gives, none without a file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    if path is None:
+        return {}
+    from MedalSLib.volume.files import existing
+
+    try:
+        return {"api_key": existing(path).read_text(encoding="utf-8").strip()}
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"The key file {path} cannot be read.", "Give a text file with the key.") from error
 
 
 def options_from(kind: type[OptionsT], arguments: argparse.Namespace) -> OptionsT:

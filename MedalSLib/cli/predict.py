@@ -34,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     from MedalSLib.engine.challenge_cases import predict_case
     from MedalSLib.engine.local import LocalEngine
     from MedalSLib.volume.challenge import read_challenge, write_challenge_result
-    from MedalSLib.volume.files import check_output
+    from MedalSLib.volume.files import check_not_input, check_output, output_folder
 
     cases = _cases(arguments.inputs)
-    arguments.outputs.mkdir(parents=True, exist_ok=True)
+    outputs = output_folder(arguments.outputs)
     reports: list[dict[str, object]] = []
     code = 0
     with (
@@ -46,13 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
         closing(ProgressBar()) as progress,
     ):
         for number, path in enumerate(cases, start=1):
-            target = arguments.outputs / path.name
+            target = outputs / path.name
             if arguments.resume and target.exists():
                 reports.append({"case": path.name, "skipped": True})
                 continue
             try:
+                check_not_input(target, [path])
                 check_output(target, arguments.overwrite)
                 case = read_challenge(path)
+                for warning in case.warnings:
+                    note(f"note: {path.name}: {warning}")
                 labels, report = predict_case(engine, case, arguments.seed, progress, cancel)
                 write_challenge_result(target, labels, spacing=case.spacing, overwrite=arguments.overwrite)
             except CancelledError:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
-from MedalSLib.cli.prompt_masks import changed_since, read_masks
+from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json, read_key
+from MedalSLib.cli.prompt_masks import prompt_masks
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume.mask import BoxMask
 
 if TYPE_CHECKING:
     from MedalSLib.engine.interface import EngineInfo
-    from MedalSLib.run import RunResult
+    from MedalSLib.run import Mode, RunResult
     from MedalSLib.volume import Grid
     from MedalSLib.volume.geometry import Roi
+    from MedalSLib.volume.image import Image
     from MedalSLib.volume.segment_info import SegmentInfo
 
+_FARTHEST = 1e9
 _DESCRIPTION = """\
 Segment the structures named in --text, and write them on the image's own grid.
 
@@ -41,12 +45,16 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT",
                         help=".seg.nrrd (overlaps, opens in 3D Slicer), .nii.gz, .dcm (DICOM SEG) or .npz")  # fmt: skip
     parser.add_argument("--modality", help="CT, MRI, US, PET or Microscopy (default: from the file, else guessed)")
+    parser.add_argument("--series", help="of a DICOM folder: UID, number or part of the description "
+                        "(default: the largest usable one; 'medals info FOLDER' lists them)")  # fmt: skip
     parser.add_argument(
         "--masks",
         type=Path,
         metavar="SEG",
-        help="segmentation whose segments are spatial prompts (with --text, those it names)",
+        help="segmentation, or folder of masks, whose segments are spatial prompts (with --text, those it names)",
     )
+    parser.add_argument("--names", metavar="NAMES", help='of the labels in --masks: "1=liver,2=spleen", or a file '
+                        "(JSON, CSV, dataset.json)")  # fmt: skip
     paint = parser.add_mutually_exclusive_group()
     paint.add_argument("--painted", type=Path, metavar="SEG", help="what of --masks was painted in or erased by hand")
     paint.add_argument("--previous", type=Path, metavar="SEG", help="--masks before that, to find it as the difference")
@@ -76,100 +84,101 @@ def run(arguments: argparse.Namespace) -> int:
     from MedalSLib.engine import open_engine
     from MedalSLib.run import RunOptions
     from MedalSLib.vocabulary import normalize_modality
-    from MedalSLib.volume.files import check_output
     from MedalSLib.volume.preview import save_preview
     from MedalSLib.volume.reading import read_image
     from MedalSLib.volume.windows import AS_IS
-    from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
+    from MedalSLib.volume.writing import check_segmentation_output, write_or_keep
 
-    for path in filter(None, (arguments.output, arguments.preview)):
-        check_output(path, arguments.overwrite)
+    _check_outputs(arguments)
     if not arguments.text.strip() and arguments.masks is None:
         raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen", or give --masks.')
     begun = time.perf_counter()
-    image = read_image(arguments.image, frame=arguments.frame)
+    image = read_image(arguments.image, frame=arguments.frame, series=arguments.series)
     check_segmentation_output(arguments.output, image, arguments.overwrite)
     note(f"{arguments.image.name}: {_describe(image.grid)}", arguments.quiet)
     for warning in image.warnings:
         note(f"note: {warning}", arguments.quiet)
-    modality = arguments.modality or image.modality.modality
-    masks, locked = _masks(arguments, image.grid, normalize_modality(modality))
-    if locked and arguments.mode == "auto":
-        arguments.mode = "refine"
-    options = RunOptions(
-        mode=arguments.mode,
-        policy=arguments.policy,
-        seed=arguments.seed,
-        instances=("*",) if arguments.instances else (),
-        windows=_parse_windows(arguments.window) | ({"*": AS_IS.name} if image.windowed else {}),
-    )
-    engine_options = {}
-    if arguments.api_key_file:
-        engine_options["api_key"] = arguments.api_key_file.read_text(encoding="utf-8").strip()
+    modality = normalize_modality(arguments.modality or image.modality.modality)
+    roi = _parse_roi(arguments.roi, arguments.roi_mm, image.grid)
+    windows = _parse_windows(arguments.window) | ({"*": AS_IS.name} if image.windowed else {})
     bar = None
     with (
-        open_engine(arguments.model, arguments.device, **engine_options) as engine,
+        open_engine(arguments.model, arguments.device, **read_key(arguments.api_key_file)) as engine,
         cancel_on_interrupt() as cancel,
     ):
         info = engine.info()
         note(f"model: {info.title} ({info.licence}) on {info.device}: {info.device_reason}", arguments.quiet)
         if not arguments.modality:
             note(f"modality: {image.modality.modality}. {image.modality.reason}", arguments.quiet)
+        given = prompt_masks(arguments, image.grid, modality, info.classes)
+        for remark in given.notes:
+            note(f"note: {remark}", arguments.quiet)
+        mode: Mode = "refine" if given.locked and arguments.mode == "auto" else arguments.mode
+        options = RunOptions(
+            mode=mode,
+            policy=arguments.policy,
+            seed=arguments.seed,
+            instances=("*",) if arguments.instances else (),
+            windows=windows,
+        )
         with engine.open_session(image.array_kji, image.grid.affine_ras, modality) as session:
-            for warning in session.warnings:
+            said = _warnings(image, given.notes, session.warnings)
+            for warning in said[len(image.warnings) + len(given.notes) :]:
                 note(f"note: {warning}", arguments.quiet)
             bar = ProgressBar(arguments.quiet)
             try:
                 result = session.segment(
-                    [arguments.text] if arguments.text.strip() and arguments.mode != "refine" else [],
-                    masks,
-                    locked,
-                    roi=_parse_roi(arguments.roi, arguments.roi_mm, image.grid),
+                    [arguments.text] if arguments.text.strip() and mode != "refine" else [],
+                    given.masks,
+                    given.locked,
+                    roi=roi,
                     options=options,
                     on_progress=bar,
                     cancel=cancel,
                 )
             finally:
                 bar.close()
+    report = replace(result.report, warnings=_warnings(image, given.notes, result.report.warnings))
+    result = replace(result, report=report)
     written, infos = _to_write(result)
-    losses = write_segmentation(arguments.output, written, image.grid, infos, image, arguments.overwrite)
+    losses = write_or_keep(arguments.output, written, image.grid, infos, image, arguments.overwrite)
+    for loss in losses:
+        note(f"note: {loss}", arguments.quiet)
+    _tell(arguments, result, info, time.perf_counter() - begun, said)
     if arguments.preview:
         save_preview(
             arguments.preview, image.array_kji, image.grid, written, infos,
             title=f"{arguments.image.name}: {info.title}", overwrite=arguments.overwrite,
         )  # fmt: skip
-    for loss in losses:
-        note(f"note: {loss}", arguments.quiet)
-    _tell(arguments, result, info, time.perf_counter() - begun)
     return 0
 
 
-def _masks(arguments: argparse.Namespace, grid: Grid, modality: str) -> tuple[dict[str, BoxMask], dict[str, BoxMask]]:
-    """Return the prompt masks on the image's grid, and what was painted of them, by segment name."""
-    painted, previous = arguments.painted, arguments.previous
-    if arguments.masks is None:
-        if painted or previous:
-            raise InputError("There is no mask of which something was painted.", "Give it with --masks.")
-        return {}, {}
-    masks = read_masks(arguments.masks, grid, arguments.text, modality)
-    locked: dict[str, BoxMask] = {}
-    if painted:
-        locked = read_masks(painted, grid, arguments.text, modality)
-        if orphans := [name for name in locked if name not in masks]:
-            raise InputError(
-                f"{painted.name} says what was painted of {', '.join(orphans)}, but there is no mask of that name.",
-                "Give its segments the names of those in --masks.",
-            )
-    elif previous:
-        before = read_masks(previous, grid, arguments.text, modality)
-        # What is not there any more was erased as a whole.
-        masks |= {name: BoxMask.empty(mask.shape) for name, mask in before.items() if name not in masks}
-        locked = changed_since(masks, before)
-    given = {name: mask for name, mask in masks.items() if not mask.is_empty or name in locked}
-    if not given and (painted or previous or arguments.mode == "refine" or not arguments.text.strip()):
-        named = f" for '{arguments.text}'" if arguments.text.strip() else " with a voxel in it"
-        raise InputError(f"{arguments.masks.name} has no segment{named}.", "Give one that has, or name another.")
-    return given, locked
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be written before anything is read.
+
+    Raises:
+        OutputError: A file cannot be written, is an input, or is meant twice.
+    """
+    from MedalSLib.volume.files import check_not_input
+    from MedalSLib.volume.preview import check_preview_output
+    from MedalSLib.volume.writing import check_segmentation_output
+
+    named = (arguments.image, arguments.masks, arguments.painted, arguments.previous, arguments.api_key_file)
+    inputs = [path for path in named if path is not None]
+    inputs += [Path(arguments.names)] if arguments.names else []
+    for path in filter(None, (arguments.output, arguments.preview)):
+        check_not_input(path, inputs)
+    if arguments.preview:
+        check_preview_output(arguments.preview, arguments.overwrite)
+    check_segmentation_output(arguments.output, None, arguments.overwrite, is_read=False)
+
+
+def _warnings(image: Image, notes: tuple[str, ...], run: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the user should know: about the image, its masks, and the run."""
+    from MedalSLib.volume.modality_guess import hounsfield_doubt
+
+    doubt = hounsfield_doubt(image.array_kji) if image.windowed else ""  # a window is what such a file has
+    return (*image.warnings, *notes, *(sentence for sentence in run if sentence != doubt))
 
 
 def _parse_windows(entries: list[str]) -> dict[str, str]:
@@ -196,6 +205,10 @@ def _parse_roi(indices: str | None, millimetres: str | None, grid: Grid) -> Roi 
     try:
         pairs = [tuple(float(value) for value in part.split(":")) for part in text.split(",")]
         (a0, a1), (b0, b1), (c0, c1) = pairs
+        if max(abs(value) for pair in pairs for value in pair) > _FARTHEST:  # infinity too; not a number is neither
+            raise ValueError
+        if not all(value == value for pair in pairs for value in pair):
+            raise ValueError
     except ValueError as error:
         raise InputError(f"The region '{text}' is not understood.", "Write it as 0:100,20:80,5:40.") from error
     if indices:
@@ -215,8 +228,10 @@ def _to_write(result: RunResult) -> tuple[dict[str, BoxMask], dict[str, SegmentI
 
     written: dict[str, BoxMask] = {}
     infos: dict[str, SegmentInfo] = {}
+    reports = result.report.structures
     for name, mask in result.box_masks.items():
         info = SegmentInfo.of(describe(f"{result.report.modality}_{name}"))
+        info = replace(info, description=reports[name].cut_off_words if name in reports else "")
         instances = result.instances.get(name)
         parts = {name: mask}
         if instances is not None and instances.box is not None:
@@ -233,8 +248,18 @@ def _describe(grid: Grid) -> str:
     return f"{sizes} voxels of {spacing} mm"
 
 
-def _tell(arguments: argparse.Namespace, result: RunResult, info: EngineInfo, seconds: float) -> None:
-    """Say what was found, and where it was written."""
+def _tell(
+    arguments: argparse.Namespace, result: RunResult, info: EngineInfo, seconds: float, said: Collection[str]
+) -> None:
+    """Say what was found, and where it was written.
+
+    Args:
+        arguments: The command's.
+        result: What was found.
+        info: The engine.
+        seconds: Time of the command.
+        said: Sentences that were said before the run.
+    """
     if arguments.json:
         report = result.report.to_dict()
         report["image"] = arguments.image.name
@@ -245,8 +270,10 @@ def _tell(arguments: argparse.Namespace, result: RunResult, info: EngineInfo, se
     for step in result.report.steps:
         note(f"memory: {step}", arguments.quiet)
     for warning in result.report.warnings:
-        note(f"note: {warning}", arguments.quiet)
+        if warning not in said:
+            note(f"note: {warning}", arguments.quiet)
     for name, entry in result.report.structures.items():
         found = f"{entry.volume_ml:10.1f} ml" if entry.found else "     not found"
-        note(f"  {name:<32}{found}", arguments.quiet)
+        beyond = f"  at least: cut off by the edge of the scan ({', '.join(entry.cut_off)})" if entry.cut_off else ""
+        note(f"  {name:<32}{found}{beyond}", arguments.quiet)
     note(f"wrote {arguments.output} in {seconds:.1f} s", arguments.quiet)

@@ -15,6 +15,7 @@ from MedalSLib.engine.loaded_model import LoadedModel
 from MedalSLib.engine.session import LocalSession
 from MedalSLib.vocabulary import normalize_modality
 from MedalSLib.volume import Grid, guess_modality
+from MedalSLib.volume.modality_guess import hounsfield_doubt
 
 if TYPE_CHECKING:
     from MedalSLib.network.bundle import Model
@@ -80,6 +81,8 @@ class LocalEngine(Engine):
         """Open an image (see `Engine.open_session`)."""
         array = check_image(array_kji)
         chosen, warnings = _modality(array, modality)
+        if chosen == "CT" and (doubt := hounsfield_doubt(array)):
+            warnings = (*warnings, doubt)
         return self._opened(array, affine_ras, chosen, warnings)
 
     def open_windowed(self, array_kji: np.ndarray, affine_ras: np.ndarray, modality: str) -> LocalSession:

@@ -401,6 +401,7 @@ class LocalSession(Session):
                 source=structure.source,
                 instances=None if instances is None else int(instances.crop.max(initial=0)),
                 worth_checking=tuple(map(self._frame.slice_from_network, doubtful)),
+                cut_off=self._grid.sides_touched(self._frame.mask_from_network(found.box_masks[item.key])),
             )
         return reports
 

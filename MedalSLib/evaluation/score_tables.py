@@ -11,30 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from MedalSLib.errors import OutputError
+from MedalSLib.volume import files
 from MedalSLib.volume.files import replacing
 
 
-def output_folder(folder: Path, files: Iterable[str], overwrite: bool) -> Path:
+def output_folder(folder: Path, names: Iterable[str], overwrite: bool) -> Path:
     """Make a folder for results.
 
     Args:
         folder: The folder; made if needed.
-        files: Names of the files that will be written.
+        names: Names of the files that will be written.
         overwrite: Whether they may be there already.
 
     Raises:
         OutputError: One of the files is there already, or the folder cannot be made.
     """
-    existing = [name for name in files if (folder / name).exists()]
+    existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise OutputError(
             f"{folder / existing[0]} exists already.", "Choose another folder, or allow it to be overwritten."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).", "Choose another one.") from error
-    return folder
+    return files.output_folder(folder)
 
 
 def write_table(path: Path, kind: type[Any], rows: Sequence[Any], overwrite: bool) -> None:

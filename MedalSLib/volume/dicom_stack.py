@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from MedalSLib.errors import InputError
-from MedalSLib.volume.dicom_phases import split_phases
+from MedalSLib.volume.dicom_phases import Phases, split_phases
 from MedalSLib.volume.dicom_slices import REMEDY_EXPORT, Slice
 from MedalSLib.volume.geometry import Grid, swap_ras_lps
 from MedalSLib.volume.image import chosen_frame
@@ -61,13 +61,26 @@ def stack(slices: Sequence[Slice], frame: int | None, path: Path) -> Stack:
         InputError: The series is 4-D and no frame is chosen, slices at one place cannot be told apart, most slices are
             missing, or those of two kinds lie between each other.
     """
+    phases = phases_of(slices, path)
+    chosen = phases.members[chosen_frame(frame, len(phases.members), path, phases.said)]
+    axes = _axes(chosen[0], path)
+    ordered = sorted(chosen, key=lambda item: float(np.asarray(item.position) @ axes[2]))
+    return _arranged(ordered, axes, list(phases.warnings), path)
+
+
+def phases_of(slices: Sequence[Slice], path: Path) -> Phases:
+    """Return the slices of a volume by phase, without those of another kind.
+
+    Args:
+        slices: All slices of a series, in any order.
+        path: The folder or file, for messages.
+
+    Raises:
+        InputError: Slices at one place cannot be told apart, or those of two kinds lie between each other.
+    """
     kept, warnings = _largest_group(slices, path)
-    row, column, normal = _axes(kept[0], path)
-    places = _places(kept, normal)
-    phases = split_phases(places, path)
-    number = chosen_frame(frame, len(phases.members), path, phases.said)
-    chosen = sorted(phases.members[number], key=lambda item: float(np.asarray(item.position) @ normal))
-    return _arranged(chosen, (row, column, normal), [*warnings, *phases.warnings], path)
+    phases = split_phases(_places(kept, _axes(kept[0], path)[2]), path)
+    return replace(phases, warnings=(*warnings, *phases.warnings))
 
 
 def resample_planes(planes: np.ndarray, arranged: Stack) -> np.ndarray:

@@ -24,6 +24,8 @@ Roi = tuple[Bounds, Bounds, Bounds]
 """Half-open index bounds ((i0, i1), (j0, j1), (k0, k1)) on a grid, in the order in which users and files count."""
 
 _POSITIVE, _NEGATIVE = "RAS", "LPI"
+_OPPOSITE = dict(zip(_POSITIVE + _NEGATIVE, _NEGATIVE + _POSITIVE, strict=True))
+_SIDES = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "feet"}
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REMEDY_AFFINE = (
     "Correct the image's spacing and orientation (in 3D Slicer: Volumes, Volume Information) and try again."
@@ -140,6 +142,18 @@ class Grid:
         affine = self.affine_ras.copy()
         affine[:3, 3] = self.index_to_ras((i0, j0, k0))
         return Grid((k1 - k0, j1 - j0, i1 - i0), affine)
+
+    def sides_touched(self, mask: BoxMask) -> tuple[str, ...]:
+        """Return at which sides of the grid a mask (K, J, I) ends with the image ("feet", "left", ...)."""
+        if mask.box is None:
+            return ()
+        touched = []
+        for letter, (start, stop), size in zip(self.orientation, mask.box[::-1], self.shape_ijk, strict=True):
+            if stop == size:
+                touched.append(_SIDES[letter])
+            if start == 0:
+                touched.append(_SIDES[_OPPOSITE[letter]])
+        return tuple(touched)
 
     @property
     def is_sheared(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,9 +83,7 @@ def save_preview(
         InputError: The image or a mask is on another grid.
         OutputError: Not a .png, or it cannot be written.
     """
-    target = check_output(path, overwrite)
-    if suffix_of(target) != ".png":
-        raise OutputError(f"{target.name} is not the name of a PNG file.", "Let it end in .png.")
+    target = check_preview_output(path, overwrite)
     frame = NetworkFrame(grid)
     for name, mask in masks.items():
         if mask.shape != grid.shape_kji:
@@ -99,6 +98,18 @@ def save_preview(
     figure = _draw(panels, volumes, [color for color in colors if color is not None], title, str(shades))
     with replacing(target, overwrite) as temporary:
         figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
+
+
+def check_preview_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Return `path` as a Path if `save_preview` could write there; worth calling before a long run.
+
+    Raises:
+        OutputError: Not a .png, or it cannot be written.
+    """
+    target = check_output(path, overwrite)
+    if suffix_of(target) != ".png":
+        raise OutputError(f"{target.name} is not the name of a PNG file.", "Let it end in .png.")
+    return target
 
 
 def best_slices(masks: list[BoxMask], shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -11,10 +11,14 @@ from MedalSLib.volume.geometry import Grid, lps_of_grid, same_grid
 
 # Three values, so that where the mask's grid does not reach differs from where the mask is empty.
 _OUTSIDE, _FALSE, _TRUE = 0, 1, 2
+_MOST_KEPT = 0.5
 
 
 def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid, name: str = "") -> np.ndarray:
     """Return a mask on another grid, by the nearest voxel.
+
+    Where that would lose most of a mask that is thinner than the wanted voxels, each of its voxels is kept as the one
+    in which it lies.
 
     Args:
         mask: (K, J, I), non-zero is inside.
@@ -42,9 +46,22 @@ def resample_mask(mask: np.ndarray, from_grid: Grid, to_grid: Grid, name: str = 
     if not labels.any():
         raise InputError(f"{what} and the image lie in different places of the patient and do not overlap.", remedy)
     result = labels == _TRUE
-    if inside.any() and not result.any():
+    if not inside.any():
+        return result
+    hit, inner = _voxels_hit(inside, from_grid, to_grid)
+    if not hit.size:
         raise InputError(f"{what} has no part that lies in the image.", remedy)
+    if np.count_nonzero(result) * to_grid.voxel_volume_ml < _MOST_KEPT * inner * from_grid.voxel_volume_ml:
+        result[tuple(hit.T)] = True
     return result
+
+
+def _voxels_hit(mask: np.ndarray, from_grid: Grid, to_grid: Grid) -> tuple[np.ndarray, int]:
+    """Return the voxels (n, 3), as k, j, i, of a grid in which voxels of a mask lie, and how many of the mask's do."""
+    ras = from_grid.index_to_ras(np.argwhere(mask)[:, ::-1])
+    index = np.rint(to_grid.ras_to_index(ras)).astype(np.int64)[:, ::-1]
+    index = index[((index >= 0) & (index < to_grid.shape_kji)).all(axis=1)]
+    return np.unique(index, axis=0), len(index)
 
 
 def resample_nearest(array: np.ndarray, from_grid: Grid, to_grid: Grid) -> np.ndarray:

@@ -36,6 +36,18 @@ class Segment:
         """Boolean (K, J, I)."""
         return self.labels == self.value
 
+    def mask_on(self, own: Grid, wanted: Grid) -> np.ndarray:
+        """Return the mask on another grid, by the nearest voxel.
+
+        Args:
+            own: Grid of the labelmap.
+            wanted: The other grid.
+
+        Raises:
+            InputError: The grids do not overlap, or the segment lies off the wanted one; it is named.
+        """
+        return resample_mask(self.mask, own, wanted, self.name)
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -62,7 +74,7 @@ class Segmentation:
         Raises:
             InputError: The grids do not overlap, or a segment lies off the wanted one; it is named.
         """
-        return {segment.name: resample_mask(segment.mask, self.grid, grid, segment.name) for segment in self.segments}
+        return {segment.name: segment.mask_on(self.grid, grid) for segment in self.segments}
 
 
 def unique_names(names: Mapping[int, str]) -> dict[int, str]:

@@ -406,7 +406,7 @@ def test_an_existing_file_is_kept_unless_it_may_be_overwritten(
     assert (tmp_path / name).read_bytes() == b"mine"
     write_segmentation(tmp_path / name, masks, grid, overwrite=True)
     assert read_segmentation(tmp_path / name).segments
-    assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_file_that_appears_during_the_run_is_not_lost(tmp_path: Path) -> None:
@@ -456,13 +456,29 @@ def test_a_mask_on_another_grid_is_not_written(tmp_path: Path, grid: Grid) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sheared_grid_survives_in_nrrd_and_nifti(tmp_path: Path, masks: dict[str, np.ndarray], upright: Grid) -> None:
+def test_a_sheared_grid_survives_in_nrrd_and_is_placed_alike_by_every_reader_of_nifti(
+    tmp_path: Path, upright: Grid
+) -> None:
+    import SimpleITK
+
     affine = upright.affine_ras.copy()
     affine[1, 2] = 0.9
-    sheared = Grid(upright.shape_kji, affine)
-    for name in ("a.seg.nrrd", "a.nii.gz"):
-        write_segmentation(tmp_path / name, {"Bone": masks["Bone"]}, sheared)
-        assert same_grid(read_segmentation(tmp_path / name).grid, sheared, 1e-3)
+    sheared = Grid((20, 30, 28), affine)
+    block = np.zeros(sheared.shape_kji, bool)
+    block[4:15, 8:20, 6:18] = True
+    assert write_segmentation(tmp_path / "a.seg.nrrd", {"Bone": block}, sheared) == ()
+    assert same_grid(read_segmentation(tmp_path / "a.seg.nrrd").grid, sheared, 1e-3)
+    (note,) = write_segmentation(tmp_path / "a.nii.gz", {"Bone": block}, sheared)
+    assert "sheared" in note
+    centre = sheared.index_to_ras(np.argwhere(block)[:, ::-1].mean(axis=0))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    by_nibabel = nibabel.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj))).mean(axis=0)
+    shape = SimpleITK.LabelShapeStatisticsImageFilter()
+    shape.Execute(SimpleITK.ReadImage(str(tmp_path / "a.nii.gz")))
+    by_itk = np.asarray(shape.GetCentroid(1)) * (-1, -1, 1)
+    np.testing.assert_allclose(by_nibabel, by_itk, atol=1e-3)
+    np.testing.assert_allclose(by_nibabel, centre, atol=0.2)
+    assert shape.GetPhysicalSize(1) == pytest.approx(block.sum() * sheared.voxel_volume_ml * 1000, rel=0.02)
 
 
 def test_the_codes_of_the_vocabulary_reach_the_file(tmp_path: Path, masks: dict[str, np.ndarray], grid: Grid) -> None:
