@@ -21,6 +21,8 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--gt", type=Path, required=True, metavar="DIR", help="folder of truths, or one file")
     parser.add_argument("--seg", type=Path, metavar="DIR", help="folder of results, or one file")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of images, whose prompts say what counts")
+    parser.add_argument("--names", metavar="NAMES", help='of labels in files without names: "1=liver,2=spleen", or a '
+                        "file (JSON, CSV, dataset.json)")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="also write tables (CSV, JSON) and a figure here")
     parser.add_argument("--tolerance", type=float, default=2.0, help="of the surface Dice in mm (default: %(default)s)")
     parser.add_argument("--iou", type=float, default=0.5, help="from which an instance is found (default: %(default)s)")
@@ -57,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seg is None:
         arguments.refuse("give --seg DIR, or --interactive with --images DIR")
     from MedalSLib.evaluation.folder import evaluate_folder, summary_table
+    from MedalSLib.volume.segment_names import read_names
 
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = evaluate_folder(
@@ -68,9 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
             spacing_order=arguments.spacing_order,
             iou=arguments.iou,
             overwrite=arguments.overwrite,
+            names=read_names(arguments.names) if arguments.names else None,
             on_case=partial(bar, "evaluating"),
             cancel=cancel,
         )
+    for name, said in report["notes"].items():
+        note(f"note: {name}: {said}")
     for case in report["failed"]:
         note(f"medals: {case['case']} was not scored: {case['reason']}")
     if arguments.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from MedalSLib.cli.console import Commands, print_json
+from MedalSLib.cli.console import Commands, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -77,10 +77,12 @@ def run_resolve(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([asdict(item) for item in resolutions])
     else:
+        if not resolutions:
+            note(f"medals: There is no word in '{arguments.text}'.")
         for item in resolutions:
             if item.classes:
                 print(f"{item.phrase}: {', '.join(item.classes)}  [{item.modality}]")
             else:
                 hint = f"  (did you mean {', '.join(item.suggestions[:3])}?)" if item.suggestions else ""
-                print(f"{item.phrase}: not understood{hint}")
+                print(f"{item.phrase}: not understood{hint}{item.hint and f'  {item.hint}'}")
     return 0 if resolutions and all(item.classes for item in resolutions) else 4

@@ -10,6 +10,8 @@ from MedalSLib.run import RunOptions, RunRequest
 from MedalSLib.vocabulary import Resolution, Structure, describe, resolve
 from MedalSLib.volume import BoxMask, Grid, Roi
 
+_GROUP = 3  # more structures than the two sides of one
+
 
 @dataclass(frozen=True)
 class ParsedRequest:
@@ -25,6 +27,7 @@ class ParsedRequest:
         painted: By key: what of `locked` is new since the structure's last result.
         by_hand: Keys of the structures that are made from paint alone: the model does not know them.
         texts: What the text encoder reads instead of the structure's own sentence, by key.
+        notes: What of a group of structures the model does not know, as sentences.
     """
 
     structures: tuple[Structure, ...]
@@ -36,6 +39,7 @@ class ParsedRequest:
     painted: Mapping[str, BoxMask] = field(default_factory=dict)
     by_hand: frozenset[str] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,14 +65,18 @@ def parse_request(
     """
     understood: dict[str, tuple[str, ...]] = {}
     keys: dict[str, None] = {}
+    notes: list[str] = []
     # What was painted can be refined from the paint, whatever its name.
     free = frozenset(request.locked) if request.options.mode == "refine" else frozenset()
     for text in request.prompts:
         if text in free:
             continue
         for resolution in _resolve(text, modality, known):
-            understood[resolution.phrase] = resolution.classes
-            keys |= dict.fromkeys(resolution.keys)
+            here, missing = _known_of_a_group(resolution, known)
+            if missing:
+                notes.append(f"Of '{resolution.phrase}', the model does not know {', '.join(missing)}.")
+            understood[resolution.phrase] = tuple(describe(key).name for key in here)
+            keys |= dict.fromkeys(here)
     masks = _by_key(request.masks, modality, known, understood, free)
     locked = _by_key(request.locked, modality, known, understood, free)
     painted = _by_key(request.painted, modality, known, understood, free)
@@ -96,7 +104,20 @@ def parse_request(
         options=request.options,
         painted=painted,
         by_hand=by_hand,
+        notes=tuple(notes),
     )
+
+
+def _known_of_a_group(resolution: Resolution, known: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the keys to segment of a phrase, and the names of those that are left out of a group as not known.
+
+    Of "all organs" that is what the model knows; where it knows nothing of a group, or one structure is asked for by
+    name, all of it stays, and is refused as not known.
+    """
+    here = tuple(key for key in resolution.keys if key in known)
+    if not here or len(resolution.keys) < _GROUP:
+        return resolution.keys, []
+    return here, [describe(key).name for key in resolution.keys if key not in known]
 
 
 def _resolve(text: str, modality: str, known: Collection[str]) -> list[Resolution]:
@@ -109,7 +130,7 @@ def _resolve(text: str, modality: str, known: Collection[str]) -> list[Resolutio
         parts = []
         for item in unknown:
             hint = f" (did you mean {' or '.join(item.suggestions[:3])}?)" if item.suggestions else ""
-            parts.append(f"'{item.phrase}'{hint}")
+            parts.append(f"'{item.phrase}'{hint}{item.hint and f' {item.hint[:-1]}'}")
         raise PromptError(
             f"Not understood for {modality}: {'; '.join(parts)}.",
             "Correct the name, choose a suggestion, or see 'medals names' for all of them.",

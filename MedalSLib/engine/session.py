@@ -378,7 +378,7 @@ class LocalSession(Session):
                 peak_memory_mb=probe.peak_mb(),
                 cached=found.cached,
                 steps=found.steps,
-                warnings=self.warnings,
+                warnings=(*self.warnings, *request.notes),
                 structures=self._structure_reports(found, run),
                 understood=request.understood,
                 seed=request.options.seed,

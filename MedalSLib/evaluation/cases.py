@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.volume import same_grid
+from MedalSLib.volume import Grid, same_grid
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.segment_names import is_unnamed
 from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
-_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".npz", ".dcm")
+_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz", ".dcm")
 _ENDINGS = ("_seg", "-seg", "_label", "-label", "_labels", "_gt", "_pred", "_segmentation")
 
 
@@ -102,15 +103,19 @@ def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[Fil
     return [FilePair(name, path, results.get(name), pictures.get(name)) for name, path in sorted(truths.items())]
 
 
-def open_pair(pair: FilePair) -> CasePair:
+def open_pair(pair: FilePair, names: Mapping[int, str] | None = None) -> CasePair:
     """Read a case.
+
+    Args:
+        pair: Its files.
+        names: Names by label value for labelmaps that carry none.
 
     Raises:
         InputError: A file is damaged, or truth and result lie on grids that cannot be matched.
     """
     if pair.truth.suffix == ".npz":
         return _challenge_pair(pair)
-    return _named_pair(pair)
+    return _named_pair(pair, names or {})
 
 
 def _challenge_pair(pair: FilePair) -> CasePair:
@@ -156,34 +161,83 @@ def _challenge_structures(
         yield StructurePair(name, truth == label, found == label)
 
 
-def _named_pair(pair: FilePair) -> CasePair:
-    truth = read_segmentation(pair.truth)
+def _named_pair(pair: FilePair, names: Mapping[int, str]) -> CasePair:
+    truth = _named(read_segmentation(pair.truth), names)
     modality = modality_of(pair)
     notes: list[str] = list(truth.warnings)
     found: Segmentation | None = None
     if pair.found is not None:
         try:
-            found = read_segmentation(pair.found)
+            found = _named(read_segmentation(pair.found), names)
         except InputError as error:
             if "no segment" not in error.cause and "no label" not in error.cause:
                 raise
             notes.append("The result is empty.")
-    if found is not None and not same_grid(found.grid, truth.grid):
-        notes.append("The result lies on another grid and was resampled to the truth's.")
-    structures = _named_structures(truth, found, modality)
+    masks: dict[str, np.ndarray] = {}
+    by_number = False
+    if found is not None:
+        notes += [warning for warning in found.warnings if warning not in notes]
+        masks, elsewhere = _masks_on(found, truth.grid)
+        if elsewhere:
+            notes.append(f"Of the result, {', '.join(elsewhere)} lie outside of the truth's image and count as empty.")
+        elif not same_grid(found.grid, truth.grid):
+            notes.append("The result lies on another grid and was resampled to the truth's.")
+        by_number = any(is_unnamed(segment.name) for segment in (*truth.segments, *found.segments))
+        if by_number:
+            notes.append(_number_note(truth, found, masks))
+    structures = _named_structures(truth, found, masks, modality, by_number)
     return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes))
 
 
-def _named_structures(truth: Segmentation, found: Segmentation | None, modality: str) -> Iterator[StructurePair]:
-    masks = found.masks_on(truth.grid) if found is not None else {}
+def _named(found: Segmentation, names: Mapping[int, str]) -> Segmentation:
+    """Return a segmentation in which segments without a name have that of their label value."""
+    segments = tuple(
+        replace(item, name=names.get(item.value, item.name)) if is_unnamed(item.name) else item
+        for item in found.segments
+    )
+    return replace(found, segments=segments)
+
+
+def _masks_on(found: Segmentation, grid: Grid) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the masks of a result on the truth's grid, and the names of those that lie elsewhere, which are empty."""
+    masks: dict[str, np.ndarray] = {}
+    elsewhere: list[str] = []
+    for segment in found.segments:
+        try:
+            masks[segment.name] = segment.mask_on(found.grid, grid)
+        except InputError:
+            masks[segment.name] = np.zeros(grid.shape_kji, dtype=bool)
+            elsewhere.append(segment.name)
+    return masks, elsewhere
+
+
+def _number_note(truth: Segmentation, found: Segmentation, masks: Mapping[str, np.ndarray]) -> str:
+    """Say that labels were compared by their number, and whether their order looks different."""
+    swapped = []
+    for segment in truth.segments:
+        mask = segment.mask
+        shared = {other.name: int(np.count_nonzero(mask & masks[other.name])) for other in found.segments}
+        best = max(found.segments, key=lambda other: shared[other.name])
+        if best.value != segment.value and 2 * shared[best.name] > int(np.count_nonzero(mask)) > 0:
+            swapped.append(f"{segment.value} of the truth lies where {best.value} ({best.name}) of the result does")
+    said = "Truth or result has no names, so labels were compared by their number"
+    if swapped:
+        return f"{said}, but their order differs: {'; '.join(swapped)}. Give names with --names."
+    return f"{said}; where the numbers do not mean the same, give names with --names."
+
+
+def _named_structures(
+    truth: Segmentation,
+    found: Segmentation | None,
+    masks: Mapping[str, np.ndarray],
+    modality: str,
+    by_number: bool,
+) -> Iterator[StructurePair]:
     by_name = {published_name(name, modality).casefold(): mask for name, mask in masks.items()}
     by_value = {segment.value: masks[segment.name] for segment in (found.segments if found is not None else ())}
-    both_named = not any(_is_position(segment.name) for segment in truth.segments) and not any(
-        _is_position(name) for name in masks
-    )
     for segment in truth.segments:
         name = published_name(segment.name, modality)
-        other = by_name.get(name.casefold()) if both_named else by_value.get(segment.value)
+        other = by_value.get(segment.value) if by_number else by_name.get(name.casefold())
         mask = segment.mask
         yield StructurePair(name, mask, np.zeros_like(mask) if other is None else other)
 
@@ -207,10 +261,6 @@ def modality_of(pair: FilePair) -> str:
     if pair.image is not None and pair.image.suffix != ".npz":
         return read_image(pair.image).modality.modality
     return ""
-
-
-def _is_position(name: str) -> bool:
-    return name.startswith("Label ") and name[6:].isdecimal()
 
 
 def _stem(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from MedalSLib.evaluation.figure import draw_scores
 from MedalSLib.evaluation.metrics import (
     NOT_A_NUMBER,
     SpacingOrder,
+    can_score_surfaces,
     dice,
     instance_scores,
     mean,
@@ -100,6 +101,7 @@ def evaluate_folder(
     spacing_order: SpacingOrder = "correct",
     iou: float = 0.5,
     overwrite: bool = False,
+    names: Mapping[int, str] | None = None,
     on_case: OnCase | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[str, Any]:
@@ -114,27 +116,39 @@ def evaluate_folder(
         spacing_order: "published" reproduces the challenge's own figures, with the spacing's axes reversed.
         iou: Intersection over union from which an instance counts as found.
         overwrite: Replace the files of an earlier evaluation.
+        names: Names by label value for labelmaps that carry none.
         on_case: Progress.
         cancel: Set it to stop.
 
     Returns:
         JSON-ready: "cases" (one entry for each structure of each case), "summary", "mean", "missing", "failed",
-        "files".
+        "notes", "files".
 
     Raises:
         InputError: There is nothing to compare, or no case could be read.
         OutputError: The files exist already or cannot be written.
         CancelledError: `cancel` was set.
     """
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise InputError(f"A tolerance of {tolerance_mm:g} mm is none.", "Give one of at least 0.")
+    if not 0 < iou <= 1:
+        raise InputError(f"An intersection over union of {iou:g} is none.", "Give one above 0 and up to 1.")
     pairs = find_pairs(Path(gt_dir), Path(seg_dir), Path(images_dir) if images_dir else None)
     target = output_folder(Path(out), _FILES, overwrite) if out else None
     rows: list[Row] = []
     failed: list[dict[str, str]] = []
+    has_surface = can_score_surfaces()
+    notes = (
+        {} if has_surface else {"surface Dice": "It needs MONAI, which is not installed: pip install 'medals[train]'."}
+    )
     for done, pair in enumerate(pairs, 1):
         if cancel is not None and cancel.is_set():
             raise CancelledError("The evaluation was cancelled.")
         try:
-            rows += _score_case(pair, open_pair(pair), tolerance_mm, spacing_order, iou)
+            case = open_pair(pair, names)
+            rows += _score_case(pair, case, tolerance_mm if has_surface else None, spacing_order, iou)
+            if said := " ".join(_case_notes(pair, case)):
+                notes[pair.name] = said
         except InputError as error:
             failed.append({"case": pair.name, "reason": str(error)})
         if on_case:
@@ -149,6 +163,7 @@ def evaluate_folder(
         "mean": json_ready(_overall(rows)),
         "missing": [pair.name for pair in pairs if pair.found is None],
         "failed": failed,
+        "notes": notes,
         "tolerance_mm": tolerance_mm,
         "spacing_order": spacing_order,
     }
@@ -184,10 +199,10 @@ def summary_table(report: Mapping[str, Any]) -> str:
 
 
 def _score_case(
-    pair: FilePair, case: CasePair, tolerance_mm: float, spacing_order: SpacingOrder, iou: float
+    pair: FilePair, case: CasePair, tolerance_mm: float | None, spacing_order: SpacingOrder, iou: float
 ) -> list[Row]:
     spacing = case.spacing[::-1] if spacing_order == "published" else case.spacing
-    notes = list(case.notes) + (["There is no result of this name."] if pair.found is None else [])
+    notes = _case_notes(pair, case)
     rows = []
     for item in case.structures:
         scores = _score(item, spacing, tolerance_mm, iou)
@@ -206,7 +221,12 @@ def _score_case(
     return rows
 
 
-def _score(item: StructurePair, spacing: Sequence[float], tolerance_mm: float, iou: float) -> dict[str, float]:
+def _case_notes(pair: FilePair, case: CasePair) -> list[str]:
+    return [*case.notes, *(["There is no result of this name; it counts as empty."] if pair.found is None else [])]
+
+
+def _score(item: StructurePair, spacing: Sequence[float], tolerance_mm: float | None, iou: float) -> dict[str, float]:
+    """Return the scores of one structure; without a tolerance, no surface Dice."""
     nothing = dict.fromkeys(("dsc", "nsd", "f1", "tp", "fp", "fn"), NOT_A_NUMBER)
     if item.instances:
         found = instance_scores(item.truth, item.found, iou)
@@ -215,7 +235,7 @@ def _score(item: StructurePair, spacing: Sequence[float], tolerance_mm: float, i
         return nothing
     return nothing | {
         "dsc": dice(item.truth, item.found),
-        "nsd": surface_dice(item.truth, item.found, spacing, tolerance_mm),
+        "nsd": NOT_A_NUMBER if tolerance_mm is None else surface_dice(item.truth, item.found, spacing, tolerance_mm),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +73,11 @@ def surface_dice(
             use_subvoxels=True,
         )
     return float(value)
+
+
+def can_score_surfaces() -> bool:
+    """Return whether MONAI is there, which surface Dice needs."""
+    return find_spec("monai") is not None
 
 
 def semantic_scores(

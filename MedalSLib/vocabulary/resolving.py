@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from MedalSLib.vocabulary.custom_classes import custom_keys, describe, split_custom_names
+from MedalSLib.vocabulary.hints import with_hint
 from MedalSLib.vocabulary.lexicon import bag_of, lexicon
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
 from MedalSLib.vocabulary.phrase_matching import Found, find, without_context
@@ -19,6 +20,7 @@ from MedalSLib.vocabulary.words import Word, words
 
 _SUGGESTIONS = 5
 _SIMILAR = 80
+_SHORTEST_TYPO = 4
 
 
 def resolve(text: str, modality: str | None = None, known: Collection[str] = ()) -> list[Resolution]:
@@ -45,6 +47,13 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
     """
     text = unicodedata.normalize("NFKC", text)
     wanted = normalize_modality(modality) if modality else modality_in(words().read(text))
+    return [
+        with_hint(item, known, lambda part, modality=item.modality: _resolve_published(part, modality))  # type: ignore[misc]
+        for item in _resolve_all(text, wanted, known)
+    ]
+
+
+def _resolve_all(text: str, wanted: str | None, known: Collection[str]) -> list[Resolution]:
     custom = custom_keys(known, wanted) if known else {}
     if not custom:
         return _resolve_published(text, wanted)
@@ -138,7 +147,7 @@ def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
 
 
 def _alike(text: str, modality: str) -> list[str]:
-    if not text:
+    if len(text) < _SHORTEST_TYPO:  # a short abbreviation is like many names, and none of them
         return []
     names = [item.name for item in structures(modality)]
     return [names[index] for index, _ in most_related(text, names, _SUGGESTIONS, _SIMILAR)]

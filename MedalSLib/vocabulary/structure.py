@@ -85,6 +85,7 @@ class Resolution:
         suggestions: Names that may have been meant; "Name (MRI)" for one that exists only in another modality.
         confidence: 1 for a name or synonym, less where a side was added, words were skipped or a typo was
             corrected, 0 if nothing was understood.
+        hint: What a phrase that names no structure means, or how to ask instead, as a sentence.
     """
 
     phrase: str
@@ -93,6 +94,7 @@ class Resolution:
     keys: tuple[str, ...] = ()
     suggestions: tuple[str, ...] = ()
     confidence: float = 0.0
+    hint: str = ""
 
 
 @dataclass(frozen=True)

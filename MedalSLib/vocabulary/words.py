@@ -73,6 +73,9 @@ class Words:
         vertebra_words: Words that may stand beside a vertebral level.
         linking: Words that rule out a list without separators.
         dotted: Abbreviations whose dot ends no sentence.
+        everything: Phrases that mean all there is.
+        expansions: Meaning of common abbreviations that are no synonyms of a structure.
+        translations: English word by the words for it in other languages, without accents.
         commands: Verbs of a request whose typos are corrected.
     """
 
@@ -93,6 +96,9 @@ class Words:
         )
         self.dotted = frozenset(lists["dotted"].split())
         self.uncorrected = frozenset(lists["uncorrected"].split())
+        self.everything = frozenset(lists["everything"])
+        self.expansions: dict[str, str] = lists["expansions"]
+        self.translations = {word: name for name, many in lists["translations"].items() for word in many.split("|")}
         self.commands = tuple(lists["commands"].split())
         self._ordinals = {word: i for i, word in enumerate(lists["ordinals"].split(), 1)}
         self._british = tuple(lists["british"].items())

@@ -148,3 +148,63 @@ def test_named_segments_are_matched_by_what_they_mean(tmp_path: Path) -> None:
     write_segmentation(tmp_path / "seg" / "CT_case.seg.nrrd", turned, grid)
     report = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
     assert {row["structure"]: row["dsc"] for row in report["cases"]} == {"Liver": 1.0, "Spleen": 1.0}
+
+
+def test_a_result_elsewhere_or_missing_scores_zero_and_is_said(tmp_path: Path) -> None:
+    import nibabel
+
+    for case in ("a", "b", "c"):
+        write_nifti(tmp_path / "gt" / f"{case}.nii.gz", organs())
+    write_nifti(tmp_path / "seg" / "a.nii.gz", organs())
+    write_nifti(tmp_path / "seg" / "b.nii.gz", organs())
+    image = nibabel.load(tmp_path / "seg" / "b.nii.gz")
+    affine = image.affine.copy()
+    affine[0, 3] += 5000
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "seg" / "b.nii.gz")
+    report = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
+    assert {row["case"]: row["dsc"] for row in report["cases"]} == {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert report["mean"]["dsc"] == pytest.approx(1 / 3)
+    assert report["failed"] == [] and report["missing"] == ["c"]
+    assert "outside" in report["notes"]["b"] and "no result" in report["notes"]["c"]
+
+
+def test_labels_without_names_in_another_order_are_said(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "gt" / "a.nii.gz", organs())
+    write_nifti(tmp_path / "seg" / "a.nii.gz", np.array([0, 2, 1], np.uint8)[organs()])
+    report = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
+    assert "order differs: 1 of the truth lies where 2" in report["notes"]["a"]
+    named = evaluate_folder(tmp_path / "gt", tmp_path / "gt", names={1: "liver", 2: "spleen"})
+    assert {row["structure"] for row in named["cases"]} == {"Liver", "Spleen"} and named["notes"] == {}
+
+
+def test_units_count_in_the_evaluation_too(tmp_path: Path) -> None:
+    import nibabel
+
+    write_nifti(tmp_path / "gt" / "a.nii.gz", organs())
+    write_nifti(tmp_path / "seg" / "a.nii.gz", organs(1))
+    in_mm = evaluate_folder(tmp_path / "gt", tmp_path / "seg")
+    for folder in ("gt", "seg"):
+        image = nibabel.load(tmp_path / folder / "a.nii.gz")
+        micron = nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([1000.0, 1000.0, 1000.0, 1.0]) @ image.affine)
+        micron.header.set_xyzt_units("micron")
+        nibabel.save(micron, tmp_path / folder / "a.nii.gz")
+        assert evaluate_folder(tmp_path / "gt", tmp_path / "seg")["mean"]["nsd"] == pytest.approx(in_mm["mean"]["nsd"])
+
+
+def test_dice_needs_no_monai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from MedalSLib.evaluation import folder
+
+    monkeypatch.setattr(folder, "can_score_surfaces", lambda: False)
+    write_nifti(tmp_path / "gt" / "a.nii.gz", organs())
+    report = evaluate_folder(tmp_path / "gt", tmp_path / "gt", out=tmp_path / "out")
+    assert report["mean"]["dsc"] == 1.0 and report["mean"]["nsd"] is None
+    assert "MONAI" in report["notes"]["surface Dice"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"tolerance_mm": float("nan")}, {"tolerance_mm": -1.0}, {"iou": 0.0}, {"iou": 2.0}]
+)
+def test_thresholds_that_are_none_are_refused(tmp_path: Path, options: dict[str, float]) -> None:
+    write_nifti(tmp_path / "a.nii.gz", organs())
+    with pytest.raises(InputError, match="is none"):
+        evaluate_folder(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", **options)
