@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Segment the structures named in --text in every study of SOURCE, and write the results into one folder.
 
-SOURCE is a folder (searched with its subfolders for NIfTI, NRRD and MetaImage files), a text file with one path a line
-(DICOM folders too), or one image. Each study that has ended is a line of manifest.jsonl in the output folder, with the
-state "done": its result, seconds and volumes; or "failed": why. Give the same command again after an interruption: only
-what is missing is done. A study that fails does not stop the others.
+SOURCE is a folder (searched with its subfolders for NIfTI, NRRD and MetaImage files and for folders of DICOM files), a
+text file with one path a line, or one image. Labelmaps (ct_seg.nii.gz and the like) are no studies. Each study that has
+ended is a line of manifest.jsonl in the output folder, with the state "done": its result, seconds and volumes; or
+"failed": why. Give the same command again after an interruption: only what is missing is done. A study that fails does
+not stop the others.
 """
 _EPILOG = """\
 examples:
@@ -46,8 +47,8 @@ def add_commands(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder, list of paths (.txt), or image")
-    parser.add_argument("--text", required=True, help='names as you would say them: "liver, lt kidney, L1-L5"')
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
+    parser.add_argument("--text", default="", help='names as you would say them: "liver, lt kidney, L1-L5"')
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR",
                         help="folder for results and manifest (made if missing)")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default=".seg.nrrd", metavar="ENDING",
                         help=f"of the results: {', '.join(FORMATS)} (default: %(default)s)")  # fmt: skip
@@ -62,21 +63,31 @@ def add_commands(commands: Commands) -> None:
                         "(default: one engine in this process, without Ray)")  # fmt: skip
     parser.add_argument("--retry-failed", action="store_true", help="try the studies again that failed before")
     parser.add_argument("--overwrite", action="store_true", help="replace results that the manifest does not know")
+    parser.add_argument("--list", action="store_true", help="only say which studies there are, and do nothing")
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.add_argument("--quiet", action="store_true", help="no progress and no messages")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment what is not done yet; the exit code is that of the last failure."""
     from MedalSLib.service.batch import run_batch
     from MedalSLib.service.batch_files import MANIFEST, BatchJob, find_studies
+    from MedalSLib.volume.files import existing, output_folder
 
+    if arguments.list:
+        return _list(arguments)
+    if arguments.output is None:
+        arguments.refuse("give -o DIR, or --list")
     if not arguments.text.strip():
         raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen".')
     if arguments.workers is not None and arguments.workers < 1:
         raise InputError(f"There cannot be {arguments.workers} workers.", "Give --workers 1 or more.")
-    studies = find_studies(arguments.source, arguments.output)
+    labelmaps: list[Path] = []
+    studies = find_studies(existing(arguments.source), arguments.output, labelmaps)
+    output_folder(arguments.output)
+    if labelmaps:
+        note(f"{len(labelmaps)} labelmaps are no studies and were left out ({labelmaps[0].name}, ...)", arguments.quiet)
     manifest = arguments.output / MANIFEST
     note(f"{len(studies)} studies; the manifest is {manifest}", arguments.quiet)
     job = BatchJob(
@@ -103,6 +114,21 @@ def run(arguments: argparse.Namespace) -> int:
     _tell(summary, arguments, manifest)
     failed = [*summary.failed_before, *summary.failures]
     return _exit_code(failed[-1]) if failed else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from MedalSLib.service.batch_files import find_studies, result_names
+    from MedalSLib.volume.files import existing
+
+    labelmaps: list[Path] = []
+    names = result_names(find_studies(existing(arguments.source), arguments.output, labelmaps), arguments.format)
+    if arguments.json:
+        print_json({"studies": {str(study): name for study, name in names.items()}, "labelmaps": labelmaps})
+        return 0
+    for study, name in names.items():
+        print(f"{study}  ->  {name}")
+    note(f"{len(names)} studies, {len(labelmaps)} labelmaps left out", arguments.quiet)
+    return 0
 
 
 class _EngineFactory:

@@ -69,7 +69,7 @@ def segment_study(
     from MedalSLib.vocabulary import describe
     from MedalSLib.volume.reading import read_image
     from MedalSLib.volume.segment_info import SegmentInfo
-    from MedalSLib.volume.writing import check_segmentation_output, write_segmentation
+    from MedalSLib.volume.writing import check_segmentation_output, write_or_keep
 
     begun = time.monotonic()
     target = job.output / result
@@ -85,7 +85,7 @@ def segment_study(
                 cancel=cancel,
             )
         infos = {name: SegmentInfo.of(describe(f"{found.report.modality}_{name}")) for name in found.box_masks}
-        lost = write_segmentation(target, found.box_masks, image.grid, infos, image, overwrite=True)
+        lost = write_or_keep(target, found.box_masks, image.grid, infos, image, overwrite=True)
     except CancelledError:
         raise
     except MedalSError as error:
@@ -96,7 +96,7 @@ def segment_study(
             str(study), "failed", cause=f"Failed unexpectedly ({type(error).__name__}: {error}).", asked=job.asked
         )
     volumes = {name: report.volume_ml for name, report in found.report.structures.items()}
-    seconds, notes = round(time.monotonic() - begun, 2), (*session.warnings, *found.report.warnings, *lost)
+    seconds, notes = round(time.monotonic() - begun, 2), (*image.warnings, *found.report.warnings, *lost)
     return StudyOutcome(str(study), "done", result, seconds, volumes, asked=job.asked, notes=notes)
 
 

@@ -15,9 +15,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from MedalSLib.errors import InputError, MedalSError, OutputError
+from MedalSLib.volume.dicom_series import is_dicom_image
+from MedalSLib.volume.segment_names import side_car
 
 MANIFEST = "manifest.jsonl"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+_LABELMAPS = (
+    "_seg",
+    "-seg",
+    ".seg",
+    "_label",
+    "-label",
+    "_labels",
+    "_labelmap",
+    "_mask",
+    "_segmentation",
+    "_gt",
+    "_pred",
+)
 
 
 @dataclass(frozen=True)
@@ -119,34 +134,58 @@ def append_outcome(folder: Path, outcome: StudyOutcome) -> None:
         raise OutputError(f"The manifest in {folder} cannot be written ({error}).", "Check the disk.") from error
 
 
-def find_studies(source: Path, output: Path | None = None) -> tuple[Path, ...]:
+def find_studies(source: Path, output: Path | None = None, left_out: list[Path] | None = None) -> tuple[Path, ...]:
     """Return the images below a folder, those a text file lists (one path a line), or the one image given.
+
+    A folder that holds DICOM images is one study.  Labelmaps, by their name or by the names beside them, are none.
 
     Args:
         source: Folder, list, or image; a list may name DICOM folders too.
         output: Folder of the results, whose files are no studies.
+        left_out: Filled with the labelmaps that were passed by.
 
     Raises:
         InputError: There is none.
     """
     source = source.absolute()
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if _is_image(path))
+        images = [path for path in source.rglob("*") if path.is_file() and _is_image(path)]
+        labelmaps = [path for path in images if _is_labelmap(path)]
+        if left_out is not None:
+            left_out += sorted(labelmaps)
+        found = sorted({*images, *_dicom_folders(source)}.difference(labelmaps))
         if output is not None and output.absolute() != source:
-            found = [path for path in found if output.absolute() not in path.parents]
+            found = [path for path in found if output.absolute() not in (path, *path.parents)]
     elif source.suffix.lower() == ".txt" and source.is_file():
         lines = source.read_text(encoding="utf-8").splitlines()
         found = [source.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
     else:
         found = [source] if source.exists() else []
     if not found:
-        raise InputError(f"{source} holds no image.", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} files.")
+        raise InputError(f"{source} holds no image.", f"Give a folder with {', '.join(IMAGE_SUFFIXES)} or DICOM files.")
     return tuple(dict.fromkeys(found))
 
 
 def _is_image(path: Path) -> bool:
     name = path.name.lower()
     return name.endswith(IMAGE_SUFFIXES) and not name.endswith(".seg.nrrd") and not name.startswith(".")
+
+
+def _is_labelmap(path: Path) -> bool:
+    return _stem(path).casefold().endswith(_LABELMAPS) or side_car(path).is_file()
+
+
+def _dicom_folders(source: Path) -> list[Path]:
+    """Return the folders that hold DICOM images themselves, without those inside of one that is read with them."""
+    folders: list[Path] = []
+    for folder in sorted(item for item in (source, *source.rglob("*")) if item.is_dir()):
+        if not any(above in folder.parents for above in folders) and _holds_dicom(folder):
+            folders.append(folder)
+    return folders
+
+
+def _holds_dicom(folder: Path) -> bool:
+    return any(item.is_file() and not _is_image(item) and is_dicom_image(item) for item in sorted(folder.iterdir()))
 
 
 def result_names(studies: Sequence[Path], suffix: str) -> dict[Path, str]:

@@ -62,6 +62,17 @@ def is_dicom(path: Path) -> bool:
     return beginning[_BEGINNING - 4 :] == b"DICM" or _is_element(beginning)
 
 
+def is_dicom_image(path: Path) -> bool:
+    """Return whether a file is a DICOM image, as far as its header can be read."""
+    try:
+        if not is_dicom(path):
+            return False
+        header = read_dataset(path, stop_before_pixels=True, specific_tags=["Rows", "Modality"])
+    except Exception:  # damaged; whoever reads the folder says so
+        return False
+    return bool(header.get("Rows")) and str(header.get("Modality", "")) not in _NOT_IMAGES
+
+
 def _is_element(beginning: bytes) -> bool:
     """Return whether bytes are the first element of a data set, of the group 0002 or 0008, explicit or implicit."""
     if len(beginning) < 12:
