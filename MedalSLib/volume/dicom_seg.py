@@ -141,6 +141,12 @@ def _source_datasets(source: Image) -> tuple[list[Any], tuple[str, ...]]:
         for keyword in ("ImageOrientationPatient", "PixelSpacing"):
             if keyword in item and keyword in datasets[0]:
                 setattr(item, keyword, datasets[0][keyword].value)  # they may differ in the last digits
+        if item.get("SliceThickness") in (None, ""):
+            item.SliceThickness = f"{source.grid.spacing_kji[0]:.6g}"
+        for group in item.get("SharedFunctionalGroupsSequence") or ():
+            for measures in group.get("PixelMeasuresSequence") or ():
+                if measures.get("SliceThickness") in (None, ""):
+                    measures.SliceThickness = f"{source.grid.spacing_kji[0]:.6g}"
         for keyword in _MAY_BE_EMPTY:
             if keyword not in item:
                 setattr(item, keyword, "")
