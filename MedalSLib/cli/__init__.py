@@ -52,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be more than the terminal can show
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    if any("\0" in argument for argument in (sys.argv[1:] if argv is None else argv)):
+        parser.error("an argument holds a zero byte")
+    arguments = parser.parse_args(argv)
     try:
         with quiet_libraries():
             return int(arguments.run(arguments))

@@ -69,9 +69,12 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
         locked = changed_since(masks, before)
     given = {name: mask for name, mask in masks.items() if not mask.is_empty or name in locked}
     notes = tuple(dict.fromkeys(reader.notes))
-    if not given and (painted or previous or arguments.mode == "refine" or not arguments.text.strip() or notes):
+    if not given:
         named = f" for '{arguments.text}'" if arguments.text.strip() else " with a voxel in it"
-        raise InputError(" ".join((f"{arguments.masks.name} has no segment{named}.", *notes)), _REMEDY_NAMES)
+        nothing = f"{arguments.masks.name} has no segment{named}."
+        if reader.is_puzzled or painted or previous or arguments.mode == "refine" or not arguments.text.strip():
+            raise InputError(" ".join((nothing, *notes)), _REMEDY_NAMES)
+        notes += (f"{nothing[:-1]}, so the text alone counts.",)
     return PromptMasks(given, locked, notes)
 
 
@@ -102,6 +105,7 @@ class _Reader:
         self._phrases = {phrase.strip().casefold() for phrase in text.split(",") if phrase.strip()}
         self._wanted = [name for item in resolve(text, modality, known) for name in item.classes] if text else []
         self.notes: list[str] = []
+        self.is_puzzled = False
 
     def read(self, path: Path, names: str | None = None) -> dict[str, BoxMask]:
         """Return the masks of a file, or of all segmentation files in a folder, by name.
@@ -145,6 +149,7 @@ class _Reader:
             raise elsewhere[0]
         self.notes += [f"{error.cause} It was left out." for error in elsewhere]
         if strange:
+            self.is_puzzled = True
             more = ", ..." if len(strange) > _LISTED else ""
             self.notes.append(f"Not understood and left out: {', '.join(strange[:_LISTED])}{more}.")
         return found
