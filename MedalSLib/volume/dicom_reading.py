@@ -40,6 +40,8 @@ def read_dicom(
         InputError: No image, no such series, slices without a place, or damaged files.
     """
     report = on_progress or (lambda share: None)
+    if path.name.upper() == "DICOMDIR" and path.is_file():
+        path = path.parent  # the table of contents of a CD stands for what lies beside it
     with reading(path, "DICOM"):
         if path.is_dir():
             found = find_series(path, lambda share: report(share * _HEADER_SHARE))
@@ -92,7 +94,7 @@ def _planes(slices: Sequence[Slice], report: Progress) -> np.ndarray:
         scales = {slices[number].frame: slices[number].scale for number in numbers}
         with reading(path, "DICOM"):
             frames = slices[numbers[0]].frames
-            values = values_of(path, [scales.get(frame, (1.0, 0.0)) for frame in range(frames)])
+            values = narrowed(values_of(path, [scales.get(frame, (1.0, 0.0)) for frame in range(frames)]))
             planes |= {number: values[slices[number].frame] for number in numbers}
     return np.stack([planes[number] for number in range(len(slices))])
 

@@ -58,7 +58,7 @@ def read_image(
         ResourceError: There is not enough memory for it.
     """
     file = existing(path)
-    if file.is_dir():
+    if file.is_dir() or file.name.upper() == "DICOMDIR":
         return read_dicom(file, frame, series, on_progress)
     suffix = suffix_of(file)
     kind = format_of(file) or _BY_SUFFIX.get(suffix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -199,10 +200,10 @@ def test_files_without_preamble_are_read(
     np.testing.assert_array_equal(read_image(files[-1]).array_kji, even_ct)
 
 
-@pytest.mark.parametrize("syntax", ["plain", "rle", "jpeg 2000", "enhanced"])
+@pytest.mark.parametrize("syntax", ["plain", "rle", "jpeg 2000", "jpeg 2000 by itk", "enhanced"])
 def test_monochrome1_is_about_how_an_image_is_shown(
     tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write, write_enhanced: Callable[..., Path],
-    syntax: str,
+    syntax: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     import SimpleITK
     from pydicom.encaps import encapsulate
@@ -215,7 +216,7 @@ def test_monochrome1_is_about_how_an_image_is_shown(
             dataset = pydicom.dcmread(path)
             if syntax == "rle":
                 dataset.compress(RLELossless, generate_instance_uid=False)
-            elif syntax == "jpeg 2000":  # by ITK, which has the encoder
+            elif syntax.startswith("jpeg 2000"):  # by ITK, which has the encoder
                 image = SimpleITK.GetImageFromArray(dataset.pixel_array[None])
                 writer = SimpleITK.ImageFileWriter()
                 writer.SetFileName(str(tmp_path / "packed"))
@@ -231,6 +232,8 @@ def test_monochrome1_is_about_how_an_image_is_shown(
                 dataset["PixelData"].is_undefined_length = True
                 (tmp_path / "packed").unlink()
             dataset.save_as(path)
+    if syntax.endswith("itk"):  # whose decoders are used where pydicom has none
+        monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda _: SimpleNamespace(is_available=False))
     np.testing.assert_array_equal(read_image(tmp_path).array_kji, even_ct)
 
 
@@ -412,3 +415,11 @@ def test_a_volume_in_several_multi_frame_files_is_one(
     image = read_image(tmp_path)
     np.testing.assert_array_equal(image.array_kji, even_ct)
     assert image.warnings == ()
+
+
+def test_a_dicomdir_stands_for_what_lies_beside_it(
+    tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write
+) -> None:
+    write_series(tmp_path / "IMAGES", even_ct, upright)
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    np.testing.assert_array_equal(read_image(tmp_path / "DICOMDIR").array_kji, even_ct)
