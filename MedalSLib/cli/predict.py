@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, complain, note, print_json
-from MedalSLib.errors import CancelledError, InputError, MedalSError
+from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def add_commands(commands: Commands) -> None:
@@ -33,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
     from MedalSLib.engine.challenge_cases import predict_case
     from MedalSLib.engine.local import LocalEngine
-    from MedalSLib.volume.challenge import read_challenge, write_challenge_result
+    from MedalSLib.volume.challenge import read_challenge
     from MedalSLib.volume.files import check_not_input, check_output, output_folder
 
     cases = _cases(arguments.inputs)
@@ -57,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
                 for warning in case.warnings:
                     note(f"note: {path.name}: {warning}")
                 labels, report = predict_case(engine, case, arguments.seed, progress, cancel)
-                write_challenge_result(target, labels, spacing=case.spacing, overwrite=arguments.overwrite)
+                _write_or_keep(target, labels, case.spacing, arguments.overwrite)
             except CancelledError:
                 raise
             except MedalSError as error:
@@ -70,6 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"cases": reports})
     return code
+
+
+def _write_or_keep(target: Path, labels: np.ndarray, spacing: tuple[float, ...], overwrite: bool) -> None:
+    """Write a result; if that fails, keep it in the temporary folder and say where."""
+    from MedalSLib.volume.challenge import write_challenge_result
+
+    try:
+        write_challenge_result(target, labels, spacing=spacing, overwrite=overwrite)
+    except OutputError as error:
+        kept = Path(tempfile.mkdtemp(prefix="medals-")) / target.name
+        try:
+            write_challenge_result(kept, labels, spacing=spacing)
+        except OutputError:  # the first reason is the one to tell
+            raise error from None
+        raise OutputError(error.cause, f"{error.remedy} The result was kept: {kept}.".strip()) from error
 
 
 def _cases(inputs: Path) -> list[Path]:

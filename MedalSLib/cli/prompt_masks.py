@@ -28,11 +28,13 @@ class PromptMasks:
         masks: Spatial prompts on the image's grid, by name.
         locked: What of them was painted or erased by hand, by name.
         notes: What the user should know: segments that were not understood, lie elsewhere, or came twice.
+        names: All structures in the file of masks, also those that the text does not name.
     """
 
     masks: Mapping[str, BoxMask] = field(default_factory=dict)
     locked: Mapping[str, BoxMask] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known: Collection[str] = ()) -> PromptMasks:
@@ -54,6 +56,7 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
         return PromptMasks()
     reader = _Reader(grid, arguments.text, modality, frozenset(known), is_free=bool(painted or previous))
     masks = reader.read(arguments.masks, arguments.names)
+    names = tuple(reader.seen)
     locked: dict[str, BoxMask] = {}
     if painted:
         locked = reader.read(painted)
@@ -75,7 +78,7 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
         if reader.is_puzzled or painted or previous or arguments.mode == "refine" or not arguments.text.strip():
             raise InputError(" ".join((nothing, *notes)), _REMEDY_NAMES)
         notes += (f"{nothing[:-1]}, so the text alone counts.",)
-    return PromptMasks(given, locked, notes)
+    return PromptMasks(given, locked, notes, names)
 
 
 def changed_since(masks: Mapping[str, BoxMask], previous: Mapping[str, BoxMask]) -> dict[str, BoxMask]:
@@ -85,8 +88,7 @@ def changed_since(masks: Mapping[str, BoxMask], previous: Mapping[str, BoxMask])
         masks: Masks by name.
         previous: The same before the user painted; what is not in it was begun by painting.
     """
-    differences = {name: mask ^ previous.get(name, BoxMask.empty(mask.shape)) for name, mask in masks.items()}
-    return {name: mask for name, mask in differences.items() if not mask.is_empty}
+    return {name: mask ^ previous.get(name, BoxMask.empty(mask.shape)) for name, mask in masks.items()}
 
 
 class _Reader:
@@ -106,6 +108,7 @@ class _Reader:
         self._wanted = [name for item in resolve(text, modality, known) for name in item.classes] if text else []
         self.notes: list[str] = []
         self.is_puzzled = False
+        self.seen: dict[str, None] = {}
 
     def read(self, path: Path, names: str | None = None) -> dict[str, BoxMask]:
         """Return the masks of a file, or of all segmentation files in a folder, by name.
@@ -134,6 +137,7 @@ class _Reader:
                 if name is None:
                     strange.append(segment.name)
                     continue
+                self.seen[name] = None
                 if self._phrases and not self._is_wanted(name):
                     continue
                 try:

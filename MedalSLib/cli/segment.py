@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json, read_key
-from MedalSLib.cli.prompt_masks import prompt_masks
+from MedalSLib.cli.prompt_masks import changed_since, prompt_masks
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume.mask import BoxMask
 
@@ -127,10 +127,17 @@ def run(arguments: argparse.Namespace) -> int:
                 note(f"note: {warning}", arguments.quiet)
             bar = ProgressBar(arguments.quiet)
             try:
+                locked = given.locked
+                if mode == "refine" and not locked and arguments.policy == "product":
+                    # Nothing says what was painted: it is the difference to what the model finds by itself.
+                    alone = replace(options, mode="text", instances=())
+                    names = [name for name in given.names if f"{modality}_{name}" in info.classes]
+                    own = session.segment(names, options=alone, on_progress=bar, cancel=cancel) if names else None
+                    locked = changed_since(given.masks, own.box_masks if own else {})
                 result = session.segment(
                     [arguments.text] if arguments.text.strip() and mode != "refine" else [],
                     given.masks,
-                    given.locked,
+                    locked,
                     roi=roi,
                     options=options,
                     on_progress=bar,

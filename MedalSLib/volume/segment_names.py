@@ -70,8 +70,8 @@ def names_beside(path: Path) -> dict[int, str]:
         return {}
 
 
-def names_in_caret(text: Any) -> dict[int, str]:
-    """Return the names in a label table of Caret (XML), none if it is something else."""
+def names_in_label_table(text: Any) -> dict[int, str]:
+    """Return the names in a label table in XML, as Caret began it, none if it is something else."""
     content = text.encode() if isinstance(text, str) else bytes(text)
     if len(content) > _MAX_BYTES or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         return {}

@@ -22,7 +22,7 @@ from MedalSLib.volume.metaimage_reading import read_metaimage
 from MedalSLib.volume.nifti_reading import nifti_grid, open_nifti
 from MedalSLib.volume.seg_nrrd import read_seg_nrrd
 from MedalSLib.volume.segment_info import Color, SegmentInfo
-from MedalSLib.volume.segment_names import names_beside, names_in_caret, unnamed
+from MedalSLib.volume.segment_names import names_beside, names_in_label_table, unnamed
 from MedalSLib.volume.segmentation import Segment, Segmentation, unique_names
 from MedalSLib.volume.writing import NIFTI_COMMENT
 
@@ -38,7 +38,7 @@ _BY_SUFFIX: dict[str, FileFormat] = {
     ".npz": "npz",
 }
 _FORMATS = ".seg.nrrd, .nrrd, .nii, .nii.gz, .mha, .mhd, .dcm (DICOM Segmentation), .npz"
-_CARET = 30
+_LABEL_TABLES = (0, 30)
 
 
 def read_segmentation(path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> Segmentation:
@@ -95,14 +95,14 @@ def _read_nifti(path: Path, names: Mapping[int, str]) -> Segmentation:
         stored = _nifti_infos(image.header.extensions)
         grid, warnings = nifti_grid(image, path)
     infos = {value: info for value, (_, info) in stored.items()}
-    own = {value: name for value, (name, _) in stored.items()} or _caret_names(image.header.extensions)
+    own = {value: name for value, (name, _) in stored.items()} or _table_names(image.header.extensions)
     return _labelmap(array.T, grid, {**(own or names_beside(path)), **names}, path, infos, warnings)
 
 
-def _caret_names(extensions: Any) -> dict[int, str]:
+def _table_names(extensions: Any) -> dict[int, str]:
     """Return names by label value from a label table as Caret and TotalSegmentator write it; empty for other files."""
-    texts = [extension.get_content() for extension in extensions if extension.get_code() == _CARET]
-    return {value: name for text in texts for value, name in names_in_caret(text).items()}
+    contents = [extension.content for extension in extensions if extension.get_code() in _LABEL_TABLES]
+    return {value: name for content in contents for value, name in names_in_label_table(content).items()}
 
 
 def _nifti_infos(extensions: Any) -> dict[int, tuple[str, SegmentInfo]]:

@@ -136,6 +136,18 @@ def test_our_own_nifti_keeps_its_names_through_a_re_save(medals, ct: Path, block
     assert [segment.name for segment in read_segmentation(tmp_path / "a.nii.gz").segments] == ["Liver", "Spleen"]
 
 
+@pytest.mark.parametrize("code", [0, 30])
+def test_the_label_table_in_a_nifti_header_is_read(tmp_path: Path, code: int) -> None:
+    table = """<?xml version="1.0"?><CaretExtension><VolumeInformation Index="0"><LabelTable>
+      <Label Key="1" Red="0.3" Green="0.1" Blue="0.2" Alpha="1"><![CDATA[spleen]]></Label>
+      <Label Key="2" Red="0.3" Green="0.1" Blue="0.2" Alpha="1"><![CDATA[kidney_right]]></Label>
+    </LabelTable></VolumeInformation></CaretExtension>"""
+    image = nibabel.Nifti1Image(np.repeat(np.arange(3, dtype=np.uint8), 20).reshape(3, 4, 5), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(code, table.encode()))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert [segment.name for segment in read_segmentation(tmp_path / "a.nii.gz").segments] == ["spleen", "kidney_right"]
+
+
 def test_a_thin_mask_on_a_finer_grid_is_kept(ct: Path) -> None:
     from MedalSLib.volume import Grid
     from MedalSLib.volume.resample import resample_mask
@@ -320,6 +332,20 @@ def test_a_fault_of_ours_ends_in_a_sentence_too(
     assert main(["resolve", "liver", "--json"]) == 1
     said = capsys.readouterr().err
     assert "ZeroDivisionError" in said and "MEDALS_TRACEBACK" in said and "Traceback (" not in said
+
+
+@pytest.mark.parametrize("options", [("--mode", "refine"), ("--previous", "SAME")])
+def test_an_unchanged_result_is_refined_to_itself(
+    medals, ct: Path, common: tuple[Any, ...], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    first, second = tmp_path / "a.seg.nrrd", tmp_path / "b.seg.nrrd"
+    assert medals("segment", ct, "--text", "liver, spleen", "-o", first, *common)[0] == 0
+    given = [first if option == "SAME" else option for option in options]
+    code, _, said = medals("segment", ct, "--masks", first, *given, "--text", "liver", "-o", second, *common)
+    assert code == 0, said
+    masks = read_segmentation(second).masks
+    assert list(masks) == ["Liver"]
+    np.testing.assert_array_equal(masks["Liver"], read_segmentation(first).masks["Liver"])
 
 
 def test_punctuation_alone_gets_a_sentence(medals) -> None:
