@@ -96,7 +96,8 @@ def segment_study(
             str(study), "failed", cause=f"Failed unexpectedly ({type(error).__name__}: {error}).", asked=job.asked
         )
     volumes = {name: report.volume_ml for name, report in found.report.structures.items()}
-    seconds, notes = round(time.monotonic() - begun, 2), (*image.warnings, *found.report.warnings, *lost)
+    seconds, notes = round(time.monotonic() - begun, 2), [*image.warnings, *found.report.warnings, *lost]
+    notes += [f"{name}: {entry.cut_off_words}" for name, entry in found.report.structures.items() if entry.cut_off]
     return StudyOutcome(str(study), "done", result, seconds, volumes, asked=job.asked, notes=notes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.files import reading
 
 REMEDY_EXPORT = "Load the series into 3D Slicer and save the volume as .nrrd."
 
@@ -83,7 +84,11 @@ def slices_of(group: Sequence[Any], path: Path) -> list[Slice]:
     Raises:
         InputError: A slice does not say where it lies.
     """
-    return [item for header in group for item in _slices(header, path)]
+    slices: list[Slice] = []
+    for header in group:
+        with reading(Path(header.filename), "DICOM"):  # numbers that are none are found only now
+            slices += _slices(header, path)
+    return slices
 
 
 def has_place(header: Any) -> bool:

@@ -60,6 +60,8 @@ def read_image(
     file = existing(path)
     if file.is_dir() or file.name.upper() == "DICOMDIR":
         return read_dicom(file, frame, series, on_progress)
+    if series is not None:
+        raise InputError(f"{file} is no folder from which a series could be chosen.", "Give the folder of the series.")
     suffix = suffix_of(file)
     kind = format_of(file) or _BY_SUFFIX.get(suffix)
     if kind == "NIfTI":

@@ -334,6 +334,7 @@ def test_a_fault_of_ours_ends_in_a_sentence_too(
     assert "ZeroDivisionError" in said and "MEDALS_TRACEBACK" in said and "Traceback (" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--mode", "refine"), ("--previous", "SAME")])
 def test_an_unchanged_result_is_refined_to_itself(
     medals, ct: Path, common: tuple[Any, ...], tmp_path: Path, options: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -423,3 +424,56 @@ def test_a_dicomdir_stands_for_what_lies_beside_it(
     write_series(tmp_path / "IMAGES", even_ct, upright)
     (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     np.testing.assert_array_equal(read_image(tmp_path / "DICOMDIR").array_kji, even_ct)
+
+
+def test_phases_of_an_enhanced_file_are_told_apart_by_their_time(
+    tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_enhanced: Callable[..., Path]
+) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", even_ct, upright)
+    dataset = pydicom.dcmread(path)
+    frames = list(dataset.PerFrameFunctionalGroupsSequence)
+    pixels = np.frombuffer(dataset.PixelData, np.uint16).reshape(len(frames), -1)
+    both = []
+    for phase in (1, 0):
+        for frame in frames:
+            copy, content = deepcopy(frame), pydicom.Dataset()
+            content.TemporalPositionIndex = phase + 1
+            copy.FrameContentSequence = [content]
+            both.append(copy)
+    dataset.PerFrameFunctionalGroupsSequence, dataset.NumberOfFrames = both, len(both)
+    dataset.PixelData = np.concatenate([pixels + 20, pixels]).astype(np.uint16).tobytes()
+    dataset.save_as(path)
+    with pytest.raises(InputError, match="2 frames, told apart by their temporal position"):
+        read_image(path)
+    for phase in (0, 1):
+        np.testing.assert_array_equal(read_image(path, frame=phase).array_kji, even_ct + 20 * phase)
+
+
+def test_where_a_segment_is_cut_off_is_in_its_description(
+    tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write
+) -> None:
+    from MedalSLib.run import StructureReport
+    from MedalSLib.volume.segment_info import SegmentInfo
+
+    write_series(tmp_path / "in", even_ct, upright)
+    image = read_image(tmp_path / "in")
+    words = StructureReport("Liver", True, 12.34, cut_off=("feet",)).cut_off_words
+    infos = {"Liver": SegmentInfo(description=words)}
+    write_segmentation(tmp_path / "seg.dcm", {"Liver": even_ct > 0}, image.grid, infos, source=image)
+    (segment,) = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    assert segment.SegmentDescription == "Cut off by the edge of the scan (feet): at least 12.3 ml."
+
+
+def test_a_number_that_is_none_names_its_file(
+    tmp_path: Path, even_ct: np.ndarray, upright: Grid, write_series: Write
+) -> None:
+    files = write_series(tmp_path, even_ct, upright)
+    files[1].write_bytes(files[1].read_bytes().replace(b"-297.000000", b"-29x,000000"))
+    with pytest.raises(InputError, match=files[1].name):
+        read_image(tmp_path)
+
+
+def test_a_series_is_chosen_from_folders_only(tmp_path: Path, ct: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", imgs=ct, spacing=np.ones(3))
+    with pytest.raises(InputError, match="no folder"):
+        read_image(tmp_path / "a.npz", series="1")
