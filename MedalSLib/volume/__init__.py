@@ -2,11 +2,14 @@
 
 - `geometry`: `Grid` says where the voxels of an array lie in the patient; `NetworkFrame` turns arrays to the network's
   axes and back.  Nothing else in the project flips or permutes the axes of an image.
-- `reading.read_image` (with `dicom_reading`, `dicom_series`, `challenge`) gives an `Image`: intensities as the scanner
-  gave them, grid, modality (`modality_guess`) and warnings.
+- `reading.read_image` gives an `Image`: intensities as the scanner gave them, grid, modality (`modality_guess`) and
+  warnings.  `formats` says by its content what a file is; `nifti_reading`, `nrrd_reading`, `metaimage_reading` and
+  `challenge` read it.  Of DICOM, `dicom_series` finds the files of a series, `dicom_slices` where each slice lies,
+  `dicom_phases` the phases, `dicom_stack` the grid, `dicom_pixels` the values; `dicom_listing` lists a folder.
 - `windows`: from raw intensities to the 0..255 that the networks take.
 - `segmentation_reading.read_segmentation` and `writing.write_segmentation` (with `seg_nrrd`, `dicom_seg`): named
-  masks with colours and codes (`segment_info`), in the formats that 3D Slicer and PACS read.
+  masks with colours and codes (`segment_info`), in the formats that 3D Slicer and PACS read; `segment_names` reads names
+  of labels from the tables of other programs.
 - `resample.resample_mask`: a mask from another grid.  `preview.save_preview`: a picture for people without a viewer.
 
 Files are not trusted: sizes are checked before memory is taken, and pickled text is read by `restricted_pickle`.

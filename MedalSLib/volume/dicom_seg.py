@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import MedalSLib
-from MedalSLib.errors import InputError, OutputError
+from MedalSLib.errors import InputError, MedalSError, OutputError
 from MedalSLib.vocabulary.terminology import TISSUE, Code, Terminology
 from MedalSLib.volume.box import whole
 from MedalSLib.volume.dicom_pixels import read_dataset
@@ -94,10 +94,17 @@ def check_dicom_source(source: Image) -> None:
     Raises:
         OutputError: It could not; why is said.
     """
-    datasets, _ = _source_datasets(source)
-    frames = _frames(datasets, source.grid)[:1]
-    pixels = np.ones((1, *source.grid.shape_kji[1:], 1), dtype=np.uint8)
-    _segmentation(datasets, frames, pixels, [("trial", completed(None, 0))])
+    try:
+        datasets, _ = _source_datasets(source)
+        frames = _frames(datasets, source.grid)[:1]
+        pixels = np.ones((1, *source.grid.shape_kji[1:], 1), dtype=np.uint8)
+        _segmentation(datasets, frames, pixels, [("trial", completed(None, 0))])
+    except MedalSError:
+        raise
+    except Exception as error:  # headers may lack or hold anything
+        raise OutputError(
+            f"The series cannot be the source of a DICOM Segmentation ({error}).", "Write .seg.nrrd instead."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -131,26 +138,35 @@ def _source_datasets(source: Image) -> tuple[list[Any], tuple[str, ...]]:
             "The images of the series share one SOP instance UID, so a DICOM Segmentation cannot refer to them.",
             "Write .seg.nrrd instead, or export the series again.",
         )
-    made_up = highdicom.UID()
-    notes: tuple[str, ...] = ()
-    if not all(item.get("FrameOfReferenceUID") for item in datasets):
-        notes = ("The series has no frame of reference; the DICOM Segmentation was given one of its own.",)
+    has_place = all(item.get("FrameOfReferenceUID") for item in datasets)
+    made_up, thickness = highdicom.UID(), f"{source.grid.spacing_kji[0]:.6g}"
     for item in datasets:
-        if notes:
+        if not has_place:
             item.FrameOfReferenceUID = made_up
         for keyword in ("ImageOrientationPatient", "PixelSpacing"):
             if keyword in item and keyword in datasets[0]:
                 setattr(item, keyword, datasets[0][keyword].value)  # they may differ in the last digits
-        if item.get("SliceThickness") in (None, ""):
-            item.SliceThickness = f"{source.grid.spacing_kji[0]:.6g}"
-        for group in item.get("SharedFunctionalGroupsSequence") or ():
-            for measures in group.get("PixelMeasuresSequence") or ():
-                if measures.get("SliceThickness") in (None, ""):
-                    measures.SliceThickness = f"{source.grid.spacing_kji[0]:.6g}"
         for keyword in _MAY_BE_EMPTY:
             if keyword not in item:
                 setattr(item, keyword, "")
-    return datasets, notes
+        _complete_frames(item, thickness)
+        if item.get("SliceThickness") in (None, ""):
+            item.SliceThickness = thickness
+    if has_place:
+        return datasets, ()
+    return datasets, ("The series has no frame of reference; the DICOM Segmentation was given one of its own.",)
+
+
+def _complete_frames(dataset: Any, thickness: str) -> None:
+    """Give the frames of a multi-frame image in common what is said of each: the same, but for the last digits."""
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            own = dataset.PerFrameFunctionalGroupsSequence[0].get(keyword)
+            if own and not group.get(keyword):
+                setattr(group, keyword, own)
+        for measures in group.get("PixelMeasuresSequence") or ():
+            if measures.get("SliceThickness") in (None, ""):
+                measures.SliceThickness = thickness
 
 
 def _frames(datasets: Sequence[Any], grid: Grid) -> list[_Frame]:
