@@ -8,8 +8,8 @@
   `dicom_phases` the phases, `dicom_stack` the grid, `dicom_pixels` the values; `dicom_listing` lists a folder.
 - `windows`: from raw intensities to the 0..255 that the networks take.
 - `segmentation_reading.read_segmentation` and `writing.write_segmentation` (with `seg_nrrd`, `dicom_seg`): named
-  masks with colours and codes (`segment_info`), in the formats that 3D Slicer and PACS read; `segment_names` reads names
-  of labels from the tables of other programs.
+  masks with colours and codes (`segment_info`), in the formats that 3D Slicer and PACS read; `segment_names` reads
+  names of labels from the tables of other programs.
 - `resample.resample_mask`: a mask from another grid.  `preview.save_preview`: a picture for people without a viewer.
 
 Files are not trusted: sizes are checked before memory is taken, and pickled text is read by `restricted_pickle`.

@@ -20,6 +20,7 @@ _TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *MARK_KEYWORDS,
 ]  # fmt: skip
 _NOT_IMAGES = {"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"}
+_OTHER_IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")
 _NAMED = 5
 _BEGINNING = 132
 
@@ -180,7 +181,10 @@ def choose_series(found: FoundSeries, wanted: str | None, path: Path) -> tuple[l
     if not found.series:
         cause = f"There is no DICOM image in {path}"
         cause += f" ({len(found.left_out)} files do not say what they are: no SOP class)" if found.left_out else ""
-        raise InputError(f"{cause}.", "Choose the folder that holds the slices.")
+        others = [item.name for item in sorted(path.iterdir()) if item.name.lower().endswith(_OTHER_IMAGES)]
+        remedy = f"Give one of its images ({others[0]}), or use 'medals batch' for all." if others else (
+            "Choose the folder that holds the slices.")  # fmt: skip
+        raise InputError(f"{cause}.", remedy)
     listed = "; ".join(f"series {number_of(group[0])} ({_kind(group)}, {images_in(group)} images)"
                        for group in found.series)  # fmt: skip
     notes: tuple[str, ...] = ()

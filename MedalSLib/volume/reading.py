@@ -128,6 +128,11 @@ def _image(
     windowed: bool = False,
     file_name: str = "",
 ) -> Image:
+    if grid.is_sheared:
+        warnings = (
+            *warnings,
+            "The axes of the image are not at right angles; the masks will lie on this sheared grid.",
+        )
     return Image(
         array_kji=array,
         grid=grid,

@@ -79,7 +79,8 @@ def test_a_sheared_nrrd_keeps_its_shear(tmp_path: Path, ct: np.ndarray, upright:
     affine = upright.affine_ras.copy()
     affine[1, 2] = 0.9
     tilted = Grid(upright.shape_kji, affine)
-    assert same_grid(read_image(save_nrrd(tmp_path / "a.nrrd", ct, tilted)).grid, tilted, 1e-3)
+    image = read_image(save_nrrd(tmp_path / "a.nrrd", ct, tilted))
+    assert same_grid(image.grid, tilted, 1e-3) and "right angles" in image.warnings[0]
 
 
 def test_a_frame_of_a_4d_image_is_read_on_request_only(tmp_path: Path, ct: np.ndarray, grid: Grid) -> None:
