@@ -59,14 +59,14 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
     names = tuple(reader.seen)
     locked: dict[str, BoxMask] = {}
     if painted:
-        locked = reader.read(painted)
+        locked = reader.read(painted, arguments.names)
         if orphans := [name for name in locked if name not in masks]:
             raise InputError(
                 f"{painted.name} says what was painted of {', '.join(orphans)}, but there is no mask of that name.",
                 "Give its segments the names of those in --masks.",
             )
     elif previous:
-        before = reader.read(previous)
+        before = reader.read(previous, arguments.names)
         # What is not there any more was erased as a whole.
         masks |= {name: BoxMask.empty(mask.shape) for name, mask in before.items() if name not in masks}
         locked = changed_since(masks, before)
