@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.wording import volumeText
+from MedalSLib.panel.wording import sideText, volumeText
 from MedalSLib.run import Report, StructureReport
 from MedalSLib.slicer.request import RunOutcome, Written
 
@@ -26,6 +26,7 @@ class ResultRow:
         note: What else is worth knowing: instances, intensity window.
         segments: IDs of the segments that hold it: one, one for each instance, or none.
         worthChecking: Slices worth a look, the most doubtful first: axis (K, J, I) and index.
+        cutOff: Whether it goes on beyond the edge of the scan, so that its volume is a lower bound.
         gone: Whether these segments are not there any more: the run was undone, or they were deleted.
     """
 
@@ -36,6 +37,7 @@ class ResultRow:
     note: str = ""
     segments: tuple[str, ...] = ()
     worthChecking: tuple[tuple[int, int], ...] = ()
+    cutOff: bool = False
     gone: bool = False
 
 
@@ -109,7 +111,11 @@ def writtenRow(written: Written) -> ResultRow:
 
 def _measured(row: ResultRow, volumes: Mapping[str, float]) -> ResultRow:
     there = [volumes[segment] for segment in row.segments if segment in volumes]
-    return replace(row, volume=volumeText(sum(there)) if there else "", gone=not there)
+    return replace(row, volume=_bound(sum(there), row.cutOff) if there else "", gone=not there)
+
+
+def _bound(volume: float, cutOff: bool) -> str:
+    return f"≥ {volumeText(volume)}" if cutOff else volumeText(volume)
 
 
 def _finished(report: StructureReport, written: Sequence[Written], refined: bool) -> ResultRow:
@@ -124,6 +130,9 @@ def _finished(report: StructureReport, written: Sequence[Written], refined: bool
         status = _("painted by hand")
     if state == "kept":
         status = _("locked, left as it is")
+    cutOff = bool(report.cut_off)
+    if cutOff:
+        status = _("{status}, cut off ({sides})").format(status=status, sides=", ".join(map(sideText, report.cut_off)))
     segments = tuple(item.segmentID for item in written if item.segmentID)
-    volume = volumeText(report.volume_ml)
-    return ResultRow(report.name, state, status, volume, " · ".join(notes), segments, report.worth_checking)
+    volume = _bound(report.volume_ml, cutOff)
+    return ResultRow(report.name, state, status, volume, " · ".join(notes), segments, report.worth_checking, cutOff)

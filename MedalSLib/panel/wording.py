@@ -35,6 +35,19 @@ def stageText(stage: str) -> str:
     return _("{stage}, intensity window {number}").format(stage=words, number=window) if window else words
 
 
+def sideText(side: str) -> str:
+    """Return a side of the scan in words, as of `StructureReport.cut_off`."""
+    known = {
+        "head": _("above"),
+        "feet": _("below"),
+        "left": _("on the left"),
+        "right": _("on the right"),
+        "front": _("in front"),
+        "back": _("behind"),
+    }
+    return known.get(side, side)
+
+
 def estimateText(estimate: Estimate, device: str) -> str:
     """Return what a run will cost as one line."""
     time = (

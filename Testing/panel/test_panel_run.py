@@ -143,6 +143,15 @@ class TestRun:
         desk.run.measure()
         assert [(row.volume, row.gone) for row in desk.run.rows] == [("1300 ml", False), ("150 ml", False)]
 
+    def test_an_organ_that_goes_on_beyond_the_scan_is_no_plain_find(self, desk):
+        desk.workspace.cutOff = {"Liver": ("feet", "right")}
+        desk.workspace.measured = {"Liver": 1400.0, "Spleen": 200.0}
+        desk.run.run()
+        desk.run.measure()
+        liver, spleen = desk.run.rows
+        assert (liver.status, liver.volume) == ("found, cut off (below, on the right)", "≥ 1400 ml")
+        assert (spleen.status, spleen.volume) == ("found", "200 ml")
+
     def test_found_structures_come_before_absent_ones(self, desk):
         desk.workspace.found = {"Spleen": 1.0}
         desk.run.run()

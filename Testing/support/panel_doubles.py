@@ -66,6 +66,7 @@ class Workspace:
     painted: tuple = ()
     byHand: tuple = ()
     refined: tuple = ()
+    cutOff: dict = field(default_factory=dict)
     doubtful: dict = field(default_factory=dict)
     right: dict = field(default_factory=dict)
 
@@ -133,6 +134,7 @@ class Workspace:
                 name in self.found,
                 self.found.get(name, 0.0),
                 window="soft tissue",
+                cut_off=self.cutOff.get(name, ()),
                 worth_checking=self.doubtful.get(name, ()),
             )
             for name in request.prompts

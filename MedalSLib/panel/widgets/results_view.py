@@ -60,7 +60,8 @@ class ResultsView:
     def _fill(self, rows: tuple[ResultRow, ...]) -> None:
         self.table.setRowCount(len(rows))
         for index, row in enumerate(rows):
-            status = _("- no longer there") if row.gone else f"{SIGNS[row.state]} {row.status}"
+            sign = "⚠" if row.cutOff else SIGNS[row.state]
+            status = _("- no longer there") if row.gone else f"{sign} {row.status}"
             for column, text in enumerate((row.structure, row.volume, status, row.note)):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(text)
