@@ -58,7 +58,7 @@ def test_paint_erase_and_refine(story, chest, lungs):
 
     story.run()
     after = story.masks(story.segmentation, chest)
-    assert story.message().startswith("✓ 1 refined") and story.results()["Left lung"][1] == "✓ refined"
+    assert story.message().startswith("✓ 1 refined") and "refined" in story.results()["Left lung"][1]
     assert after["Left lung"][painted].all() and not after["Left lung"][erased].any()
     far = far_from(erased | painted, chest)
     assert np.array_equal(after["Left lung"][far], before["Left lung"][far])
@@ -73,7 +73,7 @@ def test_paint_erase_and_refine(story, chest, lungs):
     story.bench.settle()
     assert "Left lung" in story.bench.find("replacedLabel").text  # only starting over would undo the correction
     story.run()
-    assert story.results()["Left lung"][1] == "✓ refined"
+    assert "refined" in story.results()["Left lung"][1]
     assert same(story.masks(story.segmentation, chest), after)
 
 
