@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from MedalSLib.cli.console import Commands, note, print_json
-from MedalSLib.errors import ResourceError
+from MedalSLib.errors import InputError, ResourceError
 
 
 def add_commands(commands: Commands) -> None:
@@ -28,6 +29,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--insecure", action="store_true", help="start off the loopback without keys or TLS all the same"
     )
+    parser.add_argument("--proxy", action="append", default=[], metavar="ADDRESS",
+                        help="address or network of a reverse proxy whose X-Forwarded-For is believed (repeatable; "
+                        "default: nobody's)")  # fmt: skip
     parser.add_argument("--memory-mb", type=int, help="for images and results (default: half of the machine's)")
     parser.add_argument("--audit-log", type=Path, help="append who ran what when to this file")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
@@ -35,10 +39,10 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--replicas", type=int, help="with --ray: so many replicas (default: as the load asks for)")
     parser.set_defaults(run=run_serve)
 
-    keys = commands.add_parser("keys", help="make, list and remove the server's API keys")
+    keys = commands.add_parser("keys", help="make, list and remove the server's API keys, and see their use")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     adding = actions.add_parser("add", help="make a key; it is shown once, the file holds its hash")
-    removing = actions.add_parser("remove", help="take the keys of a name away; a running server refuses them at once")
+    removing = actions.add_parser("remove", help="take the keys of a name away; a running server refuses them in a second")
     removing.add_argument("--keep-newest", action="store_true", help="only the older ones (the end of a rotation)")
     listing = actions.add_parser("list", help="list the names")
     for action, run in ((adding, run_add), (removing, run_remove), (listing, run_list)):
@@ -46,7 +50,15 @@ def add_commands(commands: Commands) -> None:
         action.set_defaults(run=run)
     for action in (adding, removing):
         action.add_argument("name", help="person or computer the key is for")
-    listing.add_argument("--json", action="store_true", help="print JSON")
+    adding.add_argument("--scope", action="append", default=[], dest="scopes", metavar="SCOPE",
+                        help="run, metrics or admin (repeatable; default: run and metrics)")  # fmt: skip
+    adding.add_argument("--expires", default="", metavar="DATE", help="year-month-day from which on it is refused")
+    using = actions.add_parser("used", help="ask a running server when each name's key was used last")
+    using.add_argument("url", help="the server's address")
+    using.add_argument("--api-key-file", type=Path, required=True, help="file with a key of the scope admin")
+    using.set_defaults(run=run_used)
+    for action in (listing, using):
+        action.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
@@ -62,6 +74,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
         certificate=arguments.tls_certificate,
         certificate_key=arguments.tls_key,
         insecure=arguments.insecure,
+        proxies=tuple(arguments.proxy),
         memory_bytes=None if arguments.memory_mb is None else arguments.memory_mb * MEBIBYTE,
         audit_file=arguments.audit_log,
     )
@@ -97,7 +110,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     """Print a new key, the only time it is seen."""
     from MedalSLib.service.keys import add_key
 
-    print(add_key(arguments.file, arguments.name))
+    print(add_key(arguments.file, arguments.name, arguments.scopes, arguments.expires))
     note(f"Give this key to {arguments.name}; it cannot be shown again.")
     return 0
 
@@ -112,12 +125,33 @@ def run_remove(arguments: argparse.Namespace) -> int:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """List the names of the keys."""
+    """List the keys: names, scopes, and until when they are accepted."""
     from MedalSLib.service.keys import read_key_file
 
-    names = [record.name for record in read_key_file(arguments.file)]
+    keys = [
+        {"name": record.name, "scopes": sorted(record.scopes), "expires": record.expires and str(record.expires)}
+        for record in read_key_file(arguments.file)
+    ]
     if arguments.json:
-        print_json(names)
-    else:
-        print("\n".join(names))
+        print_json(keys)
+        return 0
+    for key in keys:
+        print(f"{key['name']:<24} {','.join(key['scopes'] or ()):<18} {key['expires'] or 'does not expire'}")
+    return 0
+
+
+def run_used(arguments: argparse.Namespace) -> int:
+    """Show how the keys of a running server were used."""
+    from MedalSLib.service.client import ask_key_usage
+
+    try:
+        key = arguments.api_key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The file {arguments.api_key_file} cannot be read ({error}).", "Check it.") from error
+    uses = ask_key_usage(arguments.url, key)
+    if arguments.json:
+        print_json({name: asdict(use) for name, use in uses.items()})
+        return 0
+    for name, use in uses.items():
+        print(f"{name:<24} {use.requests:>9} requests, last {use.last or 'never since the server was started'}")
     return 0

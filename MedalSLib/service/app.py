@@ -58,12 +58,15 @@ def create_app(engine_factory: EngineFactory, settings: Settings | None = None) 
     app.include_router(keyed_router)
     for error in (HTTPException, MedalSError, RequestValidationError, DamagedError, MemoryError):
         app.add_exception_handler(error, _answer_error)
-    app.add_middleware(Middleware, settings=server.settings, keys=server.keys, metrics=server.metrics)
+    app.add_middleware(
+        Middleware, settings=server.settings, keys=server.keys, metrics=server.metrics, store=server.store
+    )
     return app
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    answer = to_http_error(error)
+    # The framework answers 400 for whatever happens while it reads a body; the reason is the cause.
+    answer = to_http_error(error) or (error.__cause__ if isinstance(error.__cause__, HttpError) else None)
     if isinstance(error, RequestValidationError):
         answer = invalid(_where(error))
     elif answer is None:  # of the framework itself: no such route or method, or a body that cannot be parsed

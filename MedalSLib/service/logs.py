@@ -7,8 +7,10 @@ that may quote data.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -66,8 +68,20 @@ def configure_logging(level: int = logging.INFO) -> None:
         logger.setLevel(level)
 
 
+def _open_private(path: str, flags: int) -> int:
+    """Open a file for nobody else (mode 0600), and take from others what an older version gave them."""
+    handle = os.open(path, flags, 0o600)
+    with contextlib.suppress(OSError, AttributeError):  # not ours to change, or Windows
+        mode = os.fstat(handle).st_mode & 0o777
+        if mode & 0o007:
+            os.fchmod(handle, mode & ~0o007)
+    return handle
+
+
 class AuditLog:
     """Who did what and when; one JSON object a line, in a file of its own or among the logs.
+
+    The file is private (mode 0600 if it is new): it says who was examined when, if not who they are.
 
     A full disk does not stop the clinic: the entry goes to standard error instead, `failures` counts it, and
     `/health` and the metrics show it.
@@ -99,7 +113,7 @@ class AuditLog:
             AUDIT_LOG.info(what, extra={"fields": entry})
             return
         try:
-            with self._lock, self._path.open("a", encoding="utf-8") as file:
+            with self._lock, open(self._path, "a", encoding="utf-8", opener=_open_private) as file:  # noqa: PTH123 - a Path has no opener
                 file.write(json.dumps(entry, default=str) + "\n")
         except OSError as error:
             self.failures += 1

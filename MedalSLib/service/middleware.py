@@ -1,7 +1,7 @@
 """What happens to every request before its route: request id, key, version, rate and size, and an answer to any error.
 
 An ASGI middleware of its own rather than a framework's: a body is refused while it arrives, not after it was taken into
-memory.
+memory, and its memory is granted by the same budget as everything else.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import re
 import threading
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
 from MedalSLib.service import protocol
 from MedalSLib.service.http_errors import HttpError, damaged, error_response, too_large, try_later
-from MedalSLib.service.keys import ApiKeys
+from MedalSLib.service.keys import ADMIN, RUN, SEE_METRICS, ApiKeys
 from MedalSLib.service.logs import log, log_exception
 from MedalSLib.service.server_metrics import Metrics
-from MedalSLib.service.settings import MEBIBYTE, Settings, is_loopback
+from MedalSLib.service.settings import MEBIBYTE, SLOWEST, Settings, is_loopback
+from MedalSLib.service.store import Store
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,10 +39,20 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ANONYMOUS = "local"
 """Owner of everything on a server without keys."""
 PUBLIC = frozenset({"/handshake", "/health", "/ready", "/openapi.json"})
+KEYS_PATH = "/v1/keys"
+_SCOPES = {"/metrics": SEE_METRICS, KEYS_PATH: ADMIN}
+"""What a key must be for, where that is not `RUN`."""
 _CHUNK_PATH = re.compile(r"/v1/images/[^/]*/chunks/[^/]*")
+_RUN_PATH = re.compile(r"/v1/sessions/[^/]*/(estimate|runs/[^/]*)")
+_SHORT_BODY = 8192
+"""Bytes of the requests that carry no masks."""
+_BODY_COPIES = 3
+"""Times a body is in memory while it is read: as it came, in one piece, and as the values it stands for."""
+_GRANT_STEP = MEBIBYTE
+_SPARE_CONNECTIONS = 32
+"""Connections that are left to those who only ask how the server is."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-_BODIES_IN_FLIGHT = 1024 * MEBIBYTE
 
 
 @dataclass
@@ -51,6 +64,7 @@ class _Exchange:
     status: int = 0
     received: int = 0
     sent: int = 0
+    granted: int = 0
     body_pending: bool = False
 
 
@@ -98,16 +112,19 @@ class Middleware:
         settings: Limits.
         keys: Accepted keys; None lets everybody in (a server on the loopback).
         metrics: Where requests are counted.
+        store: Grants the memory of bodies.
     """
 
-    def __init__(self, app: App, settings: Settings, keys: ApiKeys | None, metrics: Metrics) -> None:
+    def __init__(self, app: App, settings: Settings, keys: ApiKeys | None, metrics: Metrics, store: Store) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
         self._metrics = metrics
+        self._store = store
         self._requests = RateLimiter(settings.requests_per_second, settings.request_burst)
         self._failures = RateLimiter(settings.failures_per_minute / 60, settings.failures_per_minute)
-        self._in_flight = 0
+        self._answering: Counter[str] = Counter()
+        metrics.watch("medals_answering", "Requests with a key that are being answered", self._answering.total)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -135,9 +152,13 @@ class Middleware:
                 exchange.sent += len(message.get("body", b""))
             await send(message)
 
+        counted = ""
         try:
             self._admit(scope, headers, exchange)
             scope["medals"] = exchange
+            if exchange.owner:
+                self._count(exchange.owner)
+                counted = exchange.owner
             await self._app(scope, self._limited(scope, headers, receive, exchange), noted_send)
         except HttpError as error:
             await self._answer(error, exchange, noted_send)
@@ -146,7 +167,10 @@ class Middleware:
             cause, remedy = "The server failed unexpectedly.", "Tell the administrator the request id."
             await self._answer(HttpError(500, "service", cause, remedy), exchange, noted_send)
         finally:
-            self._in_flight -= exchange.received
+            if counted:
+                self._answering[counted] -= 1
+            if exchange.granted:
+                self._store.give_back(exchange.owner, exchange.granted)
             self._note(scope, exchange, time.monotonic() - begun)
 
     def _admit(self, scope: Scope, headers: dict[str, str], exchange: _Exchange) -> None:
@@ -174,23 +198,42 @@ class Middleware:
             raise HttpError(426, "version", problem)
 
     def _owner(self, keys: ApiKeys, scope: Scope, headers: dict[str, str]) -> str:
-        address = scope["client"][0] if scope.get("client") else "unknown"
-        wait = self._failures.wait(address, take=0)
-        if wait:
-            raise try_later(429, "Too many wrong keys came from this address.", "Wait a minute.", wait)
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        owner = keys.owner(key.strip()) if scheme.lower() == "bearer" else None
-        if owner is None:
-            self._metrics.wrong_keys.inc()
-            if key:
-                self._failures.wait(address)
-            raise HttpError(
-                401,
-                "unauthorized",
-                "The server does not know this API key." if key else "The server needs an API key.",
-                "Check the key, or ask the server's administrator for one.",
-            )
-        return owner
+        record = keys.find(key.strip()) if scheme.lower() == "bearer" else None
+        if record is None:
+            raise self._refusal(keys, key, scope["client"][0] if scope.get("client") else "unknown")
+        if _SCOPES.get(scope["path"], RUN) not in record.scopes:
+            raise HttpError(403, "forbidden", "This key is not for that.", "Ask the administrator for another key.")
+        keys.note_use(record.name)
+        return record.name
+
+    def _refusal(self, keys: ApiKeys, key: str, address: str) -> HttpError:
+        """Return the answer to a key that is not known; only such ones are counted and slowed down."""
+        if keys.problem is not None:
+            cause = "The server's key file cannot be used, so that it knows no key."
+            return try_later(503, cause, "Tell the server's administrator.", 5.0)
+        self._metrics.wrong_keys.inc()
+        wait = self._failures.wait(address) if key else 0.0
+        if wait:
+            return try_later(429, "Too many wrong keys came from this address.", "Check the key; wait a minute.", wait)
+        return HttpError(
+            401,
+            "unauthorized",
+            "The server does not know this API key." if key else "The server needs an API key.",
+            "Check the key, or ask the server's administrator for one.",
+        )
+
+    def _count(self, owner: str) -> None:
+        """Count a request that is being answered.
+
+        Raises:
+            HttpError: 429 or 503, there are too many.
+        """
+        if self._answering[owner] >= self._settings.requests_at_once:
+            raise try_later(429, "Too many requests of this key are being answered.", "Ask for less at once.", 1.0)
+        if self._answering.total() >= self._settings.connections - _SPARE_CONNECTIONS:
+            raise try_later(503, "The server answers too many requests.", "Try again in a moment.", 1.0)
+        self._answering[owner] += 1
 
     def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, exchange: _Exchange) -> Receive:
         """Return a `receive` that refuses a body that is too long, too slow, or not the one that was sent.
@@ -199,7 +242,7 @@ class Middleware:
             HttpError: The announced length is too long already.
         """
         settings = self._settings
-        limit = settings.request_bytes
+        limit = settings.request_bytes if _RUN_PATH.fullmatch(scope["path"]) else _SHORT_BODY
         if _CHUNK_PATH.fullmatch(scope["path"]):
             limit = settings.chunk_bytes + settings.chunk_bytes // 64 + 1024
         announced = headers.get("content-length", "0")
@@ -208,25 +251,28 @@ class Middleware:
         expected = headers.get(protocol.DIGEST_HEADER.lower(), "")
         digest = hashlib.sha256() if expected.startswith("sha-256=:") else None
         complete = False
+        begun = time.monotonic()
 
         async def limited() -> Message:
             nonlocal complete
             if complete:
                 return await receive()
+            patience = begun + settings.body_seconds + exchange.received / SLOWEST - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), settings.body_seconds)
+                message = await asyncio.wait_for(receive(), min(settings.body_seconds, max(0.0, patience)))
             except asyncio.TimeoutError as error:
-                raise HttpError(408, "slow", "The request stopped arriving.", "Check the network.", 1.0) from error
+                raise HttpError(408, "slow", "The request arrives too slowly.", "Check the network.", 1.0) from error
             if message["type"] != "http.request":
                 complete = True
                 return message
             body = message.get("body", b"")
             exchange.received += len(body)
-            self._in_flight += len(body)
             if exchange.received > limit:
                 raise _too_long(limit)
-            if self._in_flight > _BODIES_IN_FLIGHT:
-                raise try_later(503, "The server receives too much at once.", "Try again.", 1.0)
+            if exchange.received * _BODY_COPIES > exchange.granted and exchange.received > _SHORT_BODY:
+                wanted = min(limit, exchange.received + _GRANT_STEP) * _BODY_COPIES - exchange.granted
+                await run_in_threadpool(self._store.take, exchange.owner, wanted)
+                exchange.granted += wanted
             if digest is not None:
                 digest.update(body)
             complete = not message.get("more_body", False)

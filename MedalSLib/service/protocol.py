@@ -94,6 +94,19 @@ class Handshake:
 
 
 @dataclass(frozen=True)
+class KeyUsage:
+    """How the keys of a name were used since the server was started; a value of the answer to `GET /v1/keys`.
+
+    Attributes:
+        requests: How often.
+        last: When last (ISO 8601, UTC); None for never.
+    """
+
+    requests: int
+    last: str | None
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the server accepts, so that a client can say no before it sends anything.
 

@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -26,6 +28,7 @@ from MedalSLib.service.http_errors import (
     too_large,
 )
 from MedalSLib.service.logs import log
+from MedalSLib.service.middleware import KEYS_PATH
 from MedalSLib.service.run_messages import check_request, decode_request
 from MedalSLib.service.server import Server
 from MedalSLib.service.sessions import OpenSession, Run
@@ -33,6 +36,10 @@ from MedalSLib.service.settings import Settings
 
 PING_SECONDS = 2.0
 LONGEST_NAME = 64
+LONG_JSON = 8192
+"""Bytes of JSON that are parsed at once in the event loop."""
+MOST_VALUES = 50_000
+"""Commas and brackets in a request: 512 masks and as many locked ones have less than 30,000."""
 LONGEST_STREAM_SECONDS = 25.0
 """An event stream ends after this long and is asked for again, so that even a proxy that collects whole answers
 before it hands them on delivers progress."""
@@ -42,6 +49,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "Cannot be read",
         401: "No API key, or an unknown one",
+        403: "Not with this API key",
         404: "Not found or expired",
         405: "Method not allowed",
         408: "Arrived too slowly",
@@ -54,10 +62,58 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         507: "Out of memory",
     }.items()
 }
+
+
+class _Body(Request):
+    """A request whose body, if it is long, is parsed and checked in a thread: the event loop has others to serve."""
+
+    async def json(self) -> Any:
+        """Return the body's values."""
+        body = await self.body()
+        if len(body) <= LONG_JSON:
+            return json.loads(body)
+        server: Server = self.app.state.server
+        async with server.thinking.turn(self.scope["medals"].owner):
+            return await run_in_threadpool(_parse_run, body)
+
+
+def _parse_run(body: bytes) -> Any:
+    """Return the values of a long body, which only a `RunMessage` can be.
+
+    Raises:
+        HttpError: It is none, or it holds more values than any has.
+    """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise too_large("The request holds too many values.", "Split it into several runs.")
+    values = json.loads(body)
+    try:
+        protocol.from_json(protocol.RunMessage, values)  # stops at the first error, where pydantic collects them all
+    except ValueError as error:
+        raise invalid(str(error)) from error
+    return values
+
+
+class _BodyRoute(APIRoute):
+    """Reads its body by `_Body`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the framework's handler with another class of requests."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_Body(request.scope, request.receive))
+
+        return handle
+
+
 public_router = APIRouter(responses=_ERRORS)
 """Answered without a key."""
 # The dependency only describes the key in the OpenAPI document: the middleware has checked it already.
-keyed_router = APIRouter(responses=_ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False, description="API key"))])
+keyed_router = APIRouter(
+    responses=_ERRORS,
+    dependencies=[Depends(HTTPBearer(auto_error=False, description="API key"))],
+    route_class=_BodyRoute,
+)
 
 Digest = Annotated[str, Path(pattern=f"^{protocol.DIGEST.pattern}$", description="SHA-256 of the image")]
 Identifier = Annotated[str, Path(pattern=f"^{protocol.IDENTIFIER.pattern}$", description="Chosen by the client")]
@@ -74,12 +130,12 @@ class Caller:
 # Dependencies of the routes: what they need is looked up from the request, or answered with 404.
 
 
-def get_server(request: Request) -> Server:
+async def get_server(request: Request) -> Server:
     """Return the server that answers."""
     return request.app.state.server
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     """Return who asks, as the middleware found it."""
     return Caller(request.scope["medals"].owner, request.app.state.server)
 
@@ -133,7 +189,7 @@ def _json_bytes(body: bytes, status: int = 200) -> Response:
 
 
 @public_router.get("/handshake", response_model=protocol.Handshake)
-def handshake(server: ServerOf) -> Response:
+async def handshake(server: ServerOf) -> Response:
     """Say that this is Medal S, and in which versions it speaks."""
     authentication = "key" if server.keys is not None else "none"
     return answer(
@@ -148,14 +204,18 @@ def handshake(server: ServerOf) -> Response:
 
 
 @public_router.get("/health", response_model=dict[str, str])
-def health(server: ServerOf) -> Response:
-    """Say whether the process works; 503 asks for a restart."""
-    values = {"status": "stuck" if server.stuck else "ok", "audit": "failing" if server.audit.failures else "ok"}
+async def health(server: ServerOf) -> Response:
+    """Say whether the process works; 503 asks for a restart, which helps neither a full disk nor a damaged file."""
+    values = {
+        "status": "stuck" if server.stuck else "ok",
+        "audit": "failing" if server.audit.failures else "ok",
+        "keys": "failing" if server.keys_failing else "ok",
+    }
     return answer(values, 503 if server.stuck else 200)
 
 
 @public_router.get("/ready", response_model=dict[str, str])
-def ready(server: ServerOf) -> Response:
+async def ready(server: ServerOf) -> Response:
     """Say whether the model is loaded; 503 while it is not."""
     state = server.engine.state
     return answer({"status": state}, 200 if state == "ready" else 503)
@@ -165,6 +225,22 @@ def ready(server: ServerOf) -> Response:
 def metrics(caller: CallerOf) -> Response:
     """Return the metrics in Prometheus' text format."""
     return Response(caller.server.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@keyed_router.get(KEYS_PATH, response_model=dict[str, protocol.KeyUsage])
+async def keys(server: ServerOf) -> Response:
+    """Say how each name's keys were used since the server was started (for keys of the scope "admin")."""
+    uses = server.keys.uses() if server.keys is not None else {}
+    told = {
+        name: asdict(
+            protocol.KeyUsage(
+                use.requests,
+                datetime.fromtimestamp(use.last, timezone.utc).isoformat(timespec="seconds") if use.last else None,
+            )
+        )
+        for name, use in uses.items()
+    }
+    return answer(told)
 
 
 @keyed_router.get("/v1/info", response_model=protocol.EngineDescription)
@@ -231,11 +307,13 @@ async def put_chunk(
         caller: The key that asks.
     """
     body = await request.body()
-    return answer(await run_in_threadpool(caller.server.store.put_chunk, caller.owner, digest, index, body))
+    async with caller.server.thinking.turn(caller.owner):
+        status = await run_in_threadpool(caller.server.store.put_chunk, caller.owner, digest, index, body)
+    return answer(status)
 
 
 @keyed_router.put("/v1/sessions/{session}", response_model=protocol.SessionStatus)
-def open_session(session: Identifier, body: protocol.SessionRequest, caller: CallerOf) -> Response:
+async def open_session(session: Identifier, body: protocol.SessionRequest, caller: CallerOf) -> Response:
     """Open a session on an image that was sent before.
 
     Args:
@@ -249,11 +327,17 @@ def open_session(session: Identifier, body: protocol.SessionRequest, caller: Cal
         raise invalid("the image is not a SHA-256")
     if not all(math.isfinite(value) for row in body.affine for value in row):
         raise invalid("the affine is not finite")
-    found, new = caller.server.store.open_session(caller.owner, session, body, caller.server.engine.open_session)
+    async with caller.server.opening.turn(caller.owner):
+        return await run_in_threadpool(_open_session, session, body, caller)
+
+
+def _open_session(identifier: str, body: protocol.SessionRequest, caller: Caller) -> Response:
+    server = caller.server
+    found, new = server.store.open_session(caller.owner, identifier, body, server.engine.open_session)
     if new:
-        fields = {"session": session, "shape": list(found.image.shape), "modality": found.engine.modality}
-        caller.server.audit.write(caller.owner, "session_opened", fields)
-    return answer(_session_status(caller.server, found))
+        fields = {"session": identifier, "shape": list(found.image.shape), "modality": found.engine.modality}
+        server.audit.write(caller.owner, "session_opened", fields)
+    return answer(_session_status(server, found))
 
 
 @keyed_router.get("/v1/sessions/{session}", response_model=protocol.SessionStatus)
@@ -280,7 +364,7 @@ def close_session(session: Identifier, caller: CallerOf) -> Response:
 
 
 @keyed_router.post("/v1/sessions/{session}/estimate", response_model=dict[str, Any])
-def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf) -> Response:
+async def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf) -> Response:
     """Say what a run would cost.
 
     Args:
@@ -288,6 +372,11 @@ def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf
         body: What would be run.
         server: The server.
     """
+    async with server.thinking.turn(session.owner):
+        return await run_in_threadpool(_estimate, session, body, server)
+
+
+def _estimate(session: OpenSession, body: protocol.RunMessage, server: Server) -> Response:
     _check_run(server.settings, session, body)
     with server.store.reserved(session.owner, len(body.masks) * session.image.voxels):
         request = decode_request(body, session.image.shape)
@@ -295,19 +384,22 @@ def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf
 
 
 @keyed_router.put("/v1/sessions/{session}/runs/{run}", response_model=protocol.RunStatus)
-def start_run(run: Identifier, session: UsedSessionOf, body: protocol.RunMessage, server: ServerOf) -> Response:
+def start_run(
+    run: Identifier, session: UsedSessionOf, body: protocol.RunMessage, request: Request, server: ServerOf
+) -> Response:
     """Queue a run; asked again with the same identifier, say how it goes.
 
     Args:
         run: Identifier the client chose.
         session: The session.
         body: What is run.
+        request: Its body's size is what is kept in memory until the run begins.
         server: The server.
     """
     known = session.runs.get(run)
     if known is None:
         _check_run(server.settings, session, body)
-        new = Run(run, session, body)
+        new = Run(run, session, body, request.scope["medals"].received)
         known = server.store.add_run(session, new)
         if known is new:  # else the same request came twice at once, and the other one has queued it
             try:
@@ -377,9 +469,8 @@ async def _stream(server: Server, run: Run, last: int) -> AsyncIterator[str]:
             try:
                 await asyncio.wait_for(changed.wait(), PING_SECONDS)
             except asyncio.TimeoutError:
-                server.store.session(
-                    run.owner, run.session.id
-                )  # renews the lease of a client that reads; ends the stream with the session
+                # Renews the lease of a client that reads; ends the stream with the session.
+                await run_in_threadpool(server.store.session, run.owner, run.session.id)
                 yield ": ping\n\n"
     except HttpError:
         yield 'event: lost\ndata: {"kind": "session_lost"}\n\n'
@@ -410,6 +501,9 @@ def _check_run(settings: Settings, session: OpenSession, body: protocol.RunMessa
     """
     if max(len(body.masks), len(body.locked)) > settings.masks or len(body.prompts) > settings.prompts:
         most = f"A run takes {settings.masks} masks and {settings.prompts} prompts at most."
+        raise too_large(most, "Split it into several runs.")
+    if sum(map(len, (*body.prompts, *body.masks, *body.locked))) > settings.text_characters:
+        most = f"The prompts and names of a run may have {settings.text_characters} characters together."
         raise too_large(most, "Split it into several runs.")
     try:
         check_request(body, session.image.shape)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import numpy as np
 
@@ -106,6 +108,24 @@ class LoadedEngine:
         return HttpError(503, "loading", "The server is still loading its model.", "Try again in a moment.", 1.0)
 
 
+class Gate:
+    """Lets each key do one thing of a kind at a time, in turn with the others.
+
+    Args:
+        at_once: How many keys do it at once.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._all = asyncio.Semaphore(at_once)
+        self._each: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(1))
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Wait for the owner's turn, and have it for the length of the block."""
+        async with self._each[owner], self._all:
+            yield
+
+
 class Server:
     """The parts of one server; the routes find it as `app.state.server`.
 
@@ -123,13 +143,24 @@ class Server:
         self.metrics = Metrics()
         self.audit = AuditLog(settings.audit_file)
         self.engine = LoadedEngine(engine_factory)
-        self.store = Store(settings, lambda what: self.metrics.evictions.labels(what).inc())
+        self.store = Store(settings, lambda what: self.metrics.evictions.labels(what).inc(), share=self._share)
+        self.thinking = Gate(2)
+        """For work that holds Python's lock: with more at once, the event loop would wait for its turn too long."""
+        self.opening = Gate(1)
         worker = RunWorker(self.store, self._run_ended)
         self.queue = RunQueue(worker, settings.queue_length, settings.runs_per_key)
         self.metrics.watch("medals_sessions", "Open sessions", self.store.session_count)
         self.metrics.watch("medals_memory_bytes", "Memory granted", self.store.used_bytes)
         self.metrics.watch("medals_queue_length", "Runs queued or running", lambda: len(self.queue))
+        self.metrics.watch(
+            "medals_keys_unusable", "Whether the key file lets nobody in", lambda: float(self.keys_failing)
+        )
         self.metrics.watch("medals_audit_failures", "Audit entries not written", lambda: self.audit.failures)
+
+    @property
+    def keys_failing(self) -> bool:
+        """Whether the key file cannot be used, so that nobody is let in."""
+        return self.keys is not None and self.keys.problem is not None
 
     @property
     def stuck(self) -> bool:
@@ -141,6 +172,10 @@ class Server:
             and time.monotonic() - run.cancelled_at > self.settings.stuck_seconds
         )
 
+    def _share(self) -> float:
+        """Return the part of the memory that one key may hold: all of it where there is no other."""
+        return self.settings.key_share if self.keys is not None and len(self.keys.names()) > 1 else 1.0
+
     def _run_ended(self, run: Run, seconds: float, names: tuple[str, ...]) -> None:
         self.store.close_evicted()  # a session that was ended under its run is closed now
         self.metrics.runs.labels(run.state).inc()
@@ -149,11 +184,25 @@ class Server:
         self.audit.write(run.owner, "run_ended", {**fields, "structures": list(names)})
 
     async def sweep_forever(self) -> None:
-        """Free abandoned sessions and images, once a second."""
+        """Read the keys again and free what is abandoned or revoked, once a second."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            for session in await asyncio.to_thread(self.store.sweep):
-                self.audit.write(session.owner, "session_expired", {"session": session.id})
+            try:
+                await asyncio.to_thread(self._sweep)
+            except Exception as error:  # a leak for a second is better than one for ever
+                log_exception("not_swept", error)
+
+    def _sweep(self) -> None:
+        for session in self.store.sweep():
+            self.audit.write(session.owner, "session_expired", {"session": session.id})
+        if self.keys is None:
+            return
+        self.keys.reload()
+        if self.keys.problem is None:  # a file that is being edited ends no run; it only lets nobody in
+            for session in self.store.revoke(self.keys.names().__contains__):
+                for run in list(session.runs.values()):
+                    self.queue.cancel(run)
+                self.audit.write(session.owner, "key_revoked", {"session": session.id})
 
     def close(self) -> None:
         """End the runs, the sessions and the engine."""

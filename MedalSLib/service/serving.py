@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from MedalSLib.errors import ServiceError
+from MedalSLib.service.connections import Connection, Door, Listener
 from MedalSLib.service.logs import configure_logging
 from MedalSLib.service.settings import Settings, check_exposure
 
 SHUTDOWN_SECONDS = 5
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> Listener:
     """Return a listening socket.
 
     Raises:
@@ -23,7 +26,7 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
+        listener = Listener(family, kind, proto)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -40,7 +43,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def make_server(
     app: FastAPI, settings: Settings, on_listening: Callable[[], None] = lambda: None
-) -> tuple[uvicorn.Server, socket.socket]:
+) -> tuple[uvicorn.Server, Listener]:
     """Return a server that is ready to `run(sockets=[...])`, and its socket.
 
     Args:
@@ -52,14 +55,28 @@ def make_server(
         ServiceError: Exposed without key or TLS, or the address or the certificate cannot be used.
     """
     check_exposure(settings)
+    listener = bind(settings.host, settings.port)
+    try:
+        door = Door(settings, listener)
+        app.state.server.metrics.watch("medals_connections", "Open connections", lambda: len(door))
+        return _Server(_configure(app, settings, door), door, on_listening), listener
+    except BaseException:
+        listener.close()
+        raise
+
+
+def _configure(app: FastAPI, settings: Settings, door: Door) -> uvicorn.Config:
+    protocol: Any = partial(Connection, door)
     config = uvicorn.Config(
         app,
+        http=protocol,
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
         lifespan="on",
-        limit_concurrency=settings.connections,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=list(settings.proxies),
         timeout_keep_alive=30,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ssl_certfile=settings.certificate,
@@ -69,7 +86,7 @@ def make_server(
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise ServiceError(f"The TLS certificate cannot be used ({error}).", "Check the two PEM files.") from error
-    return _AnnouncingServer(config, on_listening), bind(settings.host, settings.port)
+    return config
 
 
 def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], None] = lambda port: None) -> None:
@@ -89,11 +106,12 @@ def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], No
         server.run(sockets=[listener])
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """Says when it listens, which uvicorn itself only logs."""
+class _Server(uvicorn.Server):
+    """Says when it listens, which uvicorn itself only logs, and looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door, announce: Callable[[], None]) -> None:
         super().__init__(config)
+        self._door = door
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -101,3 +119,9 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what uvicorn does ten times a second, and look at the connections once."""
+        if counter % 10 == 0:
+            self._door.sweep()
+        return await super().on_tick(counter)

@@ -39,6 +39,11 @@ class StoredImage:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
+    def bytes(self) -> int:
+        """Memory of the voxels, and of what is known about them."""
+        return self.data.nbytes + 2048 + 256 * len(self.chunks)
+
+    @property
     def voxels(self) -> int:
         """Number of voxels."""
         return self.shape[0] * self.shape[1] * self.shape[2]
@@ -95,12 +100,14 @@ class Run:
         run_id: Identifier chosen by the client.
         session: The session it runs in.
         request: What is asked for; None once the run has begun or was cancelled, to free its masks.
+        request_bytes: Memory of the request.
     """
 
-    def __init__(self, run_id: str, session: OpenSession, request: protocol.RunMessage) -> None:
+    def __init__(self, run_id: str, session: OpenSession, request: protocol.RunMessage, request_bytes: int = 0) -> None:
         self.id = run_id
         self.session = session
         self.request: protocol.RunMessage | None = request
+        self.request_bytes = request_bytes
         self.state = "queued"
         self.cancel = threading.Event()
         self.cancelled_at: float | None = None
@@ -167,10 +174,11 @@ class Run:
 
     @property
     def bytes(self) -> int:
-        """Memory of the result and of the masks in the event log."""
+        """Memory of the request, of the result and of the masks in the event log."""
         with self._lock:
             events = sum(len(payload) for _, _, payload in self._events.values())
-        return events + (len(self.result) if self.result is not None else 0)
+        asked = self.request_bytes if self.request is not None else 0
+        return asked + events + (len(self.result) if self.result is not None else 0)
 
     def mark_fetched(self) -> None:
         """Note that the client has the result, and drop the masks in the event log: it has those too."""

@@ -1,13 +1,15 @@
 """Images and sessions in memory: owned by a key, inside a budget, freed when their client is gone.
 
 Everything is looked up by (owner, identifier), so what belongs to another key looks exactly like what does not exist.
-Memory is granted before it is taken; `Store.make_room` decides what is evicted first.
+Memory is granted before it is taken, also that of requests on their way; `Store.make_room` decides what is evicted
+first.  No key gets more than its share.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -30,6 +32,7 @@ from MedalSLib.service.settings import MEBIBYTE, Settings
 Opener = Callable[[np.ndarray, np.ndarray, str | None], Session]
 KEPT_RUNS = 2
 """Ended runs whose result is kept for a client that has not fetched it yet."""
+IMAGES_PER_KEY = 128
 
 
 class Store:
@@ -39,30 +42,37 @@ class Store:
         settings: Limits.
         on_evict: Told what was evicted ("result", "image", "session"), for the metrics.
         clock: Monotonic seconds.
+        share: Part of the budget that one key may hold now.
     """
 
     def __init__(
-        self, settings: Settings, on_evict: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        on_evict: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._settings = settings
         self._limit = settings.memory_limit
+        self._share = share
         self._on_evict = on_evict
         self._clock = clock
         self._lock = threading.RLock()
         self._images: dict[tuple[str, str], StoredImage] = {}
         self._sessions: dict[tuple[str, str], OpenSession] = {}
-        self._transient = 0
+        self._transient: Counter[str] = Counter()
         self._closing: list[OpenSession] = []
 
     # ------------------------------------------------------------------ budget
 
-    def used_bytes(self) -> int:
-        """Return the memory granted now."""
+    def used_bytes(self, owner: str | None = None) -> int:
+        """Return the memory granted now, to one key or to all."""
         with self._lock:
             sessions = [*self._sessions.values(), *(one for one in self._closing if one.busy)]
             images = {id(image): image for image in [*self._images.values(), *(one.image for one in sessions)]}
-            stored = sum(image.data.nbytes for image in images.values())
-            return stored + sum(session.bytes for session in sessions) + self._transient
+            held: list[StoredImage | OpenSession] = [*images.values(), *sessions]
+            mine = [one.bytes for one in held if owner is None or one.owner == owner]
+            return sum(mine) + (self._transient.total() if owner is None else self._transient[owner])
 
     def session_count(self) -> int:
         """Return the number of open sessions."""
@@ -76,14 +86,28 @@ class Store:
         Raises:
             HttpError: It does not fit, whatever is evicted.
         """
-        with self._lock:
-            self.make_room(owner, size)
-            self._transient += size
+        self.take(owner, size)
         try:
             yield
         finally:
-            with self._lock:
-                self._transient -= size
+            self.give_back(owner, size)
+
+    def take(self, owner: str, size: int) -> None:
+        """Grant memory until it is given back.
+
+        Raises:
+            HttpError: It does not fit, whatever is evicted.
+        """
+        with self._lock:
+            self.make_room(owner, size)
+            self._transient[owner] += size
+
+    def give_back(self, owner: str, size: int) -> None:
+        """Take granted memory back."""
+        with self._lock:
+            self._transient[owner] -= size
+            if not self._transient[owner]:
+                del self._transient[owner]
 
     def make_room(self, owner: str, size: int) -> None:
         """Free memory until `size` more bytes fit, the cheapest losses first.
@@ -93,14 +117,19 @@ class Store:
         a moment ago.  A session with a run is never evicted.
 
         Raises:
-            HttpError: 413 if it can never fit, 503 if it does not fit now.
+            HttpError: 413 if it can never fit, 429 if the key holds its share, 503 if it does not fit now.
         """
-        if size > self._limit:
+        share = int(self._limit * self._share())
+        if size > share:
             raise too_large(
-                f"This needs {size // MEBIBYTE} MiB, but the server gives {self._limit // MEBIBYTE} MiB at most.",
+                f"This needs {size // MEBIBYTE} MiB, but the server gives {share // MEBIBYTE} MiB at most.",
                 "Crop the image, or ask the administrator for a larger memory budget.",
             )
         with self._lock:
+            while share < self._limit and self.used_bytes(owner) + size > share:
+                if not self._evict_one(owner, own_only=True):
+                    full = "This key's share of the server's memory is full with images that are in use."
+                    raise try_later(429, full, "Try again when your other runs have finished.", 10.0)
             while self.used_bytes() + size > self._limit:
                 if not self._evict_one(owner):
                     full = "The server's memory is full with images that are in use."
@@ -114,10 +143,12 @@ class Store:
                 pass
         self.close_evicted()
 
-    def _evict_one(self, owner: str, protect: float | None = None) -> bool:
+    def _evict_one(self, owner: str, protect: float | None = None, own_only: bool = False) -> bool:
+        """Free the cheapest thing, only the owner's if wanted; returns whether there was any."""
         now = self._clock()
         protect = self._settings.protect_seconds if protect is None else protect
-        for session in self._sessions.values():
+        sessions = [one for one in self._sessions.values() if not own_only or one.owner == owner]
+        for session in sessions:
             for run_id, run in session.runs.items():
                 if run.ended and run.fetched:
                     del session.runs[run_id]
@@ -127,14 +158,14 @@ class Store:
         images = [
             image
             for image in self._images.values()
-            if id(image) not in in_use and (image.complete or now - image.last_used >= protect)
+            if id(image) not in in_use
+            and (image.complete or now - image.last_used >= protect)
+            and (not own_only or image.owner == owner)
         ]
         if images:
-            oldest = min(images, key=lambda image: image.last_used)
-            del self._images[oldest.owner, oldest.digest]
-            self._on_evict("image")
+            self._drop_image(min(images, key=lambda image: image.last_used))
             return True
-        idle = [session for session in self._sessions.values() if not session.busy]
+        idle = [session for session in sessions if not session.busy]
         own = [session for session in idle if session.owner == owner]
         others = [session for session in idle if now - session.last_used >= protect]
         if own or others:
@@ -142,6 +173,10 @@ class Store:
             self._on_evict("session")
             return True
         return False
+
+    def _drop_image(self, image: StoredImage) -> None:
+        del self._images[image.owner, image.digest]
+        self._on_evict("image")
 
     # ------------------------------------------------------------------ images
 
@@ -168,12 +203,23 @@ class Store:
         with self._lock:
             image = self._images.get((owner, digest))
             if image is None:
+                self._limit_images(owner)
                 self.make_room(owner, size)
                 image = self._new_image(owner, digest, header, size)
                 self._images[owner, digest] = image
             elif (image.dtype, image.shape) != (header.dtype, tuple(header.shape)):
                 raise invalid("another image was announced under this digest")
             return self._status(image)
+
+    def _limit_images(self, owner: str) -> None:
+        """Make room for one more image among a key's own; raises if all are in use or being sent."""
+        if sum(image.owner == owner for image in self._images.values()) < IMAGES_PER_KEY:
+            return
+        in_use = {id(session.image) for session in self._sessions.values()}
+        free = [one for one in self._images.values() if one.owner == owner and one.complete and id(one) not in in_use]
+        if not free:
+            raise try_later(429, f"This key has {IMAGES_PER_KEY} images on the server.", "Send fewer at once.", 10.0)
+        self._drop_image(min(free, key=lambda image: image.last_used))
 
     def _new_image(self, owner: str, digest: str, header: protocol.ImageHeader, size: int) -> StoredImage:
         data = np.empty(size, dtype=np.uint8)
@@ -217,8 +263,9 @@ class Store:
             return
         start, stop = image.chunks[index]
         image.data[start:stop] = plain
-        image.missing.discard(index)
-        image.last_used = self._clock()
+        if index in image.missing:  # an upload lives of what was missing, not of repetitions
+            image.missing.discard(index)
+            image.last_used = self._clock()
         if image.missing:
             return
         if image_digest(image.dtype, image.shape, image.data.data) != image.digest:
@@ -238,7 +285,8 @@ class Store:
                 raise HttpError(
                     404, protocol.IMAGE_MISSING, "The server does not have this image (any more).", "Send it again."
                 )
-            image.last_used = self._clock()
+            if image.complete:
+                image.last_used = self._clock()
             return image
 
     def _status(self, image: StoredImage) -> protocol.ImageStatus:
@@ -347,15 +395,38 @@ class Store:
         """Remember a run and forget the oldest ended ones; returns the one that has this identifier already, if any.
 
         Raises:
-            HttpError: The session was closed or evicted meanwhile.
+            HttpError: The session was closed or evicted meanwhile, or there is no memory for what is asked.
         """
         with self._lock:
             if self._sessions.get((session.owner, session.id)) is not session:
                 raise session_lost()
+            known = session.runs.get(run.id)
+            if known is not None:
+                return known
             ended = [run_id for run_id, other in session.runs.items() if other.ended]
             for run_id in ended[: max(0, len(ended) - KEPT_RUNS + 1)]:
                 del session.runs[run_id]
-            return session.runs.setdefault(run.id, run)
+            # In the table while room is made: its session is in use then, and cannot be what is evicted.
+            size, run.request_bytes = run.request_bytes, 0
+            session.runs[run.id] = run
+            try:
+                self.make_room(session.owner, size)
+            except HttpError:
+                del session.runs[run.id]
+                raise
+            run.request_bytes = size
+            return run
+
+    def revoke(self, accepted: Callable[[str], bool]) -> list[OpenSession]:
+        """End the sessions and forget the images of those whose keys are not accepted any more."""
+        with self._lock:
+            gone = [session for session in self._sessions.values() if not accepted(session.owner)]
+            for session in gone:
+                self._drop(session)
+            for image in [image for image in self._images.values() if not accepted(image.owner)]:
+                self._drop_image(image)
+        self.close_evicted()
+        return gone
 
     def close_session(self, owner: str, session_id: str) -> OpenSession | None:
         """End a session and return it; None if there was none."""

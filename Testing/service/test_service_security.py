@@ -73,7 +73,7 @@ def test_without_a_key_a_server_tells_only_that_it_is_one(server: Running) -> No
         "software",
         "authentication",
     }
-    assert call(server, "GET", "/health", None).json() == {"status": "ok", "audit": "ok"}
+    assert call(server, "GET", "/health", None).json() == {"status": "ok", "audit": "ok", "keys": "ok"}
     assert call(server, "GET", "/ready", None).json() == {"status": "ready"}
 
 
@@ -88,11 +88,27 @@ def test_the_client_says_what_is_wrong_with_the_key(server: Running, key: str, w
     assert not key or key not in str(raised.value)
 
 
-def test_guessing_keys_is_slowed_down_and_right_keys_of_others_go_on_from_elsewhere() -> None:
+def test_guessing_keys_is_slowed_down_and_shuts_out_no_right_key() -> None:
     with running_server(failures_per_minute=5) as running:
         statuses = [call(running, "GET", "/v1/info", f"guess-number-{number}").status_code for number in range(7)]
         assert statuses == [401] * 5 + [429] * 2
         assert int(call(running, "GET", "/v1/info", "guess").headers["Retry-After"]) >= 1
+        assert call(running, "GET", "/v1/info").status_code == 200
+
+
+def wrong_keys_from(running: Running, *addresses: str) -> list[int]:
+    """Statuses of wrong keys whose senders say that they are other computers."""
+    headers = [{"X-Forwarded-For": address} for address in addresses]
+    return [call(running, "GET", "/v1/info", "wrong-key", headers=one).status_code for one in headers]
+
+
+def test_only_proxies_that_were_named_are_believed_who_asks() -> None:
+    with running_server(failures_per_minute=1) as running:
+        assert wrong_keys_from(running, "10.0.0.1", "10.0.0.2") == [401, 429]
+    with running_server(failures_per_minute=1, proxies=("127.0.0.0/8",)) as running:
+        assert wrong_keys_from(running, "10.0.0.1", "10.0.0.2", "10.0.0.1", "6.6.6.6, 10.0.0.2") == [401, 401, 429, 429]
+    with pytest.raises(ServiceError, match="not the address of a proxy"):
+        check_exposure(Settings(proxies=("*",)))
 
 
 def test_keys_are_hashed_at_rest_and_the_file_is_private(tmp_path: Path) -> None:
@@ -100,7 +116,7 @@ def test_keys_are_hashed_at_rest_and_the_file_is_private(tmp_path: Path) -> None
     key = add_key(path, "radiology")
     assert key not in path.read_text() and hash_key(key).hex() in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert ApiKeys(path).owner(key) == "radiology"
+    assert ApiKeys(path).find(key).name == "radiology"
     assert len(key) > 40 and key != new_key()
 
 
@@ -111,15 +127,100 @@ def test_keys_are_rotated_without_a_restart_and_sessions_survive_it(tmp_path: Pa
     with running_server(FakeEngine(), keys=(), key_file=path) as running:
         session = running.connect(old).open_session(IMAGE, AFFINE)
         new = add_key(path, "radiology")
-        assert call(running, "GET", f"/v1/sessions/{session.id}", new).status_code == 200
+        wait_until(lambda: call(running, "GET", f"/v1/sessions/{session.id}", new).status_code == 200, 5.0)
         assert call(running, "GET", "/v1/info", old).status_code == 200
         assert remove_keys(path, "radiology", keep_newest=True) == 1
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert call(running, "GET", "/v1/info", old).status_code == 401
+        wait_until(lambda: call(running, "GET", "/v1/info", old).status_code == 401, 5.0)
         assert call(running, "GET", f"/v1/sessions/{session.id}", new).status_code == 200
-        path.write_text("three words here\n")
-        assert call(running, "GET", "/v1/info", new).status_code == 200, "a broken file locked everybody out"
         assert call(running, "GET", "/v1/info", other).status_code == 200
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+def overwrite(path: Path) -> None:
+    path.write_text("three words here\n")
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [empty, Path.unlink, overwrite, replace_by_folder])
+def test_a_key_file_that_cannot_be_used_closes_the_door_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage
+) -> None:
+    path = tmp_path / "keys"
+    key = add_key(path, "radiology")
+    text = path.read_text()
+    with running_server(FakeEngine(), keys=(), key_file=path) as running:
+        assert call(running, "GET", "/v1/info", key).status_code == 200
+        damage(path)
+        wait_until(lambda: call(running, "GET", "/v1/info", key).status_code == 503, 5.0)
+        answer = call(running, "GET", "/v1/info", key)
+        assert "key file cannot be used" in answer.json()["cause"] and answer.headers["Retry-After"]
+        assert call(running, "GET", "/health", None).json()["keys"] == "failing"
+        assert "keys_unusable" in caplog.messages
+        if path.is_dir():
+            path.rmdir()
+        path.write_text(text)
+        wait_until(lambda: call(running, "GET", "/v1/info", key).status_code == 200, 5.0)
+        assert call(running, "GET", "/health", None).json()["keys"] == "ok"
+
+
+def test_a_revoked_key_s_session_and_run_end_too(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    leaked = add_key(path, "leaked")
+    add_key(path, "other")
+    fake = FakeEngine(patches=10_000, seconds_per_patch=0.02)
+    with running_server(fake, keys=(), key_file=path) as running:
+        session = running.connect(leaked, timeout=1.0).open_session(IMAGE, AFFINE)
+        run = f"/v1/sessions/{session.id}/runs/{'1' * 32}"
+        assert call(running, "PUT", run, leaked, json={"prompts": ["liver"]}).status_code == 200
+        remove_keys(path, "leaked")
+        wait_until(lambda: not running.service.store.session_count() and running.service.queue.running is None, 10.0)
+        assert not running.service.store.used_bytes()
+
+
+def test_a_hash_counts_in_any_case_and_is_never_a_key_itself(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    key = new_key()
+    digest = hash_key(key).hex()
+    for line in (f"ward SHA256:{digest.upper()}", f"ward sha256:{digest}", f"\ufeffward sha256:{digest}\r"):
+        path.write_text(line + "\n", encoding="utf-8")
+        keys = ApiKeys(path)
+        assert keys.find(key).name == "ward"
+        assert keys.find(digest) is keys.find(digest.upper()) is keys.find(line.split()[1]) is None
+    for damaged in (
+        f"sha256:{digest[1:]}",
+        f"sha256:{digest}0",
+        f"sha256={digest}",
+        f"sha512:{digest}",
+        digest,
+        "$2b$12$x",
+    ):
+        with pytest.raises(ServiceError, match=r"hash in line 1 .* damaged|shorter"):
+            parse_keys(f"ward {damaged}", "keys")
+
+
+def test_a_key_is_for_what_its_scopes_say_and_until_it_expires(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    keys = {scope: add_key(path, scope, [scope], "2999-01-01") for scope in ("run", "metrics", "admin")}
+    old = add_key(path, "old", expires="2020-01-01")
+    paths = {"run": "/v1/info", "metrics": "/metrics", "admin": "/v1/keys"}
+    with running_server(FakeEngine(), keys=(), key_file=path) as running:
+        for scope, key in keys.items():
+            statuses = {other: call(running, "GET", paths[other], key).status_code for other in paths}
+            assert statuses == {other: 200 if other == scope else 403 for other in paths}
+        assert call(running, "GET", "/v1/info", old).status_code == 401
+        told = call(running, "GET", "/v1/keys", keys["admin"]).json()
+        assert told["run"]["requests"] == 1 and told["run"]["last"].startswith("20") and "old" not in told
+    for options in ({"scopes": ["root"]}, {"expires": "tomorrow"}):
+        with pytest.raises(ServiceError):
+            add_key(path, "new", **options)
 
 
 def test_the_last_key_cannot_be_removed_by_mistake(tmp_path: Path) -> None:
@@ -141,7 +242,7 @@ def test_each_key_is_compared_whole_and_with_each_record(monkeypatch: pytest.Mon
     keys = ApiKeys(plain=(("first", "first-key"), ("second", "second-key"), ("third", "third-key")))
     for key in ("first-key", "wrong-key"):
         compared.clear()
-        keys.owner(key)
+        keys.find(key)
         assert [pair[1] for pair in compared] == [hash_key(f"{name}-key") for name in ("first", "second", "third")]
 
 

@@ -1,0 +1,177 @@
+"""The server's connections: how many there may be, and how long one may wait, stall or only be held open.
+
+uvicorn limits neither the time a request's head takes nor the time an answer is not read, and its one limit on
+connections refuses everybody while idle ones stay.  Here a new connection always finds a place while another is idle:
+the one that has been idle the longest makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import time
+import uuid
+from collections import Counter
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from MedalSLib.service.http_errors import error_response, try_later
+from MedalSLib.service.logs import log
+from MedalSLib.service.settings import SLOWEST, Settings
+
+
+class Listener(socket.socket):
+    """A listening socket that knows the connections whose TLS handshake is not over, which uvicorn does not see yet."""
+
+    def __init__(self, *details: Any) -> None:
+        super().__init__(*details)
+        self.greeting: dict[Any, tuple[socket.socket, float]] = {}
+        """Connections by the other end's address, with the time they were accepted."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection and remember it until it can speak HTTP."""
+        connection, address = super().accept()
+        self.greeting[address[:2]] = (connection, time.monotonic())
+        return connection, address
+
+
+class Door:
+    """Keeps the connections of one server inside the settings' limits.
+
+    Args:
+        settings: Limits.
+        listener: The server's socket.
+    """
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self.settings = settings
+        self._listener = listener
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.proxies]
+        self._connections: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._connections) + len(self._listener.greeting)
+
+    def enter(self, connection: Connection) -> bool:
+        """Let a connection in, at the cost of an idle one if there are too many; returns whether there was room."""
+        self._listener.greeting.pop(connection.peer, None)
+        self._connections.add(connection)
+        address = connection.peer[0]
+        own = [other for other in self._connections if other.peer[0] == address]
+        if len(own) > self.settings.connections_per_address and not self._is_proxy(address):
+            return self._make_room(own, connection)
+        if len(self._connections) > self.settings.connections:
+            return self._make_room(list(self._connections), connection)
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
+
+    def sweep(self) -> None:
+        """Close what waits for longer than it may; called once a second."""
+        for connection in list(self._connections):
+            connection.check(self.settings)
+        self._sweep_greetings()
+
+    def _sweep_greetings(self) -> None:
+        now = time.monotonic()
+        waiting = self._listener.greeting
+        for peer, (connection, _) in list(waiting.items()):
+            if connection.fileno() == -1:  # closed in the meantime
+                del waiting[peer]
+        by_address = Counter(peer[0] for peer in waiting)
+        for peer, (connection, since) in list(waiting.items()):  # the oldest first
+            too_many = by_address[peer[0]] > self.settings.connections_per_address
+            if too_many or len(waiting) > self.settings.connections or now - since > self.settings.head_seconds:
+                del waiting[peer]
+                by_address[peer[0]] -= 1
+                with contextlib.suppress(OSError):  # closed in the meantime
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _is_proxy(self, address: str) -> bool:
+        with contextlib.suppress(ValueError):
+            return any(ipaddress.ip_address(address) in proxy for proxy in self._proxies)
+        return False
+
+    def _make_room(self, among: list[Connection], newest: Connection) -> bool:
+        idle = [connection for connection in among if connection is not newest and connection.idle]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda connection: connection.quiet_since)
+        self.leave(oldest)  # now, and not when its end is noticed: others may come before that
+        oldest.transport.abort()
+        return True
+
+
+class Connection(H11Protocol):
+    """A connection of uvicorn's that knows how long it has been waiting for a request, or for its answer to be read.
+
+    Args:
+        door: Lets it in.
+        **details: As of uvicorn's own.
+    """
+
+    def __init__(self, door: Door, **details: Any) -> None:
+        super().__init__(**details)
+        self._door = door
+        self.peer: tuple[Any, ...] = ("unknown", 0)
+        self.quiet_since = 0.0
+        self._unread = (0, 0.0)
+        self._refused = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered, and nothing of an answer is left to be read."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        return not answering and not self.transport.get_write_buffer_size()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or refuse in the client's own words where there is no room."""
+        super().connection_made(transport)
+        self.peer = (transport.get_extra_info("peername") or ("unknown", id(self)))[:2]
+        self.quiet_since = self.loop.time()
+        if not self._door.enter(self):
+            self._refused = True
+            log(logging.WARNING, "connection_refused")
+            busy = try_later(503, "The server has too many connections.", "Try again in a moment.", 2.0)
+            status, headers, body = error_response(busy, uuid.uuid4().hex)
+            lines = [b"HTTP/1.1 %d Busy" % status, *(b"%s: %s" % header for header in headers), b"connection: close"]
+            transport.write(b"\r\n".join([*lines, b"", body]))
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._door.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with a request."""
+        if self._refused:
+            return
+        if self.timeout_keep_alive_task is not None:  # the head of a further request begins
+            self.quiet_since = self.loop.time()
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.quiet_since = self.loop.time()
+        super().on_response_complete()
+
+    def check(self, settings: Settings) -> None:
+        """Close the connection if its head takes too long, or if its answer is not read."""
+        now = self.loop.time()
+        left = self.transport.get_write_buffer_size()
+        before, since = self._unread
+        if not left or not since:
+            self._unread = (left, now)
+        elif now - since > settings.body_seconds:
+            if before - left < SLOWEST * settings.body_seconds:
+                self.transport.abort()
+            self._unread = (left, now)
+        if self.idle and self.timeout_keep_alive_task is None and now - self.quiet_since > settings.head_seconds:
+            self.transport.abort()
