@@ -42,7 +42,9 @@ def add_commands(commands: Commands) -> None:
     keys = commands.add_parser("keys", help="make, list and remove the server's API keys, and see their use")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     adding = actions.add_parser("add", help="make a key; it is shown once, the file holds its hash")
-    removing = actions.add_parser("remove", help="take the keys of a name away; a running server refuses them in a second")
+    removing = actions.add_parser(
+        "remove", help="take the keys of a name away; a running server refuses them in a second"
+    )
     removing.add_argument("--keep-newest", action="store_true", help="only the older ones (the end of a rotation)")
     listing = actions.add_parser("list", help="list the names")
     for action, run in ((adding, run_add), (removing, run_remove), (listing, run_list)):

@@ -71,12 +71,22 @@ class ChildServer:
         self._error: MedalSError | None = None
         self._closing = False
         self._crashes = 0
+        self._ended_by_us = False
         self.log_tail: deque[str] = deque(maxlen=40)
         """The last lines the child logged."""
         self.ended = ""
         """How the child ended last, in words; empty if it never did."""
+        self.exit_code = 0
+        self._begin()
+
+    def _begin(self) -> None:
         self._thread = threading.Thread(target=self._supervise, name="medals-child", daemon=True)
         self._thread.start()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the child ended again and again, and nobody has asked for it since."""
+        return self._error is not None
 
     @property
     def pid(self) -> int | None:
@@ -87,12 +97,17 @@ class ChildServer:
     def url(self, seconds: float = START_SECONDS, cancel: threading.Event | None = None) -> str:
         """Return the address of the running child, waiting for it.
 
+        Who waits for a child that is given up is told why; who asks afterwards has it started again.
+
         Raises:
             MedalSError: It could not be started, or ended again and again.
             CancelledError: `cancel` was set.
         """
         end = time.monotonic() + seconds
         with self._condition:
+            if self._error is not None and not self._closing and not self._thread.is_alive():
+                self._error, self._crashes = None, 0
+                self._begin()
             while not self._port and self._error is None:
                 self._condition.wait(0.05)
                 if cancel is not None and cancel.is_set():
@@ -109,10 +124,11 @@ class ChildServer:
             self._crashes = 0
 
     def kill(self) -> None:
-        """End the child at once; a new one is started."""
+        """End the child at once; a new one is started, and this is no crash."""
         with self._condition:
             process = self._process
             self._port = 0
+            self._ended_by_us = process is not None
         if process is not None:
             process.kill()
 
@@ -151,7 +167,11 @@ class ChildServer:
                 self._port = 0
                 if self._closing or self._error is not None:
                     return
-            self._note_crash(code)
+                wanted, self._ended_by_us = self._ended_by_us, False
+            if wanted:
+                self.ended = "on demand"
+            else:
+                self._note_crash(code)
             if self._error is not None:
                 return
 
@@ -205,7 +225,7 @@ class ChildServer:
             self._condition.notify_all()
 
     def _note_crash(self, code: int) -> None:
-        self.ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        self.ended, self.exit_code = f"signal {-code}" if code < 0 else f"exit code {code}", code
         LOG.warning("the local engine ended (%s); starting it again", self.ended)
         # Counted, not timed: on a slow machine three attempts to load a model can take minutes.
         with self._condition:
@@ -213,12 +233,15 @@ class ChildServer:
             crashes = self._crashes
         if crashes >= CRASHES_IN_A_ROW:
             last = self.log_tail[-1][:300] if self.log_tail else "it logged nothing"
-            self._fail(
-                ServiceError(
-                    f"The local engine ended {crashes} times in a row ({self.ended}; {last}).",
-                    "It probably ran out of memory: close other programs, or use a smaller region.",
-                )
-            )
+            cause = f"The local engine ended {crashes} times in a row ({self.ended}; {last})."
+            self._fail(ServiceError(cause, _remedy(code, "close other programs, or use a smaller region")))
+
+
+def _remedy(code: int, way_out: str) -> str:
+    """Say what to do about a child that ended: the kernel kills what takes too much memory with signal 9."""
+    if code == -9:
+        return f"It probably ran out of memory: {way_out}."
+    return "Run again, and it is started anew; if that does not help, install the engine again."
 
 
 class _ChildTransport(Transport):
@@ -230,10 +253,20 @@ class _ChildTransport(Transport):
         self.cancel_seconds = cancel_seconds
         self.lost_tries = 2
 
-    def locate(self, cancel: threading.Event | None = None) -> str:
-        """Return the child's address now, waiting for it: a child that was started again has another port."""
-        self.url = self._child.url(cancel=cancel)
+    def locate(self, seconds: float, cancel: threading.Event | None = None) -> str:
+        """Return the child's address now, waiting for it: a child that was started again has another port.
+
+        Args:
+            seconds: It is waited for so long at most.
+            cancel: Ends the waiting.
+        """
+        self.url = self._child.url(max(seconds, START_SECONDS), cancel)
         return self.url
+
+    @property
+    def dormant(self) -> bool:
+        """Whether the child was given up: only a user's call starts it again."""
+        return self._child.given_up
 
     def give_up(self, error: MedalSError) -> MedalSError:
         """Return an error that says that the child ended, if it did."""
@@ -256,7 +289,7 @@ class _ChildTransport(Transport):
         """Return what to raise when run after run ended with the child."""
         return ServiceError(
             f"The local engine ended during the run ({self._child.ended or 'unexpectedly'}), and again when repeated.",
-            "It probably ran out of memory: segment fewer structures or a smaller region.",
+            _remedy(self._child.exit_code, "segment fewer structures or a smaller region"),
         )
 
 
@@ -333,7 +366,7 @@ def open_isolated_engine(
     child = ChildServer([python or default_python(), "-m", "MedalSLib.service.child_main"], config)
     try:
         child.url(cancel=cancel)
-        transport = TransportOptions(key, patience_seconds=120.0, use_environment=False)
+        transport = TransportOptions(key, patience_seconds=120.0, read_seconds=60.0, use_environment=False)
         return IsolatedEngine(child, transport, startup_seconds, cancel_seconds, cancel)
     except BaseException:
         child.close()

@@ -58,13 +58,38 @@ def connect(
         ModelError: The server could not load its model.
         CancelledError: `cancel` was set.
     """
-    options = TransportOptions(api_key.strip(), patience_seconds=timeout, verify=verify, proxies=proxies)
-    if not options.api_key.isascii() or any(character.isspace() for character in options.api_key):
-        raise ServiceError("The API key holds characters no key has.", "Copy the key again, without quotes or blanks.")
+    options = TransportOptions(_clean(api_key), patience_seconds=timeout, verify=verify, proxies=proxies)
     address, transport, handshake = _find_server(parse_address(url), options)
     if handshake.get("authentication") == "key" and not options.api_key:
         raise ServiceError(f"The server {address.url} needs an API key.", "Ask its administrator for one and enter it.")
     return RemoteEngine(transport, compression, startup_seconds, cancel)
+
+
+def ask_key_usage(url: str, api_key: str) -> dict[str, protocol.KeyUsage]:
+    """Return how the keys of a server were used since it was started, by name.
+
+    Args:
+        url: Address as the user typed it.
+        api_key: A key of the scope "admin".
+
+    Raises:
+        ServiceError: It cannot be reached, is no Medal S server, or the key is not for that.
+    """
+    _, transport, _ = _find_server(parse_address(url), TransportOptions(_clean(api_key)))
+    answer = transport.request("GET", "/v1/keys")
+    try:
+        return {str(name): protocol.from_json(protocol.KeyUsage, use) for name, use in answer.items()}
+    except (AttributeError, ValueError) as error:
+        raise ServiceError(f"The server at {transport.url} answers in an unknown way.", "Update both sides.") from error
+    finally:
+        transport.close()
+
+
+def _clean(api_key: str) -> str:
+    key = api_key.strip()
+    if not key.isascii() or any(character.isspace() for character in key):
+        raise ServiceError("The API key holds characters no key has.", "Copy the key again, without quotes or blanks.")
+    return key
 
 
 def _find_server(address: Address, options: TransportOptions) -> tuple[Address, Transport, dict[str, Any]]:
@@ -113,7 +138,8 @@ def shake_hands(transport: Transport, patience: float | None = None) -> dict[str
     """
     if patience is None:
         patience = min(FIRST_ANSWER_SECONDS, transport.options.patience_seconds)
-    answer = transport.request("GET", "/handshake", with_key=False, patience=patience, read_seconds=HANDSHAKE_SECONDS)
+    try_seconds = max(1.0, min(HANDSHAKE_SECONDS, transport.options.patience_seconds))
+    answer = transport.request("GET", "/handshake", with_key=False, patience=patience, try_seconds=try_seconds)
     if not isinstance(answer, dict) or answer.get("service") != protocol.SERVICE:
         raise ServiceError(f"What answers at {transport.url} is not a Medal S server.", "Check host and port.")
     try:
@@ -155,7 +181,7 @@ class RemoteEngine(Engine):
     ) -> None:
         self.transport = transport
         self._compression = compression
-        answer = transport.request("GET", "/v1/info", patience=startup_seconds, cancel=cancel)
+        answer = transport.request("GET", "/v1/info", startup_seconds=startup_seconds, cancel=cancel)
         try:
             description = protocol.from_json(protocol.EngineDescription, answer)
         except ValueError as error:
@@ -245,7 +271,7 @@ def _beat(engine: weakref.ref[RemoteEngine], closed: threading.Event) -> None:
         if closed.wait(interval):
             return
         alive = engine()
-        if alive is not None:
+        if alive is not None and not alive.transport.dormant:
             for session in alive.live_sessions():
                 session.beat()
         del alive

@@ -28,12 +28,19 @@ class LostError(ServiceError):
 
 
 class TransientError(Exception):
-    """A try that failed in a way that may pass; carries what to raise if it does not, and how long to wait."""
+    """A try that failed in a way that may pass.
 
-    def __init__(self, error: MedalSError, pause: float | None = None) -> None:
+    Args:
+        error: What to raise if it does not.
+        pause: Seconds to wait, None if nobody said.
+        loading: Whether the server is well, and only not ready yet.
+    """
+
+    def __init__(self, error: MedalSError, pause: float | None = None, loading: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
         self.pause = pause
+        self.loading = loading
 
 
 class PlainHttpError(ServiceError):
@@ -149,7 +156,8 @@ def _known_error(body: dict[str, Any], response: requests.Response) -> Exception
     """Return an error body as what to raise: what passes by itself, or was damaged in transit, is tried again."""
     error = error_from_body(body)
     passes = protocol.TRANSIENT_KINDS | {"slow", protocol.CORRUPT}
-    return TransientError(error, _retry_after(response)) if str(body["kind"]) in passes else error
+    kind = str(body["kind"])
+    return TransientError(error, _retry_after(response), kind == protocol.LOADING) if kind in passes else error
 
 
 def _retry_after(response: requests.Response) -> float | None:

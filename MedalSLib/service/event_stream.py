@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import logging
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,13 @@ from MedalSLib.errors import MedalSError, ServiceError
 from MedalSLib.service.client_errors import TransientError, network_error
 from MedalSLib.service.transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 
+LOG = logging.getLogger("medals.client")
 SILENCE_SECONDS = 30.0
 """The server sends something every two seconds; a proxy may collect it for as long as one stream lasts (25 s)."""
 _LONGEST_EVENT = 1 << 30
 
+ENDED = "stream ended"
+"""Kind of the reader's own event: a stream ended, and no final event came with it."""
 KINDS = frozenset({"queued", "started", "progress", "structure", "done", "failed", "cancelled", "lost"})
 FINAL = frozenset({"done", "failed", "cancelled", "lost"})
 
@@ -30,6 +35,21 @@ class RunEvent:
     number: int
     kind: str
     values: dict[str, Any]
+
+
+def format_event(number: int, kind: str, payload: str) -> str:
+    """Return an event as it is sent, with a checksum, without which a flipped bit would be believed.
+
+    Args:
+        number: The event's number.
+        kind: One of `KINDS`.
+        payload: Its values as JSON.
+    """
+    return f"id: {number}\nevent: {kind}\ndata: {payload}\ncheck: {_checksum(str(number), kind, payload)}\n\n"
+
+
+def _checksum(number: str, kind: str, payload: str) -> str:
+    return f"{zlib.crc32(f'{number} {kind} {payload}'.encode()):08x}"
 
 
 def parse_events(pieces: Iterable[bytes]) -> Iterator[RunEvent | None]:
@@ -55,11 +75,15 @@ def _parse_event(block: str) -> RunEvent | None:
     fields = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line and not line.startswith(":"))
     if not fields:
         return None
-    kind = fields.get("event", "")
-    values = json.loads(fields.get("data", "{}"))
+    number, kind, payload = fields.get("id", "0"), fields.get("event", ""), fields.get("data", "{}")
+    if fields.keys() - {"id", "event", "data", "check"} or (
+        "check" in fields and fields["check"] != _checksum(number, kind, payload)
+    ):
+        raise ValueError("the event was damaged")
+    values = json.loads(payload)
     if kind not in KINDS or not isinstance(values, dict):
         raise ValueError("not an event")
-    return RunEvent(int(fields.get("id", "0")), kind, values)
+    return RunEvent(int(number), kind, values)
 
 
 class EventReader:
@@ -77,6 +101,8 @@ class EventReader:
         self._affinity = affinity
         self._stop = threading.Event()
         self._last = 0
+        self.alive = time.monotonic()
+        """When the server's last sign of life came."""
         self.events: queue.SimpleQueue[RunEvent | Exception] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._follow, name="medals-events", daemon=True)
 
@@ -84,25 +110,28 @@ class EventReader:
         """Begin to read."""
         self._thread.start()
 
+    def rewind(self) -> None:
+        """Read all events again, in the next stream."""
+        self._last = 0
+
     def stop(self) -> None:
         """Stop reading, as soon as the connection shows the next sign of life."""
         self._stop.set()
 
     def _follow(self) -> None:
-        alive = time.monotonic()
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
                 for event in self._read_stream():
-                    alive = time.monotonic()
+                    self.alive = time.monotonic()
                     pause = FIRST_PAUSE
                     if event is not None and event.kind in FINAL:
                         return
+                self.events.put(RunEvent(0, ENDED, {}))
                 wait = FIRST_PAUSE
             except TransientError as fault:
-                if time.monotonic() - alive > self._transport.options.patience_seconds:
-                    self.events.put(self._transport.give_up(fault.error))
-                    return
+                # How long that may go on is for the one who waits to say.
+                LOG.info("the run's progress broke off: %s", fault)
                 wait = pause if fault.pause is None else fault.pause
                 pause = min(LONGEST_PAUSE, pause * 2)
             except MedalSError as error:

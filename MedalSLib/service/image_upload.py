@@ -12,7 +12,7 @@ import numpy as np
 from MedalSLib.errors import CancelledError
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import array_bytes, digest_of, encode_chunk
-from MedalSLib.service.transport import Transport
+from MedalSLib.service.transport import Patience, Transport
 
 UPLOADS_AT_ONCE = 3
 POLL_SECONDS = 0.05
@@ -39,8 +39,13 @@ class ImageUpload:
         self.digest = digest_of(array)
         self.shape = (int(array.shape[0]), int(array.shape[1]), int(array.shape[2]))
 
-    def send(self, report: UploadProgress, cancel: threading.Event | None) -> None:
+    def send(self, report: UploadProgress, cancel: threading.Event | None, patience: Patience) -> None:
         """Send what the server lacks; what it got in an earlier, broken try is not sent again.
+
+        Args:
+            report: Told how much the server has.
+            cancel: Ends the sending.
+            patience: The call's time budget, renewed by each chunk that arrived.
 
         Raises:
             ServiceError: Refused, or no answer.
@@ -48,12 +53,17 @@ class ImageUpload:
         """
         header = protocol.ImageHeader(self._array.dtype.str, self.shape)
         status = self._transport.request(
-            "PUT", f"/v1/images/{self.digest}", message=header, affinity=self._affinity, cancel=cancel
+            "PUT",
+            f"/v1/images/{self.digest}",
+            message=header,
+            affinity=self._affinity,
+            cancel=cancel,
+            patience=patience,
         )
         chunks = int(status["chunks"])
         missing = [int(index) for index in status["missing"]]
         report(1.0 - len(missing) / chunks)
-        self._send_chunks(missing, int(status["chunk_bytes"]), chunks, report, cancel)
+        self._send_chunks(missing, int(status["chunk_bytes"]), chunks, report, cancel, patience)
 
     def _send_chunks(
         self,
@@ -62,11 +72,14 @@ class ImageUpload:
         chunks: int,
         report: UploadProgress,
         cancel: threading.Event | None,
+        patience: Patience,
     ) -> None:
         stop = threading.Event()
         pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="medals-upload")
         try:
-            waiting: set[Future[Any]] = {pool.submit(self._send_chunk, index, chunk_bytes, stop) for index in missing}
+            waiting: set[Future[Any]] = {
+                pool.submit(self._send_chunk, index, chunk_bytes, stop, patience) for index in missing
+            }
             while waiting:
                 done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
                 for future in done:
@@ -79,7 +92,7 @@ class ImageUpload:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _send_chunk(self, index: int, chunk_bytes: int, stop: threading.Event) -> None:
+    def _send_chunk(self, index: int, chunk_bytes: int, stop: threading.Event, patience: Patience) -> None:
         if stop.is_set():
             return
         start = index * chunk_bytes
@@ -90,4 +103,6 @@ class ImageUpload:
             data=encode_chunk(chunk, self._array.dtype.itemsize, self._level),
             affinity=self._affinity,
             cancel=stop,
+            patience=patience,
         )
+        patience.renew()

@@ -113,7 +113,7 @@ class AuditLog:
             AUDIT_LOG.info(what, extra={"fields": entry})
             return
         try:
-            with self._lock, open(self._path, "a", encoding="utf-8", opener=_open_private) as file:  # noqa: PTH123 - a Path has no opener
+            with self._lock, open(self._path, "a", encoding="utf-8", opener=_open_private) as file:
                 file.write(json.dumps(entry, default=str) + "\n")
         except OSError as error:
             self.failures += 1

@@ -287,7 +287,9 @@ IMAGE_MISSING = "image_missing"
 CORRUPT = "corrupt"
 RECOVERABLE_KINDS = frozenset({SESSION_LOST, RUN_LOST, IMAGE_MISSING, CORRUPT})
 """The client repairs these itself: it opens the session again, sends the image or the damaged body again."""
-TRANSIENT_KINDS = frozenset({"busy", "rate_limited", "loading"})
+LOADING = "loading"
+"""The server is well, but its model or the image is not ready yet."""
+TRANSIENT_KINDS = frozenset({"busy", "rate_limited", LOADING})
 """Refusals that pass: the client waits as long as Retry-After says and asks again."""
 
 

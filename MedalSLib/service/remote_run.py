@@ -15,13 +15,15 @@ from MedalSLib.run import Progress, ProgressCallback, RunResult, StructureCallba
 from MedalSLib.service import protocol
 from MedalSLib.service.client_errors import LostError, error_from_body
 from MedalSLib.service.encoding import Shape, decode_mask
-from MedalSLib.service.event_stream import EventReader, RunEvent
+from MedalSLib.service.event_stream import ENDED, EventReader, RunEvent
 from MedalSLib.service.run_messages import decode_result
-from MedalSLib.service.transport import Transport
+from MedalSLib.service.transport import Patience, Transport
 
 LOG = logging.getLogger("medals.client")
 POLL_SECONDS = 0.05
 """How often the waiting thread looks at the user's cancel."""
+QUIET_SECONDS = 5.0
+"""The server's signs of life come every two seconds; after this long without one it is asked."""
 
 
 class RemoteRun:
@@ -34,6 +36,7 @@ class RemoteRun:
         report: Told how far it is.
         on_structure: Told each mask as soon as it is final.
         cancel: The user's wish to stop.
+        patience: The call's time budget.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class RemoteRun:
         report: ProgressCallback,
         on_structure: StructureCallback | None,
         cancel: threading.Event | None,
+        patience: Patience,
     ) -> None:
         self._transport = transport
         self._session = session_id
@@ -52,6 +56,9 @@ class RemoteRun:
         self._report = report
         self._on_structure = on_structure
         self._cancel = cancel
+        self._patience = patience
+        self._delivered: set[str] = set()
+        self._rewound = False
 
     def finish(self, request: protocol.RunMessage) -> RunResult:
         """Run to the end and return the result.
@@ -63,24 +70,38 @@ class RemoteRun:
         """
         try:
             self._ask("PUT", message=request)
+            self._patience.renew()
             self._follow()
-            return self._fetch()
+            result = self._fetch()
         except LostError:
             if self._cancelled:
                 raise CancelledError() from None
             raise
+        if request.stream_structures and self._on_structure is not None:
+            for name, mask in result.box_masks.items():  # what a broken stream did not bring
+                if name not in self._delivered:
+                    self._on_structure(name, mask)
+        return result
 
     @property
     def _cancelled(self) -> bool:
         return self._cancel is not None and self._cancel.is_set()
 
     def _ask(self, method: str, tail: str = "", **values: Any) -> Any:
-        return self._transport.request(method, self._path + tail, affinity=self._session, cancel=self._cancel, **values)
+        return self._transport.request(
+            method,
+            self._path + tail,
+            affinity=self._session,
+            cancel=self._cancel,
+            patience=self._patience,
+            **values,
+        )
 
     def _follow(self) -> None:
         reader = EventReader(self._transport, self._path, self._session)
         reader.start()
         cancelled_at: float | None = None
+        asked_at = time.monotonic()
         over = False
         try:
             while not over:
@@ -93,15 +114,33 @@ class RemoteRun:
                 try:
                     event = reader.events.get(timeout=POLL_SECONDS)
                 except queue.Empty:
+                    if cancelled_at is None and time.monotonic() - max(reader.alive, asked_at) > QUIET_SECONDS:
+                        over = self._ask_state(reader)
+                        asked_at = time.monotonic()
                     continue
                 if isinstance(event, Exception):
                     over = isinstance(event, LostError)
                     raise event
-                over = self._handle(event)
+                if event.kind == ENDED:
+                    over = cancelled_at is None and self._ask_state(reader)
+                else:
+                    self._patience.renew()
+                    over = self._handle(event)
         finally:
             reader.stop()
             if not over and cancelled_at is None:
                 self._send_cancel()  # a callback raised, or the network is gone: the run is not waited for
+
+    def _ask_state(self, reader: EventReader) -> bool:
+        """Ask how the run is, where its events do not tell; returns whether it is done."""
+        state = self._ask("GET")["state"]
+        self._patience.renew()
+        if state in ("failed", "cancelled"):
+            if self._rewound:  # the event that says why does not come
+                raise LostError()
+            self._rewound = True
+            reader.rewind()
+        return bool(state == "done")
 
     def _handle(self, event: RunEvent) -> bool:
         """Pass an event on; returns whether the run is done."""
@@ -127,6 +166,7 @@ class RemoteRun:
             found = self._on_structure
             encoded = protocol.from_json(protocol.EncodedArray, values["mask"])
             name, mask = str(values["name"]), decode_mask(encoded, self._shape)
+            self._delivered.add(name)
             return lambda: found(name, mask)
         if event.kind == "failed":
             return lambda: self._failed(values)
@@ -146,7 +186,7 @@ class RemoteRun:
 
         def send() -> None:
             try:
-                self._transport.request("DELETE", self._path, affinity=self._session, patience=5.0, read_seconds=5.0)
+                self._transport.request("DELETE", self._path, affinity=self._session, patience=5.0)
             except MedalSError as error:
                 LOG.info("the server was not told to stop: %s", error.cause)
 

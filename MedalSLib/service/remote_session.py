@@ -19,11 +19,13 @@ from MedalSLib.service.encoding import canonical_image
 from MedalSLib.service.image_upload import ImageUpload
 from MedalSLib.service.remote_run import RemoteRun
 from MedalSLib.service.run_messages import encode_request
-from MedalSLib.service.transport import Transport
+from MedalSLib.service.transport import Patience, Transport
 from MedalSLib.volume.mask import BoxMask
 
 LOG = logging.getLogger("medals.client")
 GOODBYE_SECONDS = 2.0
+OPENING_SECONDS = 600.0
+"""How long a server may take to open an image that it has, or to estimate a run, while it says that it does."""
 BEAT_SECONDS = 10.0
 SENDING = "sending the image"
 
@@ -69,19 +71,33 @@ class RemoteSession(Session):
         self.warnings: tuple[str, ...] = ()
         self.closed = False
 
-    def open(self, on_progress: ProgressCallback, cancel: threading.Event | None) -> None:
+    def open(
+        self, on_progress: ProgressCallback, cancel: threading.Event | None, patience: Patience | None = None
+    ) -> None:
         """Make sure that the server has the image and the session, sending what it lacks.
+
+        Args:
+            on_progress: Told how much of the image is sent.
+            cancel: Ends it.
+            patience: The time budget of the call that needs it; None for one of its own.
 
         Raises:
             InputError: The engine does not take the image.
             ServiceError: The server cannot be reached or refuses.
             CancelledError: `cancel` was set.
         """
+        patience = patience or self._patience()
         with self._opening:
             for _ in range(self._transport.lost_tries):
                 try:
                     status = self._transport.request(
-                        "PUT", f"/v1/sessions/{self.id}", message=self._request, affinity=self.id, cancel=cancel
+                        "PUT",
+                        f"/v1/sessions/{self.id}",
+                        message=self._request,
+                        affinity=self.id,
+                        cancel=cancel,
+                        patience=patience,
+                        startup_seconds=OPENING_SECONDS,
                     )
                     self.modality = str(status["modality"])
                     self.warnings = tuple(status["warnings"])
@@ -90,7 +106,7 @@ class RemoteSession(Session):
                 except LostError as error:
                     LOG.info("sending the image: %s", error.cause)
                 try:
-                    self._upload.send(lambda share: on_progress(Progress(SENDING, share)), cancel)
+                    self._upload.send(lambda share: on_progress(Progress(SENDING, share)), cancel, patience)
                 except LostError as error:
                     LOG.info("the server lost the image while it was sent: %s", error.cause)
             raise self._transport.always_lost()
@@ -118,11 +134,13 @@ class RemoteSession(Session):
         """
         message = encode_request(request, self.shape, on_structure is not None)
         report = _never_back(on_progress or silent)
-        return self._recovering(
-            lambda: RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel).finish(message),
-            report,
-            cancel,
-        )
+        patience = self._patience()
+
+        def work() -> RunResult:
+            run = RemoteRun(self._transport, self.id, self.shape, report, on_structure, cancel, patience)
+            return run.finish(message)
+
+        return self._recovering(work, report, cancel, patience)
 
     def estimate(
         self,
@@ -145,10 +163,13 @@ class RemoteSession(Session):
 
         def ask() -> Estimate:
             path = f"/v1/sessions/{self.id}/estimate"
-            answer = self._transport.request("POST", path, message=message, affinity=self.id)
+            answer = self._transport.request(
+                "POST", path, message=message, affinity=self.id, patience=patience, startup_seconds=OPENING_SECONDS
+            )
             return protocol.from_json(Estimate, answer)
 
-        return self._recovering(ask, silent, None)
+        patience = self._patience()
+        return self._recovering(ask, silent, None, patience)
 
     def close(self) -> None:
         """Free the image on the server; a server that cannot be told frees it when the lease ends."""
@@ -156,13 +177,7 @@ class RemoteSession(Session):
             return
         self.closed = True
         try:
-            self._transport.request(
-                "DELETE",
-                f"/v1/sessions/{self.id}",
-                affinity=self.id,
-                patience=GOODBYE_SECONDS,
-                read_seconds=GOODBYE_SECONDS,
-            )
+            self._transport.request("DELETE", f"/v1/sessions/{self.id}", affinity=self.id, patience=GOODBYE_SECONDS)
         except MedalSError as error:
             LOG.info("the session was not closed on the server: %s", error.cause)
 
@@ -170,12 +185,17 @@ class RemoteSession(Session):
         """Tell the server that this client is still there; one try, because the next beat comes soon."""
         try:
             self._transport.request(
-                "PUT", f"/v1/sessions/{self.id}/lease", affinity=self.id, patience=0.0, read_seconds=BEAT_SECONDS
+                "PUT", f"/v1/sessions/{self.id}/lease", affinity=self.id, patience=0.0, try_seconds=BEAT_SECONDS
             )
         except MedalSError as error:
             LOG.debug("heartbeat: %s", error.cause)
 
-    def _recovering(self, work: Callable[[], Any], report: ProgressCallback, cancel: threading.Event | None) -> Any:
+    def _patience(self) -> Patience:
+        return Patience(self._transport.options.patience_seconds)
+
+    def _recovering(
+        self, work: Callable[[], Any], report: ProgressCallback, cancel: threading.Event | None, patience: Patience
+    ) -> Any:
         """Do something that needs the session, and open it again whenever the server has lost it."""
         if self.closed:
             raise ServiceError("This image was closed.", "Open it again.")
@@ -184,7 +204,7 @@ class RemoteSession(Session):
                 return work()
             except LostError:
                 LOG.info("the server lost the session; opening it again")
-            self.open(report, cancel)
+            self.open(report, cancel, patience)
         raise self._transport.always_lost()
 
 

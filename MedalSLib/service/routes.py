@@ -21,6 +21,7 @@ from starlette.responses import Response, StreamingResponse
 import MedalSLib
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import DamagedError, body_digest
+from MedalSLib.service.event_stream import format_event
 from MedalSLib.service.http_errors import (
     HttpError,
     invalid,
@@ -327,8 +328,12 @@ async def open_session(session: Identifier, body: protocol.SessionRequest, calle
         raise invalid("the image is not a SHA-256")
     if not all(math.isfinite(value) for row in body.affine for value in row):
         raise invalid("the affine is not finite")
-    async with caller.server.opening.turn(caller.owner):
-        return await run_in_threadpool(_open_session, session, body, caller)
+
+    async def work() -> Response:
+        async with caller.server.opening.turn(caller.owner):
+            return await run_in_threadpool(_open_session, session, body, caller)
+
+    return await caller.server.answers.of((caller.owner, session, body), work)
 
 
 def _open_session(identifier: str, body: protocol.SessionRequest, caller: Caller) -> Response:
@@ -463,7 +468,7 @@ async def _stream(server: Server, run: Run, last: int) -> AsyncIterator[str]:
             over = run.ended
             for number, kind, payload in run.events_after(last):
                 last = number
-                yield f"id: {number}\nevent: {kind}\ndata: {payload}\n\n"
+                yield format_event(number, kind, payload)
             if over:
                 return
             try:

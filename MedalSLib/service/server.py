@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from MedalSLib.errors import MedalSError
 from MedalSLib.service.http_errors import HttpError
 from MedalSLib.service.keys import ApiKeys
 from MedalSLib.service.logs import AuditLog, log_exception
-from MedalSLib.service.protocol import error_kind
+from MedalSLib.service.protocol import LOADING, error_kind
 from MedalSLib.service.run_queue import RunQueue
 from MedalSLib.service.run_worker import RunWorker
 from MedalSLib.service.server_metrics import Metrics
@@ -25,7 +26,11 @@ from MedalSLib.service.settings import Settings
 from MedalSLib.service.store import Store
 
 EngineFactory = Callable[[], Engine]
+T = TypeVar("T")
 SWEEP_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""Every request is answered within about this time."""
+KEPT_ANSWER_SECONDS = 60.0
 
 
 class LoadedEngine:
@@ -105,7 +110,7 @@ class LoadedEngine:
     def _not_ready(self) -> HttpError:
         if self._failure is not None:
             return HttpError(503, *self._failure)
-        return HttpError(503, "loading", "The server is still loading its model.", "Try again in a moment.", 1.0)
+        return HttpError(503, LOADING, "The server is still loading its model.", "Try again in a moment.", 1.0)
 
 
 class Gate:
@@ -124,6 +129,42 @@ class Gate:
         """Wait for the owner's turn, and have it for the length of the block."""
         async with self._each[owner], self._all:
             yield
+
+
+class Answers:
+    """Work that may take longer than a client waits for an answer: it is asked again for what it asked for before."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
+
+    async def of(self, what: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Begin some work, unless an earlier request has, and return or raise what comes of it.
+
+        Args:
+            what: Equal for requests that want the same.
+            work: Does it.
+
+        Raises:
+            HttpError: It takes longer; asked again, it goes on with the same work.
+        """
+        task = self._tasks.get(what)
+        if task is None:
+            task = self._tasks[what] = asyncio.create_task(work())
+            task.add_done_callback(lambda done: self._forget_later(what, done))
+        await asyncio.wait({task}, timeout=ANSWER_SECONDS)
+        if not task.done():
+            raise HttpError(503, LOADING, "The server is still at work on this.", "Try again in a moment.", 1.0)
+        self._tasks.pop(what, None)
+        return cast(T, task.result())
+
+    def _forget_later(self, what: Hashable, done: asyncio.Task[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # looked at here, so that asyncio does not complain where nobody comes for it
+        asyncio.get_running_loop().call_later(KEPT_ANSWER_SECONDS, self._forget, what, done)
+
+    def _forget(self, what: Hashable, done: asyncio.Task[Any]) -> None:
+        if self._tasks.get(what) is done:
+            del self._tasks[what]
 
 
 class Server:
@@ -147,6 +188,7 @@ class Server:
         self.thinking = Gate(2)
         """For work that holds Python's lock: with more at once, the event loop would wait for its turn too long."""
         self.opening = Gate(1)
+        self.answers = Answers()
         worker = RunWorker(self.store, self._run_ended)
         self.queue = RunQueue(worker, settings.queue_length, settings.runs_per_key)
         self.metrics.watch("medals_sessions", "Open sessions", self.store.session_count)

@@ -134,24 +134,49 @@ def test_a_child_that_cannot_start_says_why() -> None:
 IDLE_CHILD = "import sys; sys.stdin.readline(); print('{\"port\": 1}', flush=True); sys.stdin.read()"
 
 
-def test_crashes_are_counted_since_the_child_last_worked() -> None:
+@pytest.fixture
+def idle_child():
     child = ChildServer([sys.executable, "-I", "-S", "-c", IDLE_CHILD], ChildConfig("key", os.getpid(), "", {}, ()))
+    yield child
+    child.close()
 
-    def crash() -> None:
-        child.url()
-        child.kill()
 
-    try:
-        for _ in range(CRASHES_IN_A_ROW + 2):
-            crash()
-            child.url()
-            child.forget_crashes()
-        for _ in range(CRASHES_IN_A_ROW):
-            crash()
-        with pytest.raises(ServiceError, match=r"ended 3 times in a row \(signal 9"):
-            child.url()
-    finally:
-        child.close()
+def crash(child: ChildServer, number: signal.Signals = signal.SIGKILL) -> None:
+    child.url()
+    pid = child.pid
+    assert pid is not None
+    os.kill(pid, number)
+    wait_until(lambda: child.pid != pid)
+
+
+def test_crashes_are_counted_since_the_child_last_worked(idle_child: ChildServer) -> None:
+    for _ in range(CRASHES_IN_A_ROW + 2):
+        crash(idle_child)
+        idle_child.url()
+        idle_child.forget_crashes()
+    for _ in range(CRASHES_IN_A_ROW):
+        crash(idle_child)
+    wait_until(lambda: idle_child.given_up)
+    assert "ended 3 times in a row (signal 9" in idle_child._error.cause
+    assert "out of memory" in idle_child._error.remedy
+
+
+def test_what_is_ended_because_it_does_not_heed_a_cancel_has_not_crashed(idle_child: ChildServer) -> None:
+    for _ in range(CRASHES_IN_A_ROW + 2):
+        idle_child.url()
+        pid = idle_child.pid
+        idle_child.kill()
+        wait_until(lambda pid=pid: idle_child.pid != pid)
+    assert idle_child.url() and not idle_child.given_up
+
+
+def test_a_child_that_was_given_up_says_why_and_comes_back_when_it_is_asked_for_again(idle_child: ChildServer) -> None:
+    for _ in range(CRASHES_IN_A_ROW):
+        crash(idle_child, signal.SIGTERM)
+    wait_until(lambda: idle_child.given_up)
+    idle_child._thread.join(20)
+    assert "out of memory" not in idle_child._error.remedy
+    assert idle_child.url() and not idle_child.given_up
 
 
 def test_waiting_for_a_slow_model_can_be_cancelled() -> None:

@@ -391,7 +391,11 @@ def test_a_full_disk_under_the_audit_log_stops_no_run_and_is_reported() -> None:
     with running_server(FakeEngine(patches=10), audit_file=Path("/dev/full")) as running, running.connect() as engine:
         assert works(engine)
         assert running.service.audit.failures >= 2
-        assert requests.get(f"{running.url}/health", timeout=10).json() == {"status": "ok", "audit": "failing"}
+        assert requests.get(f"{running.url}/health", timeout=10).json() == {
+            "status": "ok",
+            "audit": "failing",
+            "keys": "ok",
+        }
 
 
 def test_a_server_writes_nothing_to_disk_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

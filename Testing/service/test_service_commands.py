@@ -58,6 +58,9 @@ def test_serve_refuses_what_cannot_work(tmp_path: Path) -> None:
         serve("--port", "0", "--tls-certificate", str(tmp_path / "a"), "--tls-key", str(tmp_path / "b"))
     with pytest.raises(ServiceError, match="only one of them"):
         serve("--port", "0", "--tls-certificate", str(tmp_path / "a"))
+    for port in ("99999", "-1"):
+        with pytest.raises(ServiceError, match="There is no port"):
+            serve("--port", port)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ServiceError, match="cannot listen"):
         serve("--port", str(taken.getsockname()[1]))
 

@@ -29,7 +29,7 @@ from MedalSLib.service import protocol
 from MedalSLib.service.client import connect
 from MedalSLib.service.encoding import array_bytes, body_digest, canonical_image, digest_of, encode_chunk, encode_mask
 from MedalSLib.service.keys import ApiKeys, add_key, hash_key, new_key, parse_keys, read_key_file, remove_keys
-from MedalSLib.service.logs import JsonFormatter
+from MedalSLib.service.logs import AuditLog, JsonFormatter
 from MedalSLib.service.settings import Settings, check_exposure
 from MedalSLib.volume.mask import BoxMask
 
@@ -177,7 +177,7 @@ def test_a_revoked_key_s_session_and_run_end_too(tmp_path: Path) -> None:
     add_key(path, "other")
     fake = FakeEngine(patches=10_000, seconds_per_patch=0.02)
     with running_server(fake, keys=(), key_file=path) as running:
-        session = running.connect(leaked, timeout=1.0).open_session(IMAGE, AFFINE)
+        session = running.connect(leaked).open_session(IMAGE, AFFINE)
         run = f"/v1/sessions/{session.id}/runs/{'1' * 32}"
         assert call(running, "PUT", run, leaked, json={"prompts": ["liver"]}).status_code == 200
         remove_keys(path, "leaked")
@@ -544,8 +544,17 @@ def test_logs_and_audit_tell_who_ran_what_and_nothing_of_the_patient(
     assert [entry["outcome"] for entry in runs] == ["done", "failed"]
     assert runs[0]["who"] == "tester" and runs[0]["structures"] == ["Liver", "Spleen"] and runs[0]["time"]
     assert {entry["what"] for entry in entries} == {"session_opened", "run_ended", "session_closed"}
+    assert stat.S_IMODE(audit.stat().st_mode) == 0o600
     requests_logged = [json.loads(line) for line in lines if '"event": "request"' in line]
     assert requests_logged and all(entry["request_id"] and "ms" in entry for entry in requests_logged)
+
+
+def test_an_audit_log_that_everybody_could_read_is_made_private(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.touch()
+    path.chmod(0o664)
+    AuditLog(path).write("me", "run_ended", {})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660 and "run_ended" in path.read_text()
 
 
 def test_an_answer_carries_the_request_s_id_and_bad_ids_are_replaced(server: Running) -> None:

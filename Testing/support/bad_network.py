@@ -48,6 +48,7 @@ class BadNetwork:
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._swallowed: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -62,6 +63,11 @@ class BadNetwork:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
             _cut(*pair)
+
+    def swallow_all(self) -> None:
+        """Let nothing pass any more on the connections that are open now, as a router that was restarted does."""
+        with self._lock:
+            self._swallowed |= {one for pair in self._pairs for one in pair}
 
     def __enter__(self) -> BadNetwork:
         return self
@@ -96,7 +102,7 @@ class BadNetwork:
         passed = 0
         try:
             while piece := source.recv(2048):
-                while self.fault.black_hole:
+                while self.fault.black_hole or source in self._swallowed:
                     time.sleep(0.02)
                 if self.fault.delay:
                     time.sleep(self.fault.delay)
