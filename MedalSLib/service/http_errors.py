@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 
 from starlette.exceptions import HTTPException
 
@@ -11,6 +13,15 @@ from MedalSLib.service import protocol
 from MedalSLib.service.encoding import DamagedError, body_digest
 
 _STATUS = {"input": 422, "prompt": 422, "model": 503, "resource": 507, "cancelled": 409}
+
+_SIGNS_OF_LITTLE_MEMORY = (
+    "can't allocate memory",
+    "start new thread",
+    "bad_alloc",
+    "bad allocation",
+    "create a primitive",
+)
+"""Of allocators, threads and oneDNN, which only say so in a RuntimeError."""
 
 
 class HttpError(HTTPException):
@@ -57,10 +68,25 @@ def to_http_error(error: Exception) -> HttpError | None:
         return HttpError(_STATUS.get(kind, 500), kind, error.cause, error.remedy)
     if isinstance(error, DamagedError):
         return damaged(str(error))
-    if isinstance(error, MemoryError):  # although the budget allowed it
+    if memory_ran_out(error):  # although the budget allowed it
         remedy = "Try again later, or use fewer structures, a smaller image or region."
         return HttpError(507, "resource", "The server ran out of memory.", remedy, 5.0)
     return None
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Tell whether an exception means that there is too little memory, whatever its class and words."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if "torch" in sys.modules:  # else no exception comes from there
+        from MedalSLib.inference.memory import out_of_memory
+
+        if out_of_memory(error):
+            return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in words for sign in _SIGNS_OF_LITTLE_MEMORY)
 
 
 def session_lost() -> HttpError:

@@ -23,7 +23,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from MedalSLib.service import protocol
-from MedalSLib.service.http_errors import HttpError, damaged, error_response, too_large, try_later
+from MedalSLib.service.http_errors import HttpError, damaged, error_response, to_http_error, too_large, try_later
 from MedalSLib.service.keys import ADMIN, RUN, SEE_METRICS, ApiKeys
 from MedalSLib.service.logs import log, log_exception
 from MedalSLib.service.server_metrics import Metrics
@@ -165,7 +165,7 @@ class Middleware:
         except Exception as error:
             log_exception("request_crashed", error, request_id=exchange.request_id)
             cause, remedy = "The server failed unexpectedly.", "Tell the administrator the request id."
-            await self._answer(HttpError(500, "service", cause, remedy), exchange, noted_send)
+            await self._answer(to_http_error(error) or HttpError(500, "service", cause, remedy), exchange, noted_send)
         finally:
             if counted:
                 self._answering[counted] -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import asdict
 from MedalSLib.errors import CancelledError
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import encode_mask
-from MedalSLib.service.http_errors import HttpError, to_http_error
+from MedalSLib.service.http_errors import HttpError, memory_ran_out, to_http_error
 from MedalSLib.service.logs import log_exception
 from MedalSLib.service.run_messages import decode_request, encode_result
 from MedalSLib.service.sessions import Run
@@ -67,9 +68,13 @@ class RunWorker:
 
     def _fail(self, run: Run, error: BaseException) -> None:
         answer = to_http_error(error) if isinstance(error, Exception) else None
-        if answer is None or isinstance(error, MemoryError):
+        low = memory_ran_out(error)
+        if answer is None or low:
             log_exception("run_crashed", error, run=run.id)
-        if isinstance(error, MemoryError):
+        if low:
+            # What the failed run still holds hangs on its traceback.
+            error.__traceback__ = None
+            gc.collect()
             self._store.relieve()
         if answer is None:
             cause = f"The server's engine failed unexpectedly ({type(error).__name__})."

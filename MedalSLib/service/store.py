@@ -21,6 +21,7 @@ from MedalSLib.service.encoding import DamagedError, chunk_bounds, decode_chunk,
 from MedalSLib.service.http_errors import (
     HttpError,
     invalid,
+    memory_ran_out,
     session_lost,
     too_large,
     try_later,
@@ -333,7 +334,7 @@ class Store:
             session.engine_session = opener(session.image.array(), affine, request.modality)
         except BaseException as error:
             self._abandon(session)
-            if isinstance(error, MemoryError):
+            if memory_ran_out(error):
                 self.relieve()
             raise
         session.opened.set()

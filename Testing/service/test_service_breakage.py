@@ -419,6 +419,27 @@ def test_memory_that_runs_out_in_a_run_is_explained_and_the_next_run_works() -> 
             assert same_result(session.segment(["liver"], MASKS), EXPECTED)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+    ids=str,
+)
+def test_low_memory_is_called_so_whoever_notices_it(error: Exception) -> None:
+    fake = FakeEngine(patches=10, error=error)
+    with running_server(fake) as running, running.connect() as engine:
+        with engine.open_session(IMAGE, AFFINE, "CT") as session:
+            with pytest.raises(ResourceError, match="ran out of memory"):
+                session.segment(["liver"])
+            fake.error = None
+            assert same_result(session.segment(["liver"], MASKS), EXPECTED)
+
+
 @pytest.mark.parametrize("where", ["upload", "open"])
 def test_memory_that_runs_out_at_the_door_is_explained_and_the_next_try_works(
     where: str, monkeypatch: pytest.MonkeyPatch
