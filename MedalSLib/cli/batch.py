@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from MedalSLib import errors
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, print_json, read_key
+from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, clock, note, print_json, read_key
 from MedalSLib.errors import InputError, PromptError
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ Segment the structures named in --text in every study of SOURCE, and write the r
 SOURCE is a folder (searched with its subfolders for NIfTI, NRRD and MetaImage files and for folders of DICOM files), a
 text file with one path a line, or one image. Labelmaps (ct_seg.nii.gz and the like) are no studies. Each study that has
 ended is a line of manifest.jsonl in the output folder, with the state "done": its result, seconds and volumes; or
-"failed": why. Give the same command again after an interruption: only what is missing is done. A study that fails does
-not stop the others.
+"failed": why. Give the same command again after an interruption: only what is missing is done, and what failed is tried
+again. A study that fails does not stop the others. At the end summary.csv and summary.html, with pictures, list all
+studies, those to look at first on top.
 """
 _EPILOG = """\
 examples:
   medals batch studies --text "liver, spleen" --modality CT -o results
   medals batch studies.txt --text "lung lobes" --modality CT -o results --format .nii.gz --workers 4
-  medals batch studies --text "liver, spleen" --modality CT -o results --retry-failed
+  medals batch studies --text "liver, spleen" --modality CT -o results --skip-failed
 
 exit codes: 0 all studies are done, else that of the last failure (see medals --help), 130 stopped with Ctrl-C
 """
@@ -61,7 +63,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--workers", type=int, metavar="N",
                         help="N engines at once, on Ray: a GPU each, of the cluster of RAY_ADDRESS or this machine "
                         "(default: one engine in this process, without Ray)")  # fmt: skip
-    parser.add_argument("--retry-failed", action="store_true", help="try the studies again that failed before")
+    parser.add_argument("--skip-failed", action="store_true", help="leave out the studies that failed before")
     parser.add_argument("--overwrite", action="store_true", help="replace results that the manifest does not know")
     parser.add_argument("--list", action="store_true", help="only say which studies there are, and do nothing")
     parser.add_argument("--json", action="store_true", help="print a JSON report")
@@ -105,11 +107,12 @@ def run(arguments: argparse.Namespace) -> int:
             studies,
             job,
             workers=arguments.workers,
-            retry_failed=arguments.retry_failed,
+            retry_failed=not arguments.skip_failed,
             on_outcome=display.outcome,
             on_progress=display.progress,
             engine_factory=_EngineFactory(arguments.api_key_file),
             cancel=cancel,
+            say=lambda sentence: note(sentence, arguments.quiet),
         )
     _tell(summary, arguments, manifest)
     failed = [*summary.failed_before, *summary.failures]
@@ -155,6 +158,7 @@ class _Display:
         self._bar = StepBar()
         self._ended = 0
         self._total = total
+        self._begun = time.monotonic()
 
     def progress(self, study: Path, progress: Progress) -> None:
         """Show how far a study is."""
@@ -172,9 +176,14 @@ class _Display:
         self._ended, self._total = ended, total
         name = Path(outcome.study).name
         said = f"{outcome.seconds:.1f} s" if outcome.state == "done" else f"failed: {outcome.cause} {outcome.remedy}"
-        note(f"{ended}/{total} {name}: {said.strip()}", self._quiet)
+        note(f"{ended}/{total} {name}: {said.strip()}{self._speed()}", self._quiet)
         if not self._quiet:
             self._bar("studies", ended, total, "")
+
+    def _speed(self) -> str:
+        seconds = (time.monotonic() - self._begun) / self._ended
+        left = (self._total - self._ended) * seconds
+        return f" ({60 / seconds:.3g} a minute, {clock(left)} left)" if left else ""
 
     def __enter__(self) -> _Display:
         return self
@@ -184,6 +193,8 @@ class _Display:
 
 
 def _tell(summary: BatchSummary, arguments: argparse.Namespace, manifest: Path) -> None:
+    from MedalSLib.service.batch_report import PAGE
+
     failed = [*summary.failed_before, *summary.failures]
     if arguments.json:
         print_json(
@@ -193,11 +204,13 @@ def _tell(summary: BatchSummary, arguments: argparse.Namespace, manifest: Path) 
                 "failed": [asdict(outcome) for outcome in failed],
                 "output": str(arguments.output),
                 "manifest": str(manifest),
+                "summary": str(arguments.output / PAGE),
             }
         )
     note(f"done {summary.done}, done or failed before {summary.skipped}, failed {len(failed)}", arguments.quiet)
+    note(f"what to look at first: {arguments.output / PAGE}", arguments.quiet)
     if summary.failed_before:
-        note(f"{len(summary.failed_before)} that failed before were left out; --retry-failed tries them again.")
+        note(f"{len(summary.failed_before)} that failed before were left out, because of --skip-failed.")
 
 
 def _exit_code(outcome: StudyOutcome) -> int:

@@ -144,7 +144,7 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         """Show one report of a run."""
         patch = f" {progress.patch}/{progress.patches}" if progress.patches else ""
-        left = "" if progress.seconds_left is None else f"{_clock(progress.seconds_left)} left"
+        left = "" if progress.seconds_left is None else f"{clock(progress.seconds_left)} left"
         if not self._terminal and not self._quiet and progress.stage != self._said:
             self._said = progress.stage
             print(f"{100 * progress.fraction:3.0f}% {progress.stage}", file=sys.stderr, flush=True)
@@ -192,9 +192,11 @@ class StepBar:
         self._bar.close()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a length of time as hours, if there are any, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 @contextlib.contextmanager

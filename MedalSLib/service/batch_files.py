@@ -85,6 +85,7 @@ class StudyOutcome:
         kind: Class of `MedalSLib.errors` it failed with; empty for a failure that was not expected.
         asked: What was asked for; see `BatchJob.asked`.
         notes: What the user should read about the result: the run's warnings, and what the format could not hold.
+        edges: Structures that the edge of the image cuts off.
     """
 
     study: str
@@ -97,6 +98,7 @@ class StudyOutcome:
     kind: str = ""
     asked: str = ""
     notes: Sequence[str] = ()
+    edges: Sequence[str] = ()
 
 
 def read_manifest(folder: Path) -> dict[str, StudyOutcome]:

@@ -36,7 +36,8 @@ def test_every_study_gets_a_result_and_a_line_of_the_manifest(medals, arguments:
     report = json.loads(printed)
     assert (report["done"], report["skipped"], report["failed"]) == (2, 0, [])
     assert report["manifest"] == str(out / "manifest.jsonl") and report["manifest"] in said
-    assert "1/2 ct.nii.gz" in said and "2/2 ct.nii.gz" in said
+    assert "1/2 ct.nii.gz" in said and "2/2 ct.nii.gz" in said and " a minute, 0:" in said
+    assert (out / "summary.csv").is_file() and str(out / "summary.html") in said
     assert sorted(path.name for path in out.glob("*.seg.nrrd")) == ["a__ct.seg.nrrd", "b__ct.seg.nrrd"]
     assert [segment.name for segment in read_segmentation(out / "a__ct.seg.nrrd").segments] == ["Liver", "Left kidney"]
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
@@ -47,7 +48,7 @@ def test_every_study_gets_a_result_and_a_line_of_the_manifest(medals, arguments:
     assert (report["done"], report["skipped"]) == (0, 2)
 
 
-def test_a_bad_study_sets_the_exit_code_and_is_tried_again_on_request(
+def test_a_bad_study_sets_the_exit_code_and_is_tried_again_unless_that_is_not_wanted(
     medals, arguments: list[object], studies: Path, ct: Path
 ) -> None:
     broken = studies / "a" / "ct.nii.gz"
@@ -57,9 +58,9 @@ def test_a_bad_study_sets_the_exit_code_and_is_tried_again_on_request(
     assert code == 3 and report["done"] == 1 and [one["study"] for one in report["failed"]] == [str(broken)]
     assert report["failed"][0]["cause"] in said
     shutil.copy(ct, broken)
-    code, _, said = medals(*arguments)
-    assert code == 3 and "--retry-failed" in said
-    assert medals(*arguments, "--retry-failed")[0] == 0
+    code, _, said = medals(*arguments, "--skip-failed")
+    assert code == 3 and "were left out" in said
+    assert medals(*arguments)[0] == 0
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
@@ -99,7 +100,7 @@ def test_help_teaches_how_a_batch_goes_on(medals) -> None:
     for word in (
         "manifest.jsonl",
         "what is missing is done",
-        "--retry-failed",
+        "--skip-failed",
         "--workers",
         "RAY_ADDRESS",
         "examples:",
