@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import random
 import socket
 import time
 import uuid
@@ -22,6 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from MedalSLib.service.http_errors import error_response, try_later
 from MedalSLib.service.logs import log
 from MedalSLib.service.settings import SLOWEST, Settings
+
+_FRESH_SECONDS = 1.0
 
 
 class Listener(socket.socket):
@@ -103,6 +106,8 @@ class Door:
         if not idle:
             return False
         oldest = min(idle, key=lambda connection: connection.quiet_since)
+        if newest.quiet_since - oldest.quiet_since < _FRESH_SECONDS:
+            oldest = random.choice(idle)  # in a flood, the oldest is as likely as any to be somebody else's
         self.leave(oldest)  # now, and not when its end is noticed: others may come before that
         oldest.transport.abort()
         return True
