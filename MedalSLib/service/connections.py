@@ -15,7 +15,8 @@ import random
 import socket
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,6 +26,7 @@ from MedalSLib.service.logs import log
 from MedalSLib.service.settings import SLOWEST, Settings
 
 _FRESH_SECONDS = 1.0
+_ACCEPTED_IN_A_ROW = 16
 
 
 class Listener(socket.socket):
@@ -34,9 +36,18 @@ class Listener(socket.socket):
         super().__init__(*details)
         self.greeting: dict[Any, tuple[socket.socket, float]] = {}
         """Connections by the other end's address, with the time they were accepted."""
+        self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """Accept a connection and remember it until it can speak HTTP."""
+        """Accept a connection and remember it until it can speak HTTP.
+
+        Raises:
+            BlockingIOError: There is none, or enough were accepted in a row: asyncio would go on until there is none,
+                and serve nobody meanwhile.
+        """
+        self._in_a_row = (self._in_a_row + 1) % (_ACCEPTED_IN_A_ROW + 1)
+        if self._in_a_row == 0:
+            raise BlockingIOError
         connection, address = super().accept()
         self.greeting[address[:2]] = (connection, time.monotonic())
         return connection, address
@@ -55,6 +66,7 @@ class Door:
         self._listener = listener
         self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.proxies]
         self._connections: set[Connection] = set()
+        self._by_address: defaultdict[str, set[Connection]] = defaultdict(set)
 
     def __len__(self) -> int:
         return len(self._connections) + len(self._listener.greeting)
@@ -62,18 +74,23 @@ class Door:
     def enter(self, connection: Connection) -> bool:
         """Let a connection in, at the cost of an idle one if there are too many; returns whether there was room."""
         self._listener.greeting.pop(connection.peer, None)
-        self._connections.add(connection)
         address = connection.peer[0]
-        own = [other for other in self._connections if other.peer[0] == address]
+        own = self._by_address[address]
+        own.add(connection)
+        self._connections.add(connection)
         if len(own) > self.settings.connections_per_address and not self._is_proxy(address):
             return self._make_room(own, connection)
         if len(self._connections) > self.settings.connections:
-            return self._make_room(list(self._connections), connection)
+            return self._make_room(self._connections, connection)
         return True
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
         self._connections.discard(connection)
+        own = self._by_address[connection.peer[0]]
+        own.discard(connection)
+        if not own:
+            del self._by_address[connection.peer[0]]
 
     def sweep(self) -> None:
         """Close what waits for longer than it may; called once a second."""
@@ -101,7 +118,7 @@ class Door:
             return any(ipaddress.ip_address(address) in proxy for proxy in self._proxies)
         return False
 
-    def _make_room(self, among: list[Connection], newest: Connection) -> bool:
+    def _make_room(self, among: Collection[Connection], newest: Connection) -> bool:
         idle = [connection for connection in among if connection is not newest and connection.idle]
         if not idle:
             return False

@@ -308,7 +308,7 @@ async def put_chunk(
         caller: The key that asks.
     """
     body = await request.body()
-    async with caller.server.thinking.turn(caller.owner):
+    async with caller.server.decoding.turn(caller.owner):
         status = await run_in_threadpool(caller.server.store.put_chunk, caller.owner, digest, index, body)
     return answer(status)
 

@@ -185,8 +185,9 @@ class Server:
         self.audit = AuditLog(settings.audit_file)
         self.engine = LoadedEngine(engine_factory)
         self.store = Store(settings, lambda what: self.metrics.evictions.labels(what).inc(), share=self._share)
-        self.thinking = Gate(2)
+        self.thinking = Gate(1)
         """For work that holds Python's lock: with more at once, the event loop would wait for its turn too long."""
+        self.decoding = Gate(2)
         self.opening = Gate(1)
         self.answers = Answers()
         worker = RunWorker(self.store, self._run_ended)

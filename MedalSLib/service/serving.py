@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +17,8 @@ from MedalSLib.service.logs import configure_logging
 from MedalSLib.service.settings import Settings, check_exposure
 
 SHUTDOWN_SECONDS = 5
+SWITCH_SECONDS = 0.001
+"""How long a thread that computes keeps Python's lock while others want it; an answer needs it some ten times."""
 
 
 def bind(host: str, port: int) -> Listener:
@@ -101,6 +104,7 @@ def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], No
         ServiceError: See `make_server`.
     """
     configure_logging()
+    sys.setswitchinterval(SWITCH_SECONDS)
     server, listener = make_server(app, settings, lambda: on_listening(listener.getsockname()[1]))
     with listener:
         server.run(sockets=[listener])

@@ -62,6 +62,7 @@ class Store:
         self._images: dict[tuple[str, str], StoredImage] = {}
         self._sessions: dict[tuple[str, str], OpenSession] = {}
         self._transient: Counter[str] = Counter()
+        self._lending = threading.Lock()  # never held for long: the event loop gives memory back
         self._closing: list[OpenSession] = []
 
     # ------------------------------------------------------------------ budget
@@ -73,7 +74,8 @@ class Store:
             images = {id(image): image for image in [*self._images.values(), *(one.image for one in sessions)]}
             held: list[StoredImage | OpenSession] = [*images.values(), *sessions]
             mine = [one.bytes for one in held if owner is None or one.owner == owner]
-            return sum(mine) + (self._transient.total() if owner is None else self._transient[owner])
+            with self._lending:
+                return sum(mine) + (self._transient.total() if owner is None else self._transient[owner])
 
     def session_count(self) -> int:
         """Return the number of open sessions."""
@@ -101,11 +103,12 @@ class Store:
         """
         with self._lock:
             self.make_room(owner, size)
-            self._transient[owner] += size
+            with self._lending:
+                self._transient[owner] += size
 
     def give_back(self, owner: str, size: int) -> None:
         """Take granted memory back."""
-        with self._lock:
+        with self._lending:
             self._transient[owner] -= size
             if not self._transient[owner]:
                 del self._transient[owner]
