@@ -16,8 +16,7 @@ LEFT_OUT = (
     "MedalSLib/cli/",
     "MedalSLib/engine/challenge_cases.py",
     "MedalSLib/evaluation/",
-    "MedalSLib/service/batch.py",
-    "MedalSLib/service/batch_files.py",
+    "MedalSLib/service/batch",
     "MedalSLib/service/healthcheck.py",
     "MedalSLib/service/scaleout.py",
     "MedalSLib/training/",
@@ -47,6 +46,7 @@ LEFT_OUT = (
     "MedalSLib/volume/segmentation.py",
     "MedalSLib/volume/segmentation_reading.py",
     "MedalSLib/volume/writing.py",
+    "Resources/Operation/",
     "Resources/Recipes/",
 )
 """What the extension does not ship: nothing in the module uses it, and some of it needs packages that Slicer's Python

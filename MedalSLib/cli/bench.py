@@ -14,7 +14,7 @@ def add_commands(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure speed and memory on this machine",
-        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up, service.  "
+        description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up, service, attack.  "
         "Networks have random weights, on which time does not depend, but for those of the bundled model where a "
         "benchmark uses it.  Figures are seconds by the clock and of the "
         "cores, as JSON; see Documentation/performance.md.",
@@ -45,6 +45,7 @@ def add_commands(commands: Commands) -> None:
     service.add_argument("--seconds", type=float, default=5.0, metavar="S",
                          help="length of each measurement of requests a second (default: %(default)s)")  # fmt: skip
     service.add_argument("--model", default="", help="model of the small runs (default: none, but fixed masks)")
+    service.add_argument("--ways", default="", metavar="WAY,WAY", help="attacks (default: all at once)")
     parser.set_defaults(run=run)
 
 
@@ -53,6 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     find_tools("benchmarks")
     if arguments.name == "service":
         print_json(_service(arguments))
+        return 0
+    if arguments.name == "attack":
+        from tools.benchmarks.attack import attack_bench
+
+        print_json(attack_bench(arguments.seconds, tuple(filter(None, arguments.ways.split(",")))))
         return 0
     from tools.benchmarks.commands import bench
     from tools.benchmarks.scenes import BenchOptions

@@ -18,13 +18,15 @@ The client (numpy and requests only, so a 3D Slicer without torch can use it), i
 
 The server (needs the `server` extra), from the outside in:
 
-* `serving` runs the app under uvicorn, `scaleout` on Ray Serve; `settings` holds its limits, `keys` its API keys.
+* `serving` runs the app under uvicorn, whose `connections` it limits, `scaleout` on Ray Serve; `settings` holds its
+  limits, `keys` its API keys.
 * `app.create_app` puts `middleware` (key, version, rate, size of each request) before the `routes`.
 * `server.Server` holds the parts that the routes use: the engine, `store` (images and `sessions` in a memory budget),
   `run_queue` (one run at a time, keys in turn) and `run_worker` (decodes, calls the engine, encodes).
 * `http_errors` is how any of them refuses; `logs`, `server_metrics` and `healthcheck` show how the server is.
 
-`batch` segments the same structures in many files, with one engine or with Ray's workers; `batch_files` are its files.
+`batch` segments the same structures in many files (`batch_study` in one), with one engine or with Ray's
+`batch_workers`; `batch_files`, `batch_lock` and `batch_report` are what it leaves in the folder of its results.
 
 What keeps a session alive although everything may fail: each request that changes something is a PUT or DELETE on an
 identifier that the client chose, so it can be repeated; the client keeps the image, so a server may forget it at any

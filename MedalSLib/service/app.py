@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import MedalSLib
 from MedalSLib.errors import MedalSError
@@ -61,6 +62,8 @@ def create_app(engine_factory: EngineFactory, settings: Settings | None = None) 
     app.add_middleware(
         Middleware, settings=server.settings, keys=server.keys, metrics=server.metrics, store=server.store
     )
+    if server.settings.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(server.settings.proxies))
     return app
 
 

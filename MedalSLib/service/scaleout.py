@@ -12,12 +12,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
 from MedalSLib.errors import ResourceError, ServiceError
 from MedalSLib.service.app import create_app
+from MedalSLib.service.keys import read_key_file
 from MedalSLib.service.logs import configure_logging
 from MedalSLib.service.server import EngineFactory
 from MedalSLib.service.settings import Settings, check_exposure
@@ -70,6 +72,31 @@ def make_deployment(factory: EngineFactory, settings: Settings, replicas: int | 
         **scaling,
     )
     return deployment(Replica).bind()
+
+
+def application(arguments: dict[str, str]) -> Any:
+    """Return the Ray Serve application that a Serve config file names (`import_path`), as KubeRay reads it.
+
+    Args:
+        arguments: The config's `args`: `model` and `device` as for `open_engine`, `api_key_file`, and `behind_tls`
+            ("true" where a proxy in front speaks TLS; else the application does not start).
+
+    Raises:
+        ServiceError: It would be open to everybody, or would not be encrypted.
+    """
+    from MedalSLib.engine import open_engine
+
+    keys = arguments.get("api_key_file")
+    if not keys or arguments.get("behind_tls") != "true":
+        raise ServiceError(
+            "The application would let everybody in, or would not be encrypted.",
+            "Give api_key_file, and behind_tls: true where an ingress speaks TLS.",
+        )
+    model, device = arguments.get("model", "starter"), arguments.get("device", "auto")
+    settings = Settings(host="0.0.0.0", key_file=Path(keys), insecure=True)
+    read_key_file(Path(keys))
+    gpus = 0.0 if device == "cpu" else 1.0
+    return make_deployment(lambda: open_engine(model, device), settings, None, gpus)
 
 
 def most_replicas() -> int:

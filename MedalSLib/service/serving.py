@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 from MedalSLib.errors import ServiceError
 from MedalSLib.service.connections import Connection, Door, Listener
 from MedalSLib.service.logs import configure_logging
+from MedalSLib.service.server import Server
 from MedalSLib.service.settings import Settings, check_exposure
 
 SHUTDOWN_SECONDS = 5
@@ -62,7 +65,7 @@ def make_server(
     try:
         door = Door(settings, listener)
         app.state.server.metrics.watch("medals_connections", "Open connections", lambda: len(door))
-        return _Server(_configure(app, settings, door), door, on_listening), listener
+        return _Server(_configure(app, settings, door), door, on_listening, app.state.server), listener
     except BaseException:
         listener.close()
         raise
@@ -78,8 +81,7 @@ def _configure(app: FastAPI, settings: Settings, door: Door) -> uvicorn.Config:
         server_header=False,
         ws="none",
         lifespan="on",
-        proxy_headers=bool(settings.proxies),
-        forwarded_allow_ips=list(settings.proxies),
+        proxy_headers=False,  # `create_app` believes those that are named, here and on Ray
         timeout_keep_alive=30,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ssl_certfile=settings.certificate,
@@ -110,22 +112,36 @@ def serve_app(app: FastAPI, settings: Settings, on_listening: Callable[[int], No
         server.run(sockets=[listener])
 
 
+def tell_systemd(state: str) -> None:
+    """Tell systemd how the server is, if it was started as a service of the type notify."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.setblocking(False)
+        channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
 class _Server(uvicorn.Server):
     """Says when it listens, which uvicorn itself only logs, and looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door, announce: Callable[[], None], parts: Server) -> None:
         super().__init__(config)
         self._door = door
         self._announce = announce
+        self._parts = parts
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then announce."""
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+            tell_systemd("READY=1")
 
     async def on_tick(self, counter: int) -> bool:
         """Do what uvicorn does ten times a second, and look at the connections once."""
         if counter % 10 == 0:
             self._door.sweep()
+            if not self._parts.stuck:
+                tell_systemd("WATCHDOG=1")
         return await super().on_tick(counter)
