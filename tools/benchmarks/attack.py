@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import numpy as np
 import psutil
 import requests
 
+from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import MedalSError, ServiceError
 from MedalSLib.service.client import connect
 
@@ -78,15 +81,17 @@ def attack_bench(seconds: float = 20.0, ways: tuple[str, ...] = ()) -> dict[str,
         port = int(server.stdout.readline())
         url = f"http://127.0.0.1:{port}"
         image = np.random.default_rng(0).integers(-200, 300, (16, 32, 32), np.int16)
-        with connect(url, _OTHER) as other, connect(url, _GREEDY) as greedy:
+        with connect(url, _OTHER, timeout=10.0) as other, connect(url, _GREEDY) as greedy:
             session, theirs = (engine.open_session(image, np.eye(4), "CT") for engine in (other, greedy))
             session.segment(["liver"])
             memory = psutil.Process(server.pid).memory_info
             before = memory().rss
             chosen = ways or tuple(WAYS)
-            with _process([sys.executable, __file__, str(port), theirs.id, str(seconds + 30), *chosen]):
+            with _process([sys.executable, __file__, str(port), theirs.id, str(seconds + 60), *chosen]) as attacker:
+                assert attacker.stdout is not None
+                attacker.stdout.readline()
                 time.sleep(2.0)
-                runs = _Runs(session.segment, seconds)
+                runs = _Runs(other, image, seconds)
                 health, most = _ask_health(url, seconds, lambda: memory().rss)
                 told = _granted(url)
             return {
@@ -115,10 +120,11 @@ def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 class _Runs:
-    """Segments again and again with a right key, in a thread."""
+    """Opens an image and segments it with a right key, again and again, in a thread."""
 
-    def __init__(self, segment: Callable[[list[str]], object], seconds: float) -> None:
-        self._segment = segment
+    def __init__(self, engine: Engine, image: np.ndarray, seconds: float) -> None:
+        self._engine = engine
+        self._image = image
         self._end = time.monotonic() + seconds
         self._seconds: list[float] = []
         self._failures: list[str] = []
@@ -126,10 +132,13 @@ class _Runs:
         self._thread.start()
 
     def _work(self) -> None:
-        while time.monotonic() < self._end:
+        for number in itertools.count(1):
             begun = time.monotonic()
+            if begun > self._end:
+                return
             try:
-                self._segment(["liver"])
+                with self._engine.open_session(self._image + np.int16(number), np.eye(4), "CT") as session:
+                    session.segment(["liver"])
                 self._seconds.append(time.monotonic() - begun)
             except MedalSError as error:
                 self._failures.append(error.cause)
@@ -229,19 +238,23 @@ def _run_path(target: _Target) -> str:
     return f"/v1/sessions/{target.session}/runs/{uuid.uuid4().hex}"
 
 
-_COUNTLESS = b'{"prompts": ["a"], "more": [' + b"[1]," * 9_500_000 + b"1]}"
+@cache
+def _countless_values() -> bytes:
+    return b'{"prompts": ["a"], "more": [' + b"[1]," * 9_500_000 + b"1]}"
+
+
 _LONG_TEXT = json.dumps({"prompts": ["liver, splean, lt kidny, blorb of doom, " * 500]}).encode()
 _TEXT_WITHIN = json.dumps({"prompts": ["liver, splean, lt kidny, blorb of doom, " * 390]}).encode()
 _VALUES_WITHIN = b'{"prompts": [' + b'"a",' * 48_000 + b'"a"]}'
 
 
+@cache
 def _body(mebibytes: int) -> bytes:
     noise = base64.b64encode(os.urandom(mebibytes * 3 * _MIB // 4)).decode()
     mask = {"shape": [16, 32, 32], "box": [[0, 16], [0, 32], [0, 32]], "dtype": "bits", "data": noise}
     return json.dumps({"masks": {"a": mask}}).encode()
 
 
-_LONG_BODY, _BODY_WITHIN = _body(58), _body(15)
 _ANNOUNCED = json.dumps({"dtype": "|u1", "shape": [64, 1024, 1024]}).encode()
 
 WAYS: dict[str, Callable[[_Target], None]] = {
@@ -251,17 +264,19 @@ WAYS: dict[str, Callable[[_Target], None]] = {
     "announced": _repeat(lambda to: _send(to, "PUT", f"/v1/images/{uuid.uuid4().hex * 2}", _ANNOUNCED), 1),
     "long_text": _repeat(lambda to: _send(to, "POST", f"/v1/sessions/{to.session}/estimate", _LONG_TEXT), 8),
     "text_within": _repeat(lambda to: _send(to, "POST", f"/v1/sessions/{to.session}/estimate", _TEXT_WITHIN), 8),
-    "countless_values": _repeat(lambda to: _send(to, "PUT", _run_path(to), _COUNTLESS), 1),
+    "countless_values": _repeat(lambda to: _send(to, "PUT", _run_path(to), _countless_values()), 1),
     "values_within": _repeat(lambda to: _send(to, "PUT", _run_path(to), _VALUES_WITHIN), 2),
-    "long_bodies": _repeat(lambda to: _send(to, "PUT", _run_path(to), _LONG_BODY), 2),
-    "bodies_within": _repeat(lambda to: _send(to, "PUT", _run_path(to), _BODY_WITHIN), 2),
+    "long_bodies": _repeat(lambda to: _send(to, "PUT", _run_path(to), _body(58)), 2),
+    "bodies_within": _repeat(lambda to: _send(to, "PUT", _run_path(to), _body(15)), 2),
     "wrong_keys": _repeat(lambda to: _send(to, "GET", "/v1/info", b"", "a-wrong-key-a-wrong-key"), 1),
 }
 """Attacks by name, "within" being those just inside the server's limits; each goes on until its process is killed."""
 
 
 def _attack(arguments: list[str]) -> None:
-    os.nice(19)  # on another computer it would take no processor from the server
+    if {"countless_values", "long_bodies", "bodies_within"} & set(arguments[3:]):
+        _countless_values(), _body(58), _body(15)
+    os.write(1, b"ready\n")
     target = _Target(int(arguments[0]), arguments[1])
     for way in arguments[3:]:
         threading.Thread(target=WAYS[way], args=(target,), daemon=True).start()
