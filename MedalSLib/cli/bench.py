@@ -15,8 +15,8 @@ def add_commands(commands: Commands) -> None:
         "bench",
         help="measure speed and memory on this machine",
         description="Benchmarks: parallel-classes, new-name, correction, cpu-engine, gpu, memory, start-up, service, "
-        "attack.  Networks have random weights, on which time does not depend, but for those of the bundled model where "
-        "a benchmark uses it.  Figures are seconds by the clock and of the "
+        "attack.  Networks have random weights, on which time does not depend, but for those of the bundled model "
+        "where a benchmark uses it.  Figures are seconds by the clock and of the "
         "cores, as JSON; see Documentation/performance.md.",
     )
     parser.add_argument("name", metavar="NAME", help="which benchmark")

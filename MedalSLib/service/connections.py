@@ -16,17 +16,20 @@ import socket
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from MedalSLib.service.http_errors import error_response, try_later
 from MedalSLib.service.logs import log
+from MedalSLib.service.middleware import RateLimiter
 from MedalSLib.service.settings import SLOWEST, Settings
 
 _FRESH_SECONDS = 1.0
 _ACCEPTED_IN_A_ROW = 16
+_ARRIVALS_PER_SECOND, _ARRIVALS_AT_ONCE = 100.0, 512
+"""New connections of one address in the long run, and at once: a client keeps the few that it has."""
 
 
 class Listener(socket.socket):
@@ -36,6 +39,8 @@ class Listener(socket.socket):
         super().__init__(*details)
         self.greeting: dict[Any, tuple[socket.socket, float]] = {}
         """Connections by the other end's address, with the time they were accepted."""
+        self.admits: Callable[[str], bool] = lambda address: True
+        """Whether one more connection of an address is accepted; what is not costs hardly anything here."""
         self._in_a_row = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -45,12 +50,15 @@ class Listener(socket.socket):
             BlockingIOError: There is none, or enough were accepted in a row: asyncio would go on until there is none,
                 and serve nobody meanwhile.
         """
-        self._in_a_row = (self._in_a_row + 1) % (_ACCEPTED_IN_A_ROW + 1)
-        if self._in_a_row == 0:
-            raise BlockingIOError
-        connection, address = super().accept()
-        self.greeting[address[:2]] = (connection, time.monotonic())
-        return connection, address
+        while self._in_a_row < _ACCEPTED_IN_A_ROW:
+            self._in_a_row += 1
+            connection, address = super().accept()
+            if self.admits(address[0]):
+                self.greeting[address[:2]] = (connection, time.monotonic())
+                return connection, address
+            connection.close()
+        self._in_a_row = 0
+        raise BlockingIOError
 
 
 class Door:
@@ -64,9 +72,14 @@ class Door:
     def __init__(self, settings: Settings, listener: Listener) -> None:
         self.settings = settings
         self._listener = listener
+        listener.admits = self._admits
+        self._arrivals = RateLimiter(_ARRIVALS_PER_SECOND, _ARRIVALS_AT_ONCE)
         self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.proxies]
         self._connections: set[Connection] = set()
         self._by_address: defaultdict[str, set[Connection]] = defaultdict(set)
+
+    def _admits(self, address: str) -> bool:
+        return self._is_proxy(address) or not self._arrivals.wait(address)
 
     def __len__(self) -> int:
         return len(self._connections) + len(self._listener.greeting)

@@ -17,11 +17,13 @@ import pytest
 import requests
 import trustme
 from fake_engine import FakeEngine
-from service_support import AFFINE, KEY, Running, make_image, running_server, wait_until
+from service_support import AFFINE, KEY, Running, make_image, running_server, small_settings, wait_until
 
 from MedalSLib.errors import ServiceError
 from MedalSLib.service.client import connect
+from MedalSLib.service.connections import Door
 from MedalSLib.service.encoding import encode_mask
+from MedalSLib.service.serving import bind
 from MedalSLib.volume.mask import BoxMask
 
 KEYS = (("greedy", "key-of-the-greedy-one"), ("tester", KEY))
@@ -96,6 +98,15 @@ def test_connections_that_say_nothing_shut_nobody_out(sent: bytes) -> None:
         with raw_connections(running, 100, sent):
             assert well(running)
             running.connect(timeout=1.0).close()
+
+
+def test_connections_that_come_faster_than_any_client_s_are_closed_at_once() -> None:
+    listener = bind("127.0.0.1", 0)
+    with listener:
+        Door(small_settings(proxies=("10.0.0.0/8",)), listener)
+        admitted = [listener.admits("192.168.1.1") for _ in range(2000)]
+        assert 512 <= sum(admitted) < 1000 and listener.admits("192.168.1.2")
+        assert all(listener.admits("10.1.2.3") for _ in range(2000)), "a proxy brings everybody's connections"
 
 
 @pytest.mark.slow
