@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from MedalSLib.cli import main
-from MedalSLib.errors import InputError
+from MedalSLib.errors import InputError, ServiceError
+from tools.benchmarks.attack import attack_bench
 from tools.benchmarks.fixed_engine import FixedEngine, ct_like, ripples
 from tools.benchmarks.service import ServiceBenchOptions, service_bench
 
@@ -45,3 +46,14 @@ def test_sizes_that_cannot_be_are_refused(capsys: pytest.CaptureFixture[str]) ->
         service_bench(ServiceBenchOptions(runs=10))
     assert main(["bench", "service", "--image", "10,10"]) == 3
     assert "not the size of a volume" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_attack_bench_tells_what_others_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ServiceError, match="no such attack"):
+        attack_bench(1.0, ("kindness",))
+    assert main(["bench", "attack", "--json", "--seconds", "2", "--ways", "idle,wrong_keys"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["health"]["asked"] > 0 and report["health"]["failed"] == 0
+    assert report["right_key"]["done"] > 0 and report["right_key"]["failed"] == 0
+    assert report["memory"]["mib_at_most"] > 1
