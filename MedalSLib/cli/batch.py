@@ -207,6 +207,8 @@ def _tell(summary: BatchSummary, arguments: argparse.Namespace, manifest: Path) 
                 "summary": str(arguments.output / PAGE),
             }
         )
+    if failed and arguments.quiet:
+        note(f"medals: {len(failed)} studies failed, the last one because: {failed[-1].cause}")
     note(f"done {summary.done}, done or failed before {summary.skipped}, failed {len(failed)}", arguments.quiet)
     note(f"what to look at first: {arguments.output / PAGE}", arguments.quiet)
     if summary.failed_before:
