@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.resampling_policy import Hwd
+from MedalSLib.network import openvino_network
+from MedalSLib.network.gpu_network import GpuNetwork
 from MedalSLib.network.medals import MedalS
+
+Network = MedalS | GpuNetwork | openvino_network.OpenVinoNetwork
+"""Each form has the parts of a network that inference calls, as `MedalS` describes them."""
 
 _made: WeakKeyDictionary[MedalS, dict[Hashable, Network]] = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -29,33 +34,17 @@ def backend(network: Any, compute: Compute, patch: Hwd) -> Network:
     if not compute.fast or not isinstance(network, MedalS):
         return network
     kind, dtype = compute.torch_device.type, compute.autocast
+    make: Callable[[], Network]
+    key: Hashable
     if kind == "cuda" and dtype is not None:
-        return _kept(network, (kind, dtype), lambda: _gpu(network, dtype))
-    if kind == "cpu":
-        return _kept(network, (kind, dtype, patch), lambda: _openvino(network, patch, dtype or torch.float32))
-    return network
-
-
-def _kept(network: MedalS, key: Hashable, make: Any) -> Network:
+        make, key = partial(GpuNetwork, network, dtype), (kind, dtype)
+    elif kind == "cpu" and openvino_network.available():
+        make = partial(openvino_network.OpenVinoNetwork, network, patch, dtype or torch.float32)
+        key = (kind, dtype, patch)
+    else:
+        return network
     with _lock:
         forms = _made.setdefault(network, {})
         if key not in forms:
-            made = make()
-            if made is None:
-                return network
-            forms[key] = made
+            forms[key] = make()
         return forms[key]
-
-
-def _gpu(network: MedalS, dtype: torch.dtype) -> Network:
-    from MedalSLib.network.gpu_network import GpuNetwork
-
-    return GpuNetwork(network, dtype)
-
-
-def _openvino(network: MedalS, patch: Hwd, dtype: torch.dtype) -> Network | None:
-    from MedalSLib.network import openvino_network
-
-    if not openvino_network.available():
-        return None
-    return openvino_network.OpenVinoNetwork(network, patch, dtype)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from MedalSLib.inference.resampling_policy import Hwd, HwdMm, ResamplingPlan
+from MedalSLib.inference.resampling_policy import Hwd, HwdMm
 from MedalSLib.inference.tiling import Tile
 from MedalSLib.network.medals import VoxelFeatures
 from MedalSLib.volume.box import Box
@@ -24,11 +24,9 @@ class FeatureCache(Protocol):
 
     def get(self, tile: Tile) -> VoxelFeatures | None:
         """Return what was put in for a tile, on any device and in any floating precision, or None."""
-        ...
 
     def put(self, tile: Tile, features: VoxelFeatures) -> None:
         """Keep the features of a tile, or not."""
-        ...
 
 
 class ProbabilityCache(Protocol):
@@ -36,11 +34,9 @@ class ProbabilityCache(Protocol):
 
     def get(self, key: Hashable) -> Tensor | None:
         """Return what was put in, on any device, or None."""
-        ...
 
     def put(self, key: Hashable, values: Tensor) -> bool:
         """Keep a tensor that is not changed afterwards; False if there is no room."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,18 +58,6 @@ class RunKey:
     spacing: HwdMm
     target_spacing: HwdMm
     shape: Hwd
-
-    @classmethod
-    def of(cls, window: Hashable, stage: int, region: Box, plan: ResamplingPlan) -> RunKey:
-        """Return the key of a plan.
-
-        Args:
-            window: The intensity window.
-            stage: 1 or 2.
-            region: Region (D, H, W) of the volume.
-            plan: The plan made for it.
-        """
-        return cls(window, stage, region, plan.spacing, plan.target_spacing, plan.shape)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,24 +42,10 @@ class StageResult:
     repeated: int = 0
 
 
-class StageOutput(Protocol):
-    """Takes regions of blended probabilities as they become final, rows slowest, for one sweep of classes at a time."""
-
-    def begin(self, start: int, stop: int) -> None:
-        """Announce a sweep over the classes start..stop."""
-        ...
-
-    def take(self, region: Region, rows: Rows) -> None:
-        """Take a region of the padded grid; `rows(0)` is class `start` of this sweep."""
-        ...
-
-    def result(self) -> StageResult:
-        """Return what came of it, once all sweeps are done."""
-        ...
-
-
 class LabelOutput:
     """The published answer: argmax on the plan's grid, then the labels (not the probabilities) resampled back.
+
+    Takes regions of the padded grid as they become final, rows slowest, for one sweep of classes at a time.
 
     Args:
         plan: Plan of the stage.
@@ -79,7 +64,7 @@ class LabelOutput:
         self._sweep = range(start, stop)
 
     def take(self, region: Region, rows: Rows) -> None:
-        """Keep the largest probability so far and its label; the earlier class wins a tie."""
+        """Keep the largest probability so far and its label; `rows(0)` is the sweep's first, who wins a tie."""
         here = slice(*region.rows), slice(*region.columns)
         best, labels = self._best[here], self._labels[here]
         for index in self._sweep:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from MedalSLib.errors import CancelledError
+from MedalSLib.inference.backends import Network
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.hooks import FeatureCache
-from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.prompt_fusion import fused_prompts
 from MedalSLib.inference.prompts import (
     PROMPT_BLOCK,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from MedalSLib.inference.network_interface import Network
+from MedalSLib.inference.backends import Network
 from MedalSLib.inference.prompts import ClassPrompt, PatchPrompts
 from MedalSLib.volume.box import Slices
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from MedalSLib.inference.resampling import labelmap_to_plan, mask_to_plan
-from MedalSLib.inference.resampling_policy import Hwd, ResamplingPlan
+from MedalSLib.inference.resampling_policy import ResamplingPlan
 from MedalSLib.inference.tensor_ops import tensor_box, to_device
 from MedalSLib.inference.tiling import Tile
-from MedalSLib.volume.box import Slices, intersection, shifted, slices
+from MedalSLib.volume.box import Slices, intersection, shape_of, shifted, slices
 from MedalSLib.volume.mask import BoxMask
 
 PROMPT_BLOCK = 8
@@ -122,14 +121,6 @@ def _class_prompt(index: int, mask: Tensor, at: Sequence[int] = (0, 0, 0)) -> Cl
     return ClassPrompt(index, slices(shifted(box, at)), own)
 
 
-class PromptVolume(Protocol):
-    """The prompts of a whole volume on a plan's padded grid."""
-
-    def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
-        """Return the prompts of a tile on a device, None where there is none."""
-        ...
-
-
 class LabelmapVolume:
     """Prompts that do not overlap, as published: stage 1's labelmap.
 
@@ -152,7 +143,7 @@ class LabelmapVolume:
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
-        labels = _cut(self._labels, tile)
+        labels = self._labels[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]]
         if not bool(labels.any()):
             return None
         found = set(torch.unique(labels).tolist())
@@ -184,9 +175,9 @@ class MaskVolume:
 
     def patch(self, tile: Tile, device: torch.device) -> PatchPrompts | None:
         """Return the prompts of a tile, None where there is none."""
-        union = torch.zeros(patch_size(tile), dtype=torch.bool)
-        parts = []
         place = ((tile[0], tile[1]), (tile[2], tile[3]), (tile[4], tile[5]))
+        union = torch.zeros(shape_of(place), dtype=torch.bool)
+        parts = []
         for index, packed in self._masks.items():
             shared = None if packed.box is None else intersection(place, packed.box)
             if shared is None:
@@ -199,12 +190,3 @@ class MaskVolume:
                 union[part.box] |= part.mask
                 parts.append(part)
         return PatchPrompts(union, tuple(parts)).to(device) if parts else None
-
-
-def _cut(volume: Tensor, tile: Tile) -> Tensor:
-    return volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]]
-
-
-def patch_size(tile: Tile) -> Hwd:
-    """Return the size (H, W, D) of a tile."""
-    return tile[1] - tile[0], tile[3] - tile[2], tile[5] - tile[4]

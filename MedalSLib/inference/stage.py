@@ -10,20 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from MedalSLib.inference.backends import Network
 from MedalSLib.inference.blending import BlendedPatches, batches
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.hooks import FeatureCache, ProbabilityCache
 from MedalSLib.inference.mask_output import MaskOutput
-from MedalSLib.inference.network_interface import Network
-from MedalSLib.inference.outputs import LabelOutput, StageOutput, StageResult
+from MedalSLib.inference.outputs import LabelOutput, StageResult
 from MedalSLib.inference.patch_cache import CachedPredictor
 from MedalSLib.inference.predictor import PatchPredictor
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
     MaskVolume,
     PatchPrompts,
-    Permutation,
-    PromptVolume,
     seeded_permutation,
 )
 from MedalSLib.inference.resampling import preprocess
@@ -61,7 +59,6 @@ def run_stage(
     instance: bool = False,
     policy: Literal["product", "published"] = "product",
     seed: int = 0,
-    permutation: Permutation | None = None,
     compute: Compute | None = None,
     hooks: StageHooks | None = None,
     labels: bool = True,
@@ -79,7 +76,6 @@ def run_stage(
         instance: Whether the classes are instance targets, which are refined from their own prediction.
         policy: "published" (argmax on the plan's grid, labels resampled back) or "product" (a mask for each class).
         seed: Seed of the random prompt blocks.
-        permutation: Order of the prompt blocks; None for the seeded one.
         compute: Device, precision and chunks.
         hooks: What to watch and steer.
         labels: Whether the product's labelmap and largest probability are wanted beside its masks; else they are empty.
@@ -94,7 +90,7 @@ def run_stage(
     with torch.inference_mode():
         volume = preprocess(image_hwd, plan, compute.blending_device)
         prompts = _prompt_volume(class_masks, count, plan, compute.blending_device)
-        output: StageOutput = (
+        output = (
             LabelOutput(plan, count, compute.blending_device)
             if policy == "published"
             else MaskOutput(plan, count, compute.blending_device, labels, each_probability)
@@ -103,12 +99,12 @@ def run_stage(
             network,
             queries,
             compute,
-            permutation or seeded_permutation(seed),
+            seeded_permutation(seed),
             plan.refinement_iterations if instance else 0,
             hooks.features,
             hooks.should_cancel,
         )
-        patches = CachedPredictor(predictor, None if permutation else hooks.probabilities, queries, seed)
+        patches = CachedPredictor(predictor, hooks.probabilities, queries, seed)
         _sweep_all(patches, volume, prompts, plan, output, compute, hooks)
         return replace(output.result(), runs=predictor.runs, reused=predictor.reused, repeated=patches.reused)
 
@@ -118,7 +114,7 @@ class _Sweep:
     """What the patches of a stage are cut from, and how far they have come."""
 
     volume: Tensor
-    prompts: PromptVolume | None
+    prompts: LabelmapVolume | MaskVolume | None
     device: torch.device
     on_patch: Callable[[int, int], None] | None
     total: int
@@ -140,9 +136,9 @@ class _Sweep:
 def _sweep_all(
     patches: CachedPredictor,
     volume: Tensor,
-    prompts: PromptVolume | None,
+    prompts: LabelmapVolume | MaskVolume | None,
     plan: ResamplingPlan,
-    output: StageOutput,
+    output: LabelOutput | MaskOutput,
     compute: Compute,
     hooks: StageHooks,
 ) -> None:
@@ -167,7 +163,7 @@ def _prompt_volume(
     count: int,
     plan: ResamplingPlan,
     device: torch.device,
-) -> PromptVolume | None:
+) -> LabelmapVolume | MaskVolume | None:
     if class_masks is None:
         return None
     if isinstance(class_masks, Mapping):

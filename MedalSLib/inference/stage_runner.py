@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from MedalSLib.inference.backends import backend
+from MedalSLib.inference.backends import Network, backend
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.grouping import Group
 from MedalSLib.inference.hooks import Hooks, RunKey
 from MedalSLib.inference.memory import finest_width, in_sweeps
-from MedalSLib.inference.network_interface import Network
 from MedalSLib.inference.outputs import StageResult
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.inference.stage import StageHooks, run_stage
@@ -105,7 +104,14 @@ class StageRunner:
         chosen = list(range(len(self.keys))) if members is None else list(members)
         begun = time.perf_counter()
         grid_plan = self.planned(spec, region, chosen)
-        key = RunKey.of(self.group.window, spec.stage, shifted(region, self._origin), grid_plan)
+        key = RunKey(
+            self.group.window,
+            spec.stage,
+            shifted(region, self._origin),
+            grid_plan.spacing,
+            grid_plan.target_spacing,
+            grid_plan.shape,
+        )
         with _on_device(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
             compute = self._in_sweeps(grid_plan, len(chosen), network)
             result = run_stage(
