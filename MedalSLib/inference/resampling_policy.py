@@ -84,25 +84,11 @@ class ResamplingPlan:
     separate_axis: int | None
 
 
-def stage_spec(stage: str | int | StageSpec) -> StageSpec:
-    """Return the published spec of stage 1 or 2 (number or string), or a model's own spec as it is.
-
-    Raises:
-        ValueError: Neither.
-    """
-    if isinstance(stage, StageSpec):
-        return stage
-    spec = PUBLISHED_STAGES.get(int(stage)) if str(stage) in ("1", "2") else None
-    if spec is None:
-        raise ValueError(f"a stage is 1, 2 or a StageSpec, not {stage!r}")
-    return spec
-
-
 def plan(
     shape_hwd: Sequence[int],
     spacing_hwd: Sequence[float],
     classes: Iterable[str],
-    stage: str | int | StageSpec,
+    spec: StageSpec,
     *,
     magnify_single: bool = True,
     training: bool = False,
@@ -113,7 +99,7 @@ def plan(
         shape_hwd: Volume in voxels.
         spacing_hwd: Its spacing in mm.
         classes: Classes asked for in this run, as "CT_Liver"; the policy depends on them.
-        stage: 1 or 2 for the published networks, or the spec of another model's stage.
+        spec: What the stage's network was trained on.
         magnify_single: Whether a class asked for alone is magnified, as published; False gives it the resampling it
             has in a list, so that the answer does not depend on what else was asked for.
         training: Leave out what is done for inference alone, as when the published training data were prepared:
@@ -122,7 +108,6 @@ def plan(
     Raises:
         InputError: An axis has no voxels, or a spacing is not a positive number.
     """
-    spec = stage_spec(stage)
     shape = _checked(shape_hwd, spacing_hwd)
     keys = frozenset(classes)
     rules = rules_of(keys)

@@ -23,7 +23,7 @@ from MedalSLib.inference.memory import (
     with_ladder,
 )
 from MedalSLib.inference.pipeline import segment_volume
-from MedalSLib.inference.resampling_policy import StageSpec, plan
+from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec, plan
 
 GPU = Compute(device="cuda", batch_voxels=1 << 20)
 
@@ -79,7 +79,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 def test_steps_are_taken_beforehand_until_the_estimate_fits() -> None:
-    made = plan((400, 400, 400), (1, 1, 1), ["CT_Liver", "CT_Spleen"], 2)
+    made = plan((400, 400, 400), (1, 1, 1), ["CT_Liver", "CT_Spleen"], PUBLISHED_STAGES[2])
 
     def need(compute: Compute) -> float:
         return sum(estimate_stage(made, 100, compute).values())
@@ -93,7 +93,7 @@ def test_steps_are_taken_beforehand_until_the_estimate_fits() -> None:
 
 
 def test_sums_that_do_not_fit_are_made_in_sweeps_of_as_many_classes_each() -> None:
-    made = plan((365, 365, 365), (1, 1, 1), ["CT_Liver", "CT_Spleen"], 2)
+    made = plan((365, 365, 365), (1, 1, 1), ["CT_Liver", "CT_Spleen"], PUBLISHED_STAGES[2])
     whole = sum(estimate_stage(made, 117, Compute(), 2).values())
     assert in_sweeps(Compute(), made, 117, 2, whole) == Compute()
     assert in_sweeps(Compute(), made, 117, 2, whole - 1) == Compute(class_chunk=59)
