@@ -72,7 +72,7 @@ def predict_case(
     with engine.open_windowed(case.imgs, grid.affine_ras, modality) as session:
         result = session.run_parsed(request, on_progress, cancel)
     if instance:
-        labelmap = split_instances(result.labelmap > 0)[0]
+        labelmap = split_instances(result.labelmap > 0)
     else:
         labelmap = np.array([0, *ordered], dtype=np.uint16)[result.labelmap]
     return labelmap.astype(np.uint16), {

@@ -88,7 +88,7 @@ def wants_instances(item: Structure, options: RunOptions) -> bool:
 
 def instances_of(mask: BoxMask) -> BoxArray:
     """Return the separate pieces of a mask, numbered 1..n."""
-    pieces = split_instances(mask.crop())[0] if mask.box is not None else np.zeros((0, 0, 0), dtype=np.uint16)
+    pieces = split_instances(mask.crop()) if mask.box is not None else np.zeros((0, 0, 0), dtype=np.uint16)
     return BoxArray(pieces, mask.box, mask.shape)
 
 

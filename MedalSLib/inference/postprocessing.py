@@ -19,7 +19,7 @@ _COUNTED = 1 << 16
 
 def remove_small_components(mask: np.ndarray, min_voxels: int = MIN_COMPONENT) -> np.ndarray:
     """Return a boolean mask without 6-connected components of fewer than `min_voxels` voxels: itself if it has none."""
-    components, _, sizes = _components(mask)
+    components, sizes = _components(mask)
     keep = sizes >= min_voxels
     if keep[1:].all():
         return mask
@@ -38,7 +38,7 @@ def best_components(mask: np.ndarray, probability: np.ndarray, min_voxels: int =
         probability: Probabilities on the same grid.
         min_voxels: Smaller components do not count, as if `remove_small_components` had come before.
     """
-    components, _, sizes = _components(mask)
+    components, sizes = _components(mask)
     # A stable sort: of components of the same size, the one met first counts as the larger.
     order = np.argsort(-sizes[1:], kind="stable")[:_CONSIDERED] + 1
     order = order[sizes[order] >= min_voxels]
@@ -81,32 +81,24 @@ def filter_applies(shape: tuple[int, ...]) -> bool:
     return int(np.prod(shape, dtype=np.int64)) < _LARGEST_VOLUME
 
 
-def split_instances(mask: np.ndarray, min_voxels: int = MIN_COMPONENT) -> tuple[np.ndarray, int]:
-    """Split a mask into its 6-connected components.
-
-    Args:
-        mask: Boolean volume.
-        min_voxels: Smaller components are left out.
-
-    Returns:
-        Unsigned labelmap, 1 for the largest component and so on, and the number of components.
-    """
-    components, _, sizes = _components(mask)
+def split_instances(mask: np.ndarray) -> np.ndarray:
+    """Return the 6-connected components of a boolean mask, 1 for the largest and so on; small ones are left out."""
+    components, sizes = _components(mask)
     order = np.argsort(-sizes[1:], kind="stable") + 1
-    order = order[sizes[order] >= min_voxels]
+    order = order[sizes[order] >= MIN_COMPONENT]
     lookup = np.zeros(len(sizes), dtype=np.uint16 if len(order) < 2**16 else np.uint32)
     lookup[order] = np.arange(1, len(order) + 1)
-    return lookup[components], len(order)
+    return lookup[components]
 
 
-def _components(mask: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
-    """Return 6-connected components, how many there are, and their sizes by label (0 is the background)."""
+def _components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 6-connected components, and their sizes by label (0 is the background)."""
     filled = np.ascontiguousarray(mask, dtype=bool)
     components, count = cc3d.connected_components(filled, connectivity=6, return_N=True)
     if count < 2:
         voxels = int(np.count_nonzero(filled))
-        return components, int(count), np.array([filled.size - voxels, voxels][: int(count) + 1])
-    return components, int(count), _sizes(components.reshape(-1), int(count) + 1)
+        return components, np.array([filled.size - voxels, voxels][: int(count) + 1])
+    return components, _sizes(components.reshape(-1), int(count) + 1)
 
 
 def _sizes(labels: np.ndarray, count: int) -> np.ndarray:
