@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -177,13 +179,12 @@ class MaskOutput:
         self._sums[index] += float(sure.sum(dim=2).cpu().double().sum())
 
 
-class _Part:
+class _Part(NamedTuple):
     """Old voxels (rows, columns, D) of one class, from (top, left) on."""
 
-    def __init__(self, values: Tensor, top: int, left: int) -> None:
-        self.values = values
-        self.top = top
-        self.left = left
+    values: Tensor
+    top: int
+    left: int
 
 
 def _zeros(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:

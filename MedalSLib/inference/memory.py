@@ -102,7 +102,6 @@ def with_ladder(
     run: Callable[[Compute], T],
     compute: Compute,
     classes: int,
-    steps: Sequence[Step] = LADDER,
     on_step: Callable[[str], None] | None = None,
 ) -> tuple[T, tuple[str, ...]]:
     """Run, and each time memory runs out take the next step down and run again.
@@ -111,7 +110,6 @@ def with_ladder(
         run: The run; must keep nothing of a failed attempt.
         compute: How it is tried first.
         classes: Number of classes of the run.
-        steps: The ladder.
         on_step: Told the name of each step when it is taken.
 
     Returns:
@@ -121,7 +119,7 @@ def with_ladder(
         ResourceError: Memory ran out after the last step.
     """
     taken: list[Step] = []
-    remaining = list(steps)
+    remaining = list(LADDER)
     while True:
         try:
             return run(compute), _names(taken)
@@ -171,7 +169,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def fitting(
-    need: Callable[[Compute], float], compute: Compute, classes: int, limit_mb: float, steps: Sequence[Step] = PLANNED
+    need: Callable[[Compute], float], compute: Compute, classes: int, limit_mb: float
 ) -> tuple[Compute, tuple[str, ...]]:
     """Walk down the ladder by estimate until a run fits, or the steps are used up.
 
@@ -180,13 +178,12 @@ def fitting(
         compute: How it would be run.
         classes: Number of classes of the run.
         limit_mb: MiB there are.
-        steps: The ladder.
 
     Returns:
         How to run, and the names of the steps taken that hold.
     """
     taken: list[Step] = []
-    remaining = list(steps)
+    remaining = list(PLANNED)
     while need(compute) > limit_mb:
         following = _next(compute, classes, remaining)
         if following is None:
