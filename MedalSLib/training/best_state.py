@@ -12,7 +12,7 @@ from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.resampling_policy import plain_plan
 from MedalSLib.inference.stage import StageHooks, run_stage
-from MedalSLib.network import MedalS
+from MedalSLib.network.medals import MedalS
 from MedalSLib.training.case_store import CaseReader, CaseRecord
 from MedalSLib.training.distributed import World
 from MedalSLib.training.precision import autocast_type

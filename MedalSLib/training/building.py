@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from MedalSLib.errors import InputError, ModelError
-from MedalSLib.network import MedalS
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.medals import MedalS
 from MedalSLib.training.queries import FrozenQueries, PromptedModel
 from MedalSLib.training.recipe import Recipe
 

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from MedalSLib.errors import CancelledError
-from MedalSLib.network import MedalS
+from MedalSLib.network.medals import MedalS
 from MedalSLib.training.distributed import World, choose_device
 from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.queries import FrozenQueries, PromptedModel

@@ -15,7 +15,6 @@ import torch
 from MedalSLib import __version__
 from MedalSLib.errors import OutputError
 from MedalSLib.inference.resampling_policy import StageSpec
-from MedalSLib.network import MedalS
 from MedalSLib.network.compact_encoder import CompactTextEncoder
 from MedalSLib.network.manifest import (
     MANIFEST_NAME,
@@ -26,6 +25,7 @@ from MedalSLib.network.manifest import (
     verify_files,
     write_manifest,
 )
+from MedalSLib.network.medals import MedalS
 from MedalSLib.network.weights_file import save_weights
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.trainer import Trainer

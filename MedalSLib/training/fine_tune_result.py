@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from MedalSLib.inference.resampling_policy import StageSpec
-from MedalSLib.network import MedalS
 from MedalSLib.network.bundle import Model
+from MedalSLib.network.medals import MedalS
 from MedalSLib.training.export import ModelFacts, model_name, write_model
 
 

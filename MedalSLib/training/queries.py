@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from MedalSLib.network import MedalS
 from MedalSLib.network.compact_encoder import CompactTextEncoder
+from MedalSLib.network.medals import MedalS
 
 _TEXTS_AT_ONCE = 64
 Encode = Callable[[Sequence[str], Sequence[str]], Tensor]

@@ -14,7 +14,7 @@ from MedalSLib.vocabulary import describe, text_for
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from MedalSLib.network import MedalS
+    from MedalSLib.network.medals import MedalS
 
 
 class TextBlindModel(Model):

@@ -16,7 +16,7 @@ import torch
 
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
-from MedalSLib.network import MedalS
+from MedalSLib.network.medals import MedalS
 from MedalSLib.training.building import new_model
 from MedalSLib.training.export import ModelFacts, write_model
 from MedalSLib.training.queries import PromptedModel
