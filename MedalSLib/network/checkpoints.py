@@ -21,14 +21,13 @@ _PREFIX = "module."
 _TWIN = re.compile(r"\.all_modules\.([01])\.")
 _TWIN_NAMES = {"0": ".conv.", "1": ".norm."}
 _HEADS = "mid_mask_embed_proj."
-_PATCH = re.compile(r"crop_size_(\d+)_(\d+)_(\d+)")
 _SHOWN = 4
 _SAFE_LOADER = (2, 6)
 """First PyTorch whose `weights_only` has no known way around it (CVE-2025-32434)."""
 _LOADING = threading.Lock()  # torch keeps its allow-list for the whole process
 
 
-def load_published(path: str | Path, config: MedalSConfig | None = None, device: str | torch.device = "cpu") -> MedalS:
+def load_published(path: str | Path, config: MedalSConfig, device: str | torch.device = "cpu") -> MedalS:
     """Build the network of a published checkpoint.
 
     The file is `torch.save({"step", "model_state_dict"})`; names may begin with `module.`, and each convolution and
@@ -37,7 +36,7 @@ def load_published(path: str | Path, config: MedalSConfig | None = None, device:
 
     Args:
         path: The `.pth` file.
-        config: Architecture; by default the published one, with the patch size that the file's name tells.
+        config: Architecture.
         device: Where to put the network.
 
     Returns:
@@ -48,9 +47,6 @@ def load_published(path: str | Path, config: MedalSConfig | None = None, device:
             architecture (names what is missing, unexpected or of another shape).
     """
     path = Path(path)
-    if config is None:
-        found = _PATCH.search(path.name)
-        config = MedalSConfig.published([int(size) for size in found.groups()] if found else (192, 192, 192))
     weights = merge_twins(read_published(path), path)
     if not config.deep_supervision:
         weights = {key: value for key, value in weights.items() if not key.startswith(_HEADS)}

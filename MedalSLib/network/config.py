@@ -74,47 +74,10 @@ class MedalSConfig:
         return self.widths[0]
 
     @classmethod
-    def published(cls, image_size: Sequence[int], deep_supervision: bool = False) -> MedalSConfig:
-        """Return the published architecture: 109.4 M parameters without the deep-supervision heads.
-
-        Args:
-            image_size: Patch (H, W, D): (224, 224, 128) in stage 1, (192, 192, 192) in stage 2.
-            deep_supervision: Whether to add the training heads.
-        """
-        return cls(image_size=_triple(image_size), deep_supervision=deep_supervision)
-
-    @classmethod
-    def small(
-        cls,
-        image_size: Sequence[int],
-        widths: Sequence[int] = (16, 16, 32, 64, 128, 160),
-        query_dim: int = 256,
-        deep_supervision: bool = False,
-        layers: int = 3,
-    ) -> MedalSConfig:
-        """Return the same architecture at freely chosen widths, the other sizes in the published proportions.
-
-        Args:
-            image_size: Patch (H, W, D).
-            widths: Channels of the encoder's stages, finest first; each further stage halves the resolution.
-            query_dim: Length of a text query.
-            deep_supervision: Whether to add the training heads.
-            layers: Cross-attention layers.
-        """
-        heads = next(count for count in (8, 4, 2, 1) if query_dim % count == 0)
-        hidden = [_eighths(max(4 * widths[0], query_dim // 3))] * (1 + min(3, max(len(widths) - 2, 0)))
-        return cls(
-            image_size=_triple(image_size),
-            widths=tuple(widths),
-            strides=(1,) + (2,) * (len(widths) - 1),
-            query_dim=query_dim,
-            heads=heads,
-            ffn_dim=_eighths(query_dim * 8 // 3),
-            layers=layers,
-            mask_hidden=hidden[0],
-            deep_hidden=tuple(hidden[1:]),
-            deep_supervision=deep_supervision,
-        )
+    def published(cls, image_size: Sequence[int]) -> MedalSConfig:
+        """Return the published architecture, 109.4 M parameters, for a patch (H, W, D)."""
+        height, width, depth = (int(axis) for axis in image_size)
+        return cls(image_size=(height, width, depth))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
@@ -138,13 +101,3 @@ class MedalSConfig:
             return cls(**read)
         except TypeError as error:
             raise ModelError(f"The network configuration is not valid: {error}.") from error
-
-
-def _triple(size: Sequence[int]) -> tuple[int, int, int]:
-    height, width, depth = (int(axis) for axis in size)
-    return height, width, depth
-
-
-def _eighths(size: int) -> int:
-    """Round up to a multiple of 8, which GPUs multiply fastest."""
-    return -(-size // 8) * 8

@@ -25,15 +25,12 @@ def sinusoidal_code(grid: tuple[int, int, int], dim: int, device: torch.device |
         float32 [H * W * D, dim], D running fastest; not to be changed, as the next caller gets the same.
     """
     with torch.inference_mode(False):  # a tensor made for inference alone would be no use to a later training
-        return _code(grid, dim, device)
-
-
-def _code(grid: tuple[int, int, int], dim: int, device: torch.device | None) -> torch.Tensor:
-    share = ceil(dim / 6) * 2
-    frequencies = 10000.0 ** (-torch.arange(0, share, 2, dtype=torch.float32, device=device) / share)
-    axes = []
-    for axis, cells in enumerate(grid):
-        angles = torch.arange(cells, dtype=torch.float32, device=device)[:, None] * frequencies
-        code = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
-        axes.append(code.view([cells if other == axis else 1 for other in range(3)] + [share]).expand(*grid, share))
-    return torch.cat(axes, dim=-1)[..., :dim].reshape(-1, dim)
+        share = ceil(dim / 6) * 2
+        frequencies = 10000.0 ** (-torch.arange(0, share, 2, dtype=torch.float32, device=device) / share)
+        axes = []
+        for axis, cells in enumerate(grid):
+            angles = torch.arange(cells, dtype=torch.float32, device=device)[:, None] * frequencies
+            code = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+            sizes = [cells if other == axis else 1 for other in range(3)]
+            axes.append(code.view([*sizes, share]).expand(*grid, share))
+        return torch.cat(axes, dim=-1)[..., :dim].reshape(-1, dim)

@@ -92,11 +92,11 @@ def show(name: str) -> ModelEntry:
     Raises:
         ModelError: No such model.
     """
-    for entry in list_models():
-        if entry.name == name:
-            return entry
-    known = ", ".join(entry.name for entry in list_models())
-    raise ModelError(f'There is no model "{name}".', f"Known: {known}. A model's folder can be named instead.")
+    known = {entry.name: entry for entry in reversed(list_models())}
+    if name not in known:
+        names = ", ".join(reversed(known))
+        raise ModelError(f'There is no model "{name}".', f"Known: {names}. A model's folder can be named instead.")
+    return known[name]
 
 
 def model_folder(name: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -27,27 +26,6 @@ Kind = Literal["network", "compact-text-encoder"]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class WeightsInfo:
-    """What a weight file says about itself.
-
-    Attributes:
-        kind: What the weights are of.
-        config: The architecture, as `to_dict` of its configuration.
-        classes: Structures it was trained on, as "MODALITY_Published name".
-        training_data: What it was trained on, in words.
-        licence: SPDX name of the weights' licence.
-        extra: Further facts (seed, software version, step).
-    """
-
-    kind: Kind
-    config: dict[str, Any]
-    classes: tuple[str, ...] = ()
-    training_data: str = ""
-    licence: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
-
-
 def save_weights(
     path: str | Path,
     module: MedalS | CompactTextEncoder,
@@ -55,7 +33,6 @@ def save_weights(
     training_data: str = "",
     licence: str = "",
     dtype: torch.dtype | None = None,
-    extra: Mapping[str, str] | None = None,
 ) -> str:
     """Write a module's weights; an existing file is replaced only once the new one is whole.
 
@@ -66,7 +43,6 @@ def save_weights(
         training_data: What it was trained on, in words.
         licence: SPDX name of the weights' licence.
         dtype: Precision in the file; None keeps the module's.
-        extra: Further facts for the header (seed, software version, step).
 
     Returns:
         SHA-256 of the file, in hexadecimal, for the manifest.
@@ -88,7 +64,7 @@ def save_weights(
         "training_data": training_data,
         "licence": licence,
         "tensors_sha256": _digest(tensors),
-        "extra": json.dumps(dict(extra or {})),
+        "extra": "{}",  # older readers look for it
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,8 +78,8 @@ def save_weights(
     return checksum
 
 
-def read_weights(path: str | Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
-    """Read a weight file and check its contents against the digest in its header.
+def read_weights(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the header and the tensors of a weight file, which are checked against the digest in the header.
 
     Raises:
         ModelError: The file is missing, damaged, or none of ours.
@@ -124,18 +100,7 @@ def read_weights(path: str | Path) -> tuple[WeightsInfo, dict[str, Tensor]]:
         )
     if header.get("tensors_sha256") != _digest(tensors):
         raise ModelError(f"The weight file {path.name} is damaged: wrong checksum.", "Install the model again.")
-    try:
-        info = WeightsInfo(
-            kind=header["kind"],
-            config=json.loads(header["config"]),
-            classes=tuple(json.loads(header["classes"])),
-            training_data=header["training_data"],
-            licence=header["licence"],
-            extra=json.loads(header["extra"]),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"The header of {path.name} is not valid ({error!r}).", "Install the model again.") from error
-    return info, tensors
+    return header, tensors
 
 
 def load_network(path: str | Path, device: str | torch.device = "cpu") -> MedalS:
@@ -144,10 +109,10 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> MedalS
     Raises:
         ModelError: The file is missing, damaged, or holds something else.
     """
-    info, tensors = read_weights(path)
-    _require(info, "network", Path(path))
+    header, tensors = read_weights(path)
+    config = MedalSConfig.from_dict(_config(header, "network", Path(path)))
     with torch.device("meta"):
-        network = MedalS(MedalSConfig.from_dict(info.config))
+        network = MedalS(config)
     return _filled(network, tensors, Path(path), device)
 
 
@@ -157,9 +122,9 @@ def load_compact_encoder(path: str | Path, device: str | torch.device = "cpu") -
     Raises:
         ModelError: The file is missing, damaged, or holds something else.
     """
-    info, tensors = read_weights(path)
-    _require(info, "compact-text-encoder", Path(path))
-    encoder = CompactTextEncoder(CompactEncoderConfig.from_dict(info.config))
+    header, tensors = read_weights(path)
+    config = CompactEncoderConfig.from_dict(_config(header, "compact-text-encoder", Path(path)))
+    encoder = CompactTextEncoder(config)
     return _filled(encoder, tensors, Path(path), device)
 
 
@@ -168,12 +133,17 @@ def _filled(module: AnyModule, tensors: Mapping[str, Tensor], path: Path, device
     return module.to(device).eval()
 
 
-def _require(info: WeightsInfo, kind: Kind, path: Path) -> None:
-    if info.kind != kind:
+def _config(header: Mapping[str, str], kind: Kind, path: Path) -> dict[str, Any]:
+    """Return the architecture of a file that must hold weights of a kind."""
+    if header["kind"] != kind:
         raise ModelError(
-            f"{path.name} holds a {info.kind.replace('-', ' ')}, not a {kind.replace('-', ' ')}.",
+            f"{path.name} holds a {header['kind'].replace('-', ' ')}, not a {kind.replace('-', ' ')}.",
             "Check the file names in the model's manifest.",
         )
+    try:
+        return dict(json.loads(header["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"The header of {path.name} is not valid ({error!r}).", "Install the model again.") from error
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import small_config
 from torch import Tensor, nn
 
-from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
 from MedalSLib.vocabulary import Structure, describe
 
@@ -114,7 +114,7 @@ def band_network() -> type[BandNetwork]:
 def tiny_network() -> MedalS:
     """A real Medal S of few channels with random weights, patch 16^3."""
     torch.manual_seed(0)
-    config = MedalSConfig.small((16, 16, 16), widths=(6, 8, 10), query_dim=12, layers=1)
+    config = small_config((16, 16, 16), widths=(6, 8, 10), query_dim=12, layers=1)
     return MedalS(config).eval()
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from pretend_gpu import RoundedConvolutions
+from tiny_models import small_config
 from torch import Tensor
 
 from MedalSLib.inference import backends
 from MedalSLib.inference.compute import Compute
-from MedalSLib.network import MedalS, MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
+from MedalSLib.network.medals import MedalS
 from MedalSLib.network.openvino_network import OpenVinoNetwork
 
 PATCH = (16, 24, 32)
@@ -24,7 +25,7 @@ PATCH = (16, 24, 32)
 def network() -> MedalS:
     """Random weights, the normalizations' too, channels that are no multiple of eight."""
     torch.manual_seed(0)
-    made = MedalS(MedalSConfig.small(PATCH, widths=(12, 8, 20, 24), query_dim=24, layers=2)).eval()
+    made = MedalS(small_config(PATCH, widths=(12, 8, 20, 24), query_dim=24, layers=2)).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() == 1:

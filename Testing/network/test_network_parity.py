@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden_inputs import noise, parameter
+from tiny_models import small_config
 
 from MedalSLib.errors import ModelError
-from MedalSLib.network import MedalS, MedalSConfig
+from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.medals import MedalS
 
 TOLERANCE = 1e-3
 
@@ -24,7 +27,7 @@ def published_shapes(golden: Path) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def network(golden: Path) -> MedalS:
     with torch.device("meta"):
-        network = MedalS(MedalSConfig.published((64, 64, 64), deep_supervision=True))
+        network = MedalS(replace(MedalSConfig.published((64, 64, 64)), deep_supervision=True))
     weights = {key: torch.from_numpy(parameter(key, shape)) for key, shape in published_shapes(golden).items()}
     network.load_state_dict(weights, assign=True)
     return network.eval()
@@ -37,7 +40,7 @@ def sampled(volume: np.ndarray) -> np.ndarray:
 
 def test_names_and_shapes_are_the_published_ones(golden: Path) -> None:
     with torch.device("meta"):
-        training = MedalS(MedalSConfig.published((64, 64, 64), deep_supervision=True))
+        training = MedalS(replace(MedalSConfig.published((64, 64, 64)), deep_supervision=True))
         inference = MedalS(MedalSConfig.published((64, 64, 64)))
     expected = published_shapes(golden)
     assert {key: list(value.shape) for key, value in training.state_dict().items()} == expected
@@ -75,7 +78,7 @@ def test_figures_are_the_published_ones(network: MedalS, golden: Path, case: int
 @pytest.fixture(scope="module")
 def small() -> MedalS:
     torch.manual_seed(0)
-    return MedalS(MedalSConfig.small((64, 64, 32), widths=(4, 4, 8, 8, 12, 16), query_dim=40)).eval()
+    return MedalS(small_config((64, 64, 32), widths=(4, 4, 8, 8, 12, 16), query_dim=40)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +130,7 @@ def test_without_prompts_the_mixed_voxel_embedding_depends_on_no_text(
 
 def test_gradients_reach_every_weight_that_has_a_part_in_the_answer() -> None:
     torch.manual_seed(0)
-    config = MedalSConfig.small((64, 32, 32), widths=(4, 4, 8, 8, 12, 16), query_dim=24, deep_supervision=True)
+    config = replace(small_config((64, 32, 32), (4, 4, 8, 8, 12, 16), 24), deep_supervision=True)
     network = MedalS(config)
     outputs = network(
         torch.randn(1, 3, 24),
@@ -149,7 +152,7 @@ def test_sizes_the_network_cannot_take_are_named(small: MedalS, size: tuple[int,
 
 
 def test_configuration_survives_its_dictionary() -> None:
-    config = MedalSConfig.small((64, 64, 32), widths=(16, 24, 40), query_dim=100)
+    config = MedalSConfig((64, 64, 32), widths=(16, 24, 40), strides=(1, 2, 2), query_dim=100, heads=4, deep_hidden=())
     assert MedalSConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert config.total_stride == 4
 

@@ -6,17 +6,22 @@ import json
 import pickle
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_models import small_config
 
 from MedalSLib.errors import ModelError
-from MedalSLib.network import MedalS, MedalSConfig, load_published
+from MedalSLib.network.checkpoints import load_published
+from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.medals import MedalS
 
 TWINS = {".conv.": ".all_modules.0.", ".norm.": ".all_modules.1."}
 FILE = "nano_UNet_CVPR2025_crop_size_224_224_128_spacing_1.5_1.5_3.0_step_358600.pth"
+PUBLISHED = MedalSConfig.published((224, 224, 128))
 
 
 def constants(golden: Path) -> dict[str, torch.Tensor]:
@@ -50,24 +55,23 @@ def written(path: Path, weights: object) -> Path:
 def test_every_weight_finds_its_place_in_each_naming(golden: Path, tmp_path: Path, naming: str, prefix: str) -> None:
     weights = constants(golden)
     path = written(tmp_path / FILE, renamed(weights, naming, prefix))
-    network = load_published(path)
+    network = load_published(path, PUBLISHED)
     state = network.state_dict()
     assert set(state) == {key for key in weights if not key.startswith("mid_mask_embed_proj")}
     assert all(value.min() == value.max() == weights[key].flatten()[0] for key, value in state.items())
-    assert network.config.image_size == (224, 224, 128)
     assert not network.training
 
 
 def test_training_keeps_the_heads(golden: Path, tmp_path: Path) -> None:
     path = written(tmp_path / "b.pth", renamed(constants(golden), "both", "module."))
-    network = load_published(path, MedalSConfig.published((192, 192, 192), deep_supervision=True))
+    network = load_published(path, replace(PUBLISHED, deep_supervision=True))
     assert "mid_mask_embed_proj.2.2.bias" in network.state_dict()
 
 
 @pytest.fixture
 def small() -> MedalS:
     torch.manual_seed(0)
-    return MedalS(MedalSConfig.small((64, 64, 64), widths=(4, 8), query_dim=16))
+    return MedalS(small_config((64, 64, 64), widths=(4, 8), query_dim=16))
 
 
 def test_all_that_does_not_fit_is_named(small: MedalS, tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ def test_all_that_does_not_fit_is_named(small: MedalS, tmp_path: Path) -> None:
 
 def test_a_network_of_other_widths_is_refused(small: MedalS, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not fit"):
-        load_published(written(tmp_path / "x.pth", small.state_dict()))
+        load_published(written(tmp_path / "x.pth", small.state_dict()), PUBLISHED)
 
 
 def test_twins_that_differ_are_refused(small: MedalS, tmp_path: Path) -> None:
@@ -125,19 +129,19 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "damaged.pth"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"damaged\.pth"):
-        load_published(path)
+        load_published(path, PUBLISHED)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model_state_dict": {}}, {"model_state_dict": {"step": 3}}])
 def test_files_without_weights_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "empty.pth")
     with pytest.raises(ModelError):
-        load_published(tmp_path / "empty.pth")
+        load_published(tmp_path / "empty.pth", PUBLISHED)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
-        load_published(tmp_path / "nowhere.pth")
+        load_published(tmp_path / "nowhere.pth", PUBLISHED)
 
 
 def test_half_precision_checkpoints_become_float32(small: MedalS, tmp_path: Path) -> None:

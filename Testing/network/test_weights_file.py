@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_models import small_config
 
 from MedalSLib.errors import ModelError, OutputError
-from MedalSLib.network import MedalS, MedalSConfig
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.medals import MedalS
 from MedalSLib.network.weights_file import load_compact_encoder, load_network, read_weights, save_weights
 
 
 @pytest.fixture
 def network() -> MedalS:
     torch.manual_seed(0)
-    return MedalS(MedalSConfig.small((64, 64, 32), widths=(4, 8, 8), query_dim=16)).eval()
+    return MedalS(small_config((64, 64, 32), widths=(4, 8, 8), query_dim=16)).eval()
 
 
 def test_a_network_comes_back_as_it_was(network: MedalS, tmp_path: Path) -> None:
     path = tmp_path / "new" / "stage1.safetensors"
-    checksum = save_weights(path, network, ("CT_Liver", "MRI_Alzheimer's disease plaque"), "two volumes", "CC-BY-4.0",
-                            extra={"seed": "3"})  # fmt: skip
+    checksum = save_weights(path, network, ("CT_Liver", "MRI_Alzheimer's disease plaque"), "two volumes", "CC-BY-4.0")
     assert checksum == hashlib.sha256(path.read_bytes()).hexdigest()
-    info, _ = read_weights(path)
-    assert info.kind == "network"
-    assert info.classes == ("CT_Liver", "MRI_Alzheimer's disease plaque")
-    assert (info.training_data, info.licence, info.extra) == ("two volumes", "CC-BY-4.0", {"seed": "3"})
+    header, _ = read_weights(path)
+    assert header["kind"] == "network"
+    assert json.loads(header["classes"]) == ["CT_Liver", "MRI_Alzheimer's disease plaque"]
+    assert (header["training_data"], header["licence"]) == ("two volumes", "CC-BY-4.0")
     again = load_network(path)
     assert again.config == network.config
     assert not again.training

@@ -8,12 +8,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from MedalSLib.network import MedalS, MedalSConfig
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.config import MedalSConfig
 from MedalSLib.network.manifest import Manifest, StageManifest, TextEncoderManifest, write_manifest
+from MedalSLib.network.medals import MedalS
 from MedalSLib.network.weights_file import save_weights
 
 CLASSES = ("CT_Liver", "CT_Left kidney", "MRI_Liver")
+
+
+def small_config(
+    image_size: tuple[int, int, int], widths: tuple[int, ...], query_dim: int, layers: int = 3
+) -> MedalSConfig:
+    """Return the published architecture with few channels, each further stage at half the resolution."""
+    hidden = -(-max(4 * widths[0], query_dim // 3) // 8) * 8
+    return MedalSConfig(
+        image_size=image_size,
+        widths=widths,
+        strides=(1,) + (2,) * (len(widths) - 1),
+        query_dim=query_dim,
+        heads=next(count for count in (8, 4, 2, 1) if query_dim % count == 0),
+        ffn_dim=-(-query_dim * 8 // 3 // 8) * 8,
+        layers=layers,
+        mask_hidden=hidden,
+        deep_hidden=(hidden,) * min(3, max(len(widths) - 2, 0)),
+    )
 
 
 def write_tiny_model(
@@ -33,7 +52,7 @@ def write_tiny_model(
     stages = []
     for stage, spacing in (("1", (1.5, 1.5, 3.0)), ("2", (1.0, 1.0, 1.0))):
         torch.manual_seed(int(stage))
-        network = MedalS(MedalSConfig.small(patch, widths=widths, query_dim=16, layers=1))
+        network = MedalS(small_config(patch, widths=widths, query_dim=16, layers=1))
         if contrast != 1.0:
             with torch.no_grad():
                 network.mask_embed_proj[-2].weight *= contrast

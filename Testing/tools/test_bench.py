@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import slicerio
 import torch
-from tiny_models import write_tiny_model
+from tiny_models import small_config, write_tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from MedalSLib.cli import main
 from MedalSLib.errors import InputError, ResourceError
-from MedalSLib.network import MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
 from MedalSLib.network.manifest import write_manifest
 from tools.benchmarks import (
@@ -40,7 +39,7 @@ from tools.benchmarks.scenes import BenchOptions
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> BenchOptions:
     """Options of networks with next to no channels and patches of 32 voxels."""
-    config = MedalSConfig.small((32, 32, 32), widths=(4, 4, 8), query_dim=16, layers=1)
+    config = small_config((32, 32, 32), widths=(4, 4, 8), query_dim=16, layers=1)
     monkeypatch.setattr(BenchOptions, "config", lambda self: config)
     return BenchOptions("published", patch=32, classes=(1, 3), threads=1)
 
