@@ -13,28 +13,21 @@ from MedalSLib.errors import ModelError
 from MedalSLib.network import registry
 from MedalSLib.network.checkpoints import load_published
 from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.frozen_queries import FrozenQueries
 from MedalSLib.network.install_sources import describe_folder
 from MedalSLib.network.manifest import Manifest, StageManifest, verify_files
 from MedalSLib.network.medals import MedalS
-from MedalSLib.network.modality_rows import modality_row
 from MedalSLib.network.weights_file import load_compact_encoder, load_network
-from MedalSLib.vocabulary import MODALITIES
-
-_TEXTS_AT_ONCE = 64
+from MedalSLib.vocabulary import normalize_modality
 
 
 class Model:
     """A model on a device; safe to use from several threads.
 
     Args:
-        folder: The model's folder.
-        manifest: What is in it.
-        device: Where networks and text encoder go.
-
-    Attributes:
-        folder: The model's folder.
+        folder: The model's folder; like the others an attribute.
         manifest: What the model is and knows.
-        device: Where its networks are.
+        device: Where networks and text encoder go.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, device: str | torch.device = "cpu") -> None:
@@ -43,7 +36,7 @@ class Model:
         self.device = torch.device(device)
         self._networks: dict[str, MedalS] = {}
         self._encoder: nn.Module | None = None
-        self._queries: dict[tuple[str, int], Tensor] = {}
+        self._queries: FrozenQueries | None = None
         self._lock = threading.RLock()
         self._classes = frozenset(manifest.classes)
 
@@ -86,17 +79,12 @@ class Model:
             PromptError: A modality is not known.
             ModelError: The text encoder's files are damaged.
         """
-        keys = [(text, modality_row(modality)) for text, modality in structures]
+        texts = [text for text, _ in structures]
+        modalities = [normalize_modality(modality) for _, modality in structures]
         with self._lock:
-            encoder = self._loaded_encoder()
-            new = [key for key in dict.fromkeys(keys) if key not in self._queries]
-            for start in range(0, len(new), _TEXTS_AT_ONCE):
-                some = new[start : start + _TEXTS_AT_ONCE]
-                with torch.no_grad():  # not inference mode: fine-tuning takes gradients through its use of these
-                    queries = encoder([text for text, _ in some], [MODALITIES[index] for _, index in some])
-                self._queries.update(zip(some, queries.float().cpu(), strict=True))
-            rows = [self._queries[key] for key in keys]
-        return torch.stack(rows).to(self.device) if rows else torch.zeros(0, self._query_dim(), device=self.device)
+            if not texts:
+                return torch.zeros(0, self.network(self.manifest.stages[0].stage).config.query_dim, device=self.device)
+            return self._loaded_queries()(texts, modalities).to(self.device)
 
     def to(self, device: str | torch.device) -> Model:
         """Move what is loaded to another device; later loads go there too."""
@@ -112,11 +100,7 @@ class Model:
         """Free networks, encoder and queries; the next use loads them again."""
         with self._lock:
             self._networks.clear()
-            self._queries.clear()
-            self._encoder = None
-
-    def _query_dim(self) -> int:
-        return self.network(self.manifest.stages[0].stage).config.query_dim
+            self._queries = self._encoder = None
 
     def _load(self, described: StageManifest) -> MedalS:
         path = self.folder / described.weights
@@ -135,15 +119,16 @@ class Model:
             )
         return network
 
-    def _loaded_encoder(self) -> nn.Module:
-        if self._encoder is None:
+    def _loaded_queries(self) -> FrozenQueries:
+        if self._queries is None:
             if self.manifest.text_encoder.kind == "compact":
                 self._encoder = load_compact_encoder(self.folder / self.manifest.text_encoder.files[0], self.device)
             else:
                 from MedalSLib.network.text_encoder import KnowledgeTextEncoder
 
                 self._encoder = KnowledgeTextEncoder.from_folder(self.folder, self.device)
-        return self._encoder
+            self._queries = FrozenQueries(self._encoder)
+        return self._queries
 
 
 def open_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Model:

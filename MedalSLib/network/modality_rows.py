@@ -8,17 +8,8 @@ from MedalSLib.errors import InputError
 from MedalSLib.vocabulary import MODALITIES, normalize_modality
 
 
-def modality_row(modality: str) -> int:
-    """Return the row of a modality, written in any usual way.
-
-    Raises:
-        PromptError: No such modality.
-    """
-    return MODALITIES.index(normalize_modality(modality))
-
-
 def modality_rows(modality: str | Sequence[str], count: int) -> list[int]:
-    """Return one row per text, given one modality for all or one for each.
+    """Return one row per text, given one modality for all or one for each, written in any usual way.
 
     Raises:
         PromptError: No such modality.
@@ -27,4 +18,4 @@ def modality_rows(modality: str | Sequence[str], count: int) -> list[int]:
     given = [modality] * count if isinstance(modality, str) else list(modality)
     if len(given) != count:
         raise InputError(f"There are {count} texts but {len(given)} modalities.", "Give one for all, or one for each.")
-    return [modality_row(name) for name in given]
+    return [MODALITIES.index(normalize_modality(name)) for name in given]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -12,8 +11,9 @@ from torch import nn
 
 from MedalSLib.errors import InputError, ModelError
 from MedalSLib.network.compact_encoder import CompactEncoderConfig, CompactTextEncoder
+from MedalSLib.network.frozen_queries import Encode, FrozenQueries
 from MedalSLib.network.medals import MedalS
-from MedalSLib.training.queries import FrozenQueries, PromptedModel
+from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
 
 Freeze = Literal["nothing", "image_encoder", "backbone"]
@@ -24,7 +24,7 @@ def new_model(recipe: Recipe) -> PromptedModel:
     """Return a model with random weights, the same for the same seed.
 
     Raises:
-        InputError: The recipe is one of a fine-tuning.
+        InputError: The recipe is one of a fine-tuning, or does not say where the frozen text encoder is.
         ModelError: The frozen text encoder is missing, or its queries do not fit the network.
     """
     if recipe.text.encoder == "base":
@@ -35,16 +35,10 @@ def new_model(recipe: Recipe) -> PromptedModel:
         if recipe.text.encoder == "compact":
             config = CompactEncoderConfig(query_dim=network.config.query_dim, hidden=recipe.text.hidden)
             return PromptedModel(network, CompactTextEncoder(config))
-    return PromptedModel(network, None, FrozenQueries(knowledge_encoder(recipe)))
+    return PromptedModel(network, None, FrozenQueries(_knowledge_encoder(recipe)))
 
 
-def knowledge_encoder(recipe: Recipe) -> nn.Module:
-    """Open the frozen published encoder of a recipe.
-
-    Raises:
-        InputError: The recipe does not say where it is.
-        ModelError: It is damaged, or its queries do not fit the network.
-    """
+def _knowledge_encoder(recipe: Recipe) -> nn.Module:
     from MedalSLib.network.text_encoder import KnowledgeTextEncoder
 
     if not recipe.text.folder:
@@ -57,16 +51,14 @@ def knowledge_encoder(recipe: Recipe) -> nn.Module:
     return KnowledgeTextEncoder.from_folder(Path(recipe.text.folder))
 
 
-def model_from(
-    network: MedalS, encoder: Callable[..., torch.Tensor], image_size: tuple[int, int, int]
-) -> PromptedModel:
+def model_from(network: MedalS, encode: Encode, image_size: tuple[int, int, int]) -> PromptedModel:
     """Return a model to fine-tune: an opened network, with new deep-supervision heads where it has none.
 
     The text encoder stays as it is: its queries are shared with the model's other stage.
 
     Args:
         network: The network to start from.
-        encoder: Its text encoder, `(texts, modalities) -> queries`.
+        encode: Its text encoder.
         image_size: Patch it will be trained on.
     """
     config = replace(network.config, deep_supervision=True, image_size=image_size)
@@ -79,7 +71,7 @@ def model_from(
         raise ModelError(
             f"The network to start from lacks or has too much: {', '.join(foreign[:3])}.", "Choose another."
         )
-    return PromptedModel(trained, None, FrozenQueries(encoder))
+    return PromptedModel(trained, None, encode)
 
 
 def freeze(model: PromptedModel, what: Freeze) -> int:

@@ -17,7 +17,7 @@ from MedalSLib.errors import CancelledError
 from MedalSLib.network.medals import MedalS
 from MedalSLib.training.distributed import World, choose_device
 from MedalSLib.training.precision import autocast_type
-from MedalSLib.training.queries import FrozenQueries, PromptedModel
+from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Precision, Recipe
 from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.sample_batch import Batch
@@ -161,8 +161,7 @@ def _trainer(recipe: Recipe, patch: tuple[int, int, int], device: torch.device) 
     prompts = replace(recipe.prompts, withhold_class_prompts=0.0)
     measured = replace(recipe, patch_hwd=patch, optimizer=optimizer, prompts=prompts)
     config = measured.network_config()
-    queries = FrozenQueries(lambda texts, modalities: torch.zeros(len(texts), config.query_dim))
-    model = PromptedModel(MedalS(config), None, queries)
+    model = PromptedModel(MedalS(config), None, lambda texts, _: torch.zeros(len(texts), config.query_dim))
     return Trainer(model, _RandomBatches(measured), measured, World(0, 1, device), RunFolder(Path()))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from MedalSLib.atomic_files import write_json
 from MedalSLib.errors import InputError
@@ -193,7 +192,7 @@ def _fine_tune_stage(
     here.wait()
     prepared = open_prepared(root)  # the same cases in the same order in every process
     training, held_out = split_cases(prepared.cases, options.held_out, options.seed)
-    model = model_from(network, base_encoder(base), described.patch_hwd)
+    model = model_from(network, lambda *lists: base.encode(list(zip(*lists, strict=True))), described.patch_hwd)
     freeze(model, options.freeze)
 
     folder = RunFolder(options.output / f"run-stage{stage}")
@@ -238,8 +237,3 @@ def _fine_tune_stage(
         cases=len(prepared.cases),
         rejected=prepared.rejected,
     )
-
-
-def base_encoder(base: Model) -> Callable[[Sequence[str], Sequence[str]], torch.Tensor]:
-    """Return the text encoder of an opened model as a function of texts and modalities."""
-    return lambda texts, modalities: base.encode(list(zip(texts, modalities, strict=True)))

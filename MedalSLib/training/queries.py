@@ -1,41 +1,15 @@
-"""Texts to queries in training: a compact encoder that learns along, or a frozen one whose answers are kept."""
+"""Texts to queries in training: a compact encoder that learns along, or a frozen one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from MedalSLib.network.compact_encoder import CompactTextEncoder
+from MedalSLib.network.frozen_queries import Encode
 from MedalSLib.network.medals import MedalS
-
-_TEXTS_AT_ONCE = 64
-Encode = Callable[[Sequence[str], Sequence[str]], Tensor]
-"""`(texts, modalities) -> queries [N, query_dim]`."""
-
-
-class FrozenQueries:
-    """A frozen text encoder that encodes each text once.
-
-    Args:
-        encoder: The encoder; called without gradients.
-    """
-
-    def __init__(self, encoder: Encode) -> None:
-        self._encoder = encoder
-        self._known: dict[tuple[str, str], Tensor] = {}
-
-    def __call__(self, texts: Sequence[str], modalities: Sequence[str]) -> Tensor:
-        """Return queries [N, query_dim] on the CPU."""
-        keys = list(zip(texts, modalities, strict=True))
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        for start in range(0, len(new), _TEXTS_AT_ONCE):
-            some = new[start : start + _TEXTS_AT_ONCE]
-            with torch.no_grad():
-                queries = self._encoder([text for text, _ in some], [modality for _, modality in some])
-            self._known |= dict(zip(some, queries.float().cpu().clone(), strict=True))
-        return torch.stack([self._known[key] for key in keys])
 
 
 class PromptedModel(nn.Module):
@@ -47,9 +21,7 @@ class PromptedModel(nn.Module):
         frozen: Where queries come from without `encoder`.
     """
 
-    def __init__(
-        self, network: MedalS, encoder: CompactTextEncoder | None, frozen: FrozenQueries | None = None
-    ) -> None:
+    def __init__(self, network: MedalS, encoder: CompactTextEncoder | None, frozen: Encode | None = None) -> None:
         super().__init__()
         if (encoder is None) == (frozen is None):
             raise ValueError("give either an encoder to train or frozen queries")
