@@ -94,3 +94,17 @@ def write_json(path: Path, values: Any) -> None:
         OutputError: As `replacing`.
     """
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def empty_folder(path: Path) -> None:
+    """Make a folder, or check that the one that is there is empty.
+
+    Raises:
+        OutputError: It holds something, or cannot be made.
+    """
+    if path.exists() and any(path.iterdir()):
+        raise OutputError(f"The folder {path} is not empty.", "Choose another one.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {path} cannot be made ({error.strerror}).", "Choose another one.") from error

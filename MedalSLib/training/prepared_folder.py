@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from MedalSLib import __version__
-from MedalSLib.atomic_files import write_json, write_text
-from MedalSLib.errors import InputError, OutputError
+from MedalSLib.atomic_files import empty_folder, write_json, write_text
+from MedalSLib.errors import InputError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.records import from_json, read_json, to_json
@@ -114,12 +114,7 @@ def claim(output: Path, spec: StageSpec) -> None:
                 "Choose another output folder.",
             )
         return
-    if output.exists() and any(output.iterdir()):
-        raise OutputError(f"The folder {output} is not empty.", "Choose another one.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {output} cannot be made ({error.strerror}).", "Choose another one.") from error
+    empty_folder(output)
     write_json(path, wanted | {"software": __version__})
 
 

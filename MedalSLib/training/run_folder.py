@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from MedalSLib import __version__
-from MedalSLib.atomic_files import replacing, write_json, write_text
+from MedalSLib.atomic_files import empty_folder, replacing, write_json, write_text
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.recipe import Recipe, load_recipe
@@ -31,10 +31,7 @@ class RunFolder:
     """One run's folder.
 
     Args:
-        root: The folder.
-
-    Attributes:
-        root: The folder.
+        root: The folder, also an attribute.
     """
 
     def __init__(self, root: Path) -> None:
@@ -65,14 +62,8 @@ class RunFolder:
                     f"The run in {self.root} was made with another recipe.", "Give the same recipe, or another folder."
                 )
             return
-        if self.root.exists() and any(self.root.iterdir()):
-            raise OutputError(f"The folder {self.root} is not empty.", "Choose another one.")
-        try:
-            (self.root / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"The folder {self.root} cannot be made ({error.strerror}).", "Choose another."
-            ) from error
+        empty_folder(self.root)
+        (self.root / "checkpoints").mkdir()
         write_json(self.root / "provenance.json", provenance() | dict(facts))
         write_json(path, recipe.to_dict())
 
@@ -92,7 +83,7 @@ class RunFolder:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [json.loads(line) for line in lines]
 
-    def save(self, state: Mapping[str, Any], keep: bool) -> Path:
+    def save(self, state: Mapping[str, Any], keep: bool) -> None:
         """Write a checkpoint.
 
         Args:
@@ -103,7 +94,6 @@ class RunFolder:
         if keep:
             save_checkpoint(state, last.with_name(f"step_{state['step']}.pt"))
         save_checkpoint(state, last)
-        return last
 
     def load(self) -> dict[str, Any] | None:
         """Return the last checkpoint, None if there is none."""
