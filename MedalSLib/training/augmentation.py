@@ -133,16 +133,12 @@ class Augmenter:
                 if np.random.uniform() < share:
                     data = transform(**data)
         patch, mask = data["image"][0], data["segmentation"][0]
-        mirrored = self._mirrored_axes(rng)
+        axes = () if self._settings.mirror == "off" else self._settings.mirror_axes
+        mirrored = [axis for axis in axes if rng.random() < 0.5]
         if mirrored:
             patch, mask = patch.flip(mirrored), mask.flip(mirrored)
         swap = SAGITTAL_AXIS_HWD in mirrored and self._settings.mirror == "swap_sides"
         return Augmented(patch.contiguous(), mask.contiguous(), swap)
-
-    def _mirrored_axes(self, rng: np.random.Generator) -> list[int]:
-        if self._settings.mirror == "off":
-            return []
-        return [axis for axis in self._settings.mirror_axes if rng.random() < 0.5]
 
 
 def window_for(patch_hwd: tuple[int, int, int], settings: AugmentationSettings) -> tuple[int, int, int]:

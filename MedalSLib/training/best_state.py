@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from MedalSLib.errors import CancelledError
 from MedalSLib.inference.compute import Compute
 from MedalSLib.inference.resampling_policy import plain_plan
 from MedalSLib.inference.stage import StageHooks, run_stage
@@ -118,8 +117,6 @@ def held_out_dice(
     hooks = StageHooks(should_cancel=cancel.is_set if cancel is not None else None)
     found: dict[str, list[float]] = {}
     for case in cases:
-        if cancel is not None and cancel.is_set():
-            raise CancelledError
         image, labels = reader.whole(case)
         present = sorted(case.voxels)
         texts = [prepared.datasets[case.dataset].texts[label] for label in present]

@@ -11,7 +11,7 @@ import numpy as np
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError
 from MedalSLib.inference.regions import challenge_spacing
-from MedalSLib.network.axes import hwd
+from MedalSLib.network.axes import array_to_hwd, hwd
 from MedalSLib.training.sources import DatasetInfo, SourceCase
 from MedalSLib.training.texts import texts_for_name, unique
 from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, parse_window
@@ -86,8 +86,7 @@ def complete_dataset(cases: Sequence[SourceCase]) -> tuple[DatasetInfo, tuple[tu
 def _segment_names(case: SourceCase) -> list[str]:
     assert case.labels is not None
     names = [segment.name for segment in read_segmentation(case.labels).segments]
-    unnamed = [name for name in names if name.startswith("Label ") and name[6:].isdecimal()]
-    if unnamed:
+    if any(_is_position(name) for name in names):
         raise InputError(
             f"The labels in {case.labels.name} have no names.",
             'Put a names.json beside the folders, such as {"1": "liver", "2": "spleen"}.',
@@ -122,7 +121,7 @@ def _load_challenge(case: SourceCase) -> LoadedCase:
     labels = np.where(np.isin(labels, wanted), labels, 0)
     image = apply_window(content.imgs, AS_IS)
     spacing = challenge_spacing(content.spacing, content.imgs.shape)
-    return LoadedCase(_hwd(image), _hwd(_int16(labels, case)), spacing, tuple(wanted))
+    return LoadedCase(array_to_hwd(image), array_to_hwd(_int16(labels, case)), spacing, tuple(wanted))
 
 
 def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase:
@@ -134,8 +133,8 @@ def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase
     chosen, more = _choose_window(image, case.dataset, window)
     spacing = hwd(frame.spacing_dhw)
     return LoadedCase(
-        _hwd(frame.to_network(apply_window(image.array_kji, chosen))),
-        _hwd(frame.to_network(_int16(labels, case))),
+        array_to_hwd(frame.to_network(apply_window(image.array_kji, chosen))),
+        array_to_hwd(frame.to_network(_int16(labels, case))),
         spacing,
         annotated,
         (*image.warnings, *named.warnings, *notes, *more),
@@ -207,8 +206,3 @@ def _int16(labels: np.ndarray, case: SourceCase) -> np.ndarray:
     if labels.size and int(labels.max()) > _LARGEST_LABEL:
         raise InputError(f"{case.identifier} has the label {int(labels.max())}.", "Renumber the labels from 1.")
     return labels.astype(np.int16)
-
-
-def _hwd(array_dhw: np.ndarray) -> np.ndarray:
-    """Return (H, W, D) of (D, H, W): the transposition at the network's door."""
-    return np.ascontiguousarray(array_dhw.transpose(1, 2, 0))

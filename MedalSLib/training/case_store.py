@@ -27,6 +27,7 @@ _CHUNK_BYTES = 4 << 20
 _BLOCK_BYTES = 1 << 16
 _LOCATIONS_PER_LABEL = 10_000
 _UNFINISHED = ".preparing-"
+_OPEN_CASES = 32
 
 Hwd = tuple[int, int, int]
 
@@ -88,15 +89,14 @@ def _halved(shape: Sequence[int], limit: int) -> Hwd:
     return height, width, depth
 
 
-def foreground_locations(labels: np.ndarray, values: Iterable[int], seed: int) -> dict[int, np.ndarray]:
+def foreground_locations(labels: np.ndarray, values: Iterable[int]) -> dict[int, np.ndarray]:
     """Return up to 10 000 voxels (n, 3) of each label that is present, drawn without repetition.
 
     Args:
         labels: Labels (H, W, D).
         values: Labels to look for.
-        seed: Seed of the draw.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     flat = labels.ravel()
     order = np.flatnonzero(flat)
     found = {}
@@ -167,12 +167,10 @@ def read_record(folder: Path) -> CaseRecord | None:
         return None
 
 
-def remove_unfinished(root: Path) -> int:
-    """Delete what interrupted runs left behind; returns how many cases that were."""
-    left = [path for path in root.glob(f"*/{_UNFINISHED}*") if path.is_dir()]
-    for path in left:
+def remove_unfinished(root: Path) -> None:
+    """Delete what interrupted runs left behind."""
+    for path in root.glob(f"*/{_UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
-    return len(left)
 
 
 class CaseReader:
@@ -180,12 +178,10 @@ class CaseReader:
 
     Args:
         root: The prepared folder.
-        keep_open: Cases that stay open.
     """
 
-    def __init__(self, root: Path, keep_open: int = 32) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._keep = keep_open
         self._open: dict[str, tuple[Any, Any, dict[int, np.ndarray]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -238,7 +234,7 @@ class CaseReader:
                 f"The prepared case {record.identifier} in {folder} is missing or damaged ({error}).",
                 "Delete its folder and run prepare again.",
             ) from error
-        while len(self._open) >= self._keep:
+        while len(self._open) >= _OPEN_CASES:
             self._open.pop(next(iter(self._open)))
         self._open[record.folder] = (files[0], files[1], locations)
         return self._open[record.folder]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from MedalSLib.training.queries import PromptedModel
@@ -36,9 +35,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, settings: O
 
 def averaged(model: PromptedModel, settings: OptimizerSettings) -> AveragedModel | None:
     """Return the averaged copy of a model, None if the recipe wants none."""
-    if settings.ema_decay is None:
+    decay = settings.ema_decay
+    if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=_moving_average(settings.ema_decay, settings.ema_warm_up))
+
+    @torch.no_grad()
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count))) if settings.ema_warm_up else decay
+        torch._foreach_lerp_(averages, weights, 1.0 - kept)
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list[list[nn.Parameter]]:
@@ -48,14 +54,3 @@ def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list
         return [learning]
     image_side = {id(parameter) for parameter in model.image_parameters()}
     return [[one for one in learning if (id(one) in image_side) == inside] for inside in (True, False)]
-
-
-def _moving_average(decay: float, warm_up: bool) -> Callable[[Any, Any, Any], None]:
-    """Return the update of averaged weights, as `AveragedModel` calls it: (averages, weights, updates so far)."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count))) if warm_up else decay
-        torch._foreach_lerp_(averages, weights, 1.0 - kept)
-
-    return update

@@ -25,7 +25,7 @@ from MedalSLib.training.case_store import (
     save_case,
 )
 from MedalSLib.training.prepared_folder import FORMAT, PreparedFolder, claim, write_index
-from MedalSLib.training.sources import DatasetInfo, SourceCase, Sources
+from MedalSLib.training.sources import SourceCase, Sources
 from MedalSLib.training.texts import canonical_key
 from MedalSLib.training.training_grid import to_training_grid
 
@@ -136,7 +136,9 @@ def _results(
             yield case, _prepare_one(case, output, options)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(options.workers, len(todo)), mp_context=context, initializer=_one_thread)
+    pool = ProcessPoolExecutor(
+        min(options.workers, len(todo)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
     try:
         waiting: dict[Future[CaseRecord | str], SourceCase] = {
             pool.submit(_prepare_one, case, output, options): case for case in todo
@@ -156,10 +158,6 @@ def _stop_if(cancel: threading.Event | None) -> None:
         raise CancelledError("Preparing was cancelled; cases that were done are kept.", "Run it again to go on.")
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord | str:
     """Prepare a case; a case that cannot be used gives the reason instead of ending the run."""
     try:
@@ -173,15 +171,11 @@ def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> Cas
 
 
 def _prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord:
-    """Prepare and store one case.
-
-    Raises:
-        InputError: It cannot be read, or none of its structures is present.
-        OutputError: It cannot be written.
-    """
     loaded = load_case(case, options.window)
-    image, labels, spacing = to_training_grid(loaded, classes_of(case.dataset), options.spec)
-    locations = foreground_locations(labels, case.dataset.texts, seed=0)
+    info = case.dataset
+    classes = [canonical_key(texts, info.modality) for texts in info.texts.values()]
+    image, labels, spacing = to_training_grid(loaded, classes, options.spec)
+    locations = foreground_locations(labels, case.dataset.texts)
     if not locations:
         raise InputError(f"{case.identifier} contains none of the structures.", "Check its labels and names.")
     everything = np.concatenate(list(locations.values()))
@@ -205,11 +199,6 @@ def _prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> Ca
     )
     save_case(output, record, image, labels, locations, options.spec.patch_hwd)
     return record
-
-
-def classes_of(dataset: DatasetInfo) -> tuple[str, ...]:
-    """Return "MODALITY_Name" of each of a data set's structures, for the resampling policy."""
-    return tuple(canonical_key(texts, dataset.modality) for texts in dataset.texts.values())
 
 
 def _case_folder(case: SourceCase) -> Path:

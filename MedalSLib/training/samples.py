@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from MedalSLib.training.prompt_simulation import simulate_prompts
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.sample_batch import Batch, batch_numbers
 from MedalSLib.training.sampling import case_weights, choose_labels, draw_corner, draw_texts
-from MedalSLib.training.texts import bare_names
 
 
 class SampleStream(Dataset[Any]):
@@ -60,7 +59,7 @@ class SampleStream(Dataset[Any]):
         self._weights = case_weights(self._cases, recipe.patch_hwd, recipe.sampling)
         texts = {name: info.texts for name, info in prepared.datasets.items()}
         if not recipe.text.sentences:
-            texts = {name: bare_names(table) for name, table in texts.items()}
+            texts = {name: {label: (lines[0],) for label, lines in table.items()} for name, table in texts.items()}
         self._texts = texts
         self._mirrored = {name: mirrored_texts(table) for name, table in texts.items()}
 
@@ -73,10 +72,11 @@ class SampleStream(Dataset[Any]):
             world: This process among those of the run.
         """
         recipe = self._recipe
-        numbers = list(batch_numbers(first_step, last_step, recipe.optimizer.accumulate, world))
+        size = recipe.sampling.batch_size
+        numbers = batch_numbers(first_step, last_step, recipe.optimizer.accumulate, world)
         return DataLoader(
             self,
-            batch_sampler=_BatchSampler(numbers, recipe.sampling.batch_size),
+            batch_sampler=[list(range(number * size, (number + 1) * size)) for number in numbers],
             collate_fn=collate,
             num_workers=recipe.workers,
             worker_init_fn=_one_thread if recipe.workers else None,
@@ -148,20 +148,6 @@ def collate(samples: Sequence[Batch]) -> Batch:
         modalities=tuple(sample.modalities[0] for sample in samples),
         datasets=tuple(sample.datasets[0] for sample in samples),
     )
-
-
-class _BatchSampler:
-    """The sample numbers of each batch, as `DataLoader` wants them."""
-
-    def __init__(self, numbers: Sequence[int], size: int) -> None:
-        self._numbers, self._size = numbers, size
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for number in self._numbers:
-            yield list(range(number * self._size, (number + 1) * self._size))
 
 
 def _one_thread(_worker: int) -> None:

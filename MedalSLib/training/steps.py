@@ -74,10 +74,8 @@ class TrainResult:
         step: Last step done.
         losses: Loss of every step of this call.
         seconds: Seconds of this call.
-        stopped_early: Whether a check ended it.
     """
 
     step: int
     losses: tuple[float, ...]
     seconds: float
-    stopped_early: bool = False

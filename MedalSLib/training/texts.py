@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,6 @@ def canonical_key(texts: Sequence[str], modality: str) -> str:
     if len(resolutions) == 1 and len(resolutions[0].classes) == 1:
         return resolutions[0].keys[0]
     return f"{modality}_{texts[0]}"
-
-
-def bare_names(texts: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:
-    """Return only the first text of each label, for runs that do without sentences."""
-    return {label: (lines[0],) for label, lines in texts.items()}
 
 
 def unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -70,7 +70,13 @@ def train(
         source, model = SampleStream(prepared, recipe), new_model(recipe)
         folder = RunFolder(options.folder)
         facts = {"data": str(prepared.root), "data_digest": data_digest(prepared)}
-        hooks = Hooks(on_step=_step_line(on_progress), cancel=cancel)
+
+        def on_step(report: StepReport) -> None:
+            if on_progress:
+                details = f"loss {report.loss:.4f}, {report.seconds:.2f} s"
+                on_progress("training", report.step, report.total_steps, details)
+
+        hooks = Hooks(on_step, cancel=cancel)
         trainer = Trainer(model, source, recipe, here, folder, hooks)
         trainer.start(facts, options.resume)
         result = trainer.run(options.steps)
@@ -78,15 +84,6 @@ def train(
         folder.close()
         here.wait()
     return _report(result, recipe, folder, here, exported)
-
-
-def _step_line(on_progress: OnProgress | None) -> Any:
-    def on_step(report: StepReport) -> None:
-        if on_progress:
-            details = f"loss {report.loss:.4f}, {report.seconds:.2f} s"
-            on_progress("training", report.step, report.total_steps, details)
-
-    return on_step
 
 
 def _report(result: TrainResult, recipe: Recipe, folder: RunFolder, here: World, model: Path | None) -> dict[str, Any]:

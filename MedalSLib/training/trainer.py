@@ -131,13 +131,13 @@ class Trainer:
         last = self._rate.total_steps if until is None else min(until, self._rate.total_steps)
         losses: list[float] = []
         begun = time.monotonic()
-        stopped = False
         batches = iter(self.source.batches(self.step + 1, last, self.world))
-        while self.step < last and not stopped:
+        while self.step < last:
             report = self.advance(batches)
             losses.append(report.loss)
-            stopped = self._after(report, last)
-        return TrainResult(self.step, tuple(losses), time.monotonic() - begun, stopped)
+            if self._after(report, last):
+                break
+        return TrainResult(self.step, tuple(losses), time.monotonic() - begun)
 
     def advance(self, batches: Iterator[Batch]) -> StepReport:
         """Take one step with the next batches, without logging or saving it.
@@ -194,14 +194,12 @@ class Trainer:
             self._scaler.scale(parts.total / self.recipe.optimizer.accumulate).backward()
         return [float(parts.total.detach()), float(parts.dice.mean().detach()), float(parts.bce.mean().detach())]
 
-    def _learning(self) -> list[nn.Parameter]:
-        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-
     def _update(self) -> float:
         norm, skip = 0.0, self.recipe.optimizer.skip_norm
         if self.recipe.optimizer.clip_norm is not None:
             self._scaler.unscale_(self._optimizer)
-            norm = float(nn.utils.clip_grad_norm_(self._learning(), self.recipe.optimizer.clip_norm))
+            learning = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            norm = float(nn.utils.clip_grad_norm_(learning, self.recipe.optimizer.clip_norm))
         if skip is None or norm < skip:  # false for a norm that is not a number
             self._scaler.step(self._optimizer)
         self._scaler.update()

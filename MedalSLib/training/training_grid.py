@@ -11,6 +11,7 @@ from MedalSLib.errors import InputError
 from MedalSLib.inference.resampling import labelmap_to_plan, preprocess
 from MedalSLib.inference.resampling_policy import ResamplingPlan, StageSpec, plan
 from MedalSLib.training.case_reading import LoadedCase
+from MedalSLib.volume.box import bounding_box, slices
 
 
 def to_training_grid(
@@ -30,8 +31,10 @@ def to_training_grid(
         InputError: The image is zero everywhere.
     """
     policy = plan(loaded.image_hwd.shape, loaded.spacing_hwd, classes, spec, training=True)
-    box = _non_zero(loaded.image_hwd)
-    image, labels = loaded.image_hwd[box], loaded.labels_hwd[box]
+    box = bounding_box(loaded.image_hwd != 0)
+    if box is None:
+        raise InputError("The image is zero everywhere.", "Check its intensity window.")
+    image, labels = loaded.image_hwd[slices(box)], loaded.labels_hwd[slices(box)]
     cropped = _for_shape(policy, image.shape)
     height, width, depth = (
         spacing * before / after
@@ -53,13 +56,3 @@ def _for_shape(policy: ResamplingPlan, shape: Sequence[int]) -> ResamplingPlan:
     original = (int(shape[0]), int(shape[1]), int(shape[2]))
     size = (height, width, depth)
     return replace(policy, original_shape=original, resampled_shape=size, padding=(0, 0, 0), shape=size, tiles=())
-
-
-def _non_zero(image: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(3):
-        filled = np.flatnonzero(image.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(filled):
-            raise InputError("The image is zero everywhere.", "Check its intensity window.")
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
