@@ -12,8 +12,7 @@ import logging
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,8 @@ from MedalSLib.network.unet import LEAK, ConvBlock, ConvStack
 
 _LAST, _FIRST = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _log = logging.getLogger(__name__)
+_Run = Callable[..., list[Tensor]]
+"""A compiled part of a network: takes and returns tensors."""
 
 
 def available() -> bool:
@@ -34,7 +35,6 @@ def available() -> bool:
     return find_spec("openvino") is not None
 
 
-@lru_cache(maxsize=1)
 def cache_folder() -> Path:
     """Return the user's folder of compiled networks."""
     from platformdirs import user_cache_path
@@ -54,7 +54,6 @@ class OpenVinoNetwork:
         patch: Patch (H, W, D).
         dtype: float32, or bfloat16 where the processor has units for it (about 99.5 % of labels are the same then).
         folder: Where compiled networks are kept.
-        profiled: Whether `seconds_by_kind` is wanted, which costs a little time.
     """
 
     def __init__(
@@ -63,16 +62,14 @@ class OpenVinoNetwork:
         patch: Sequence[int],
         dtype: torch.dtype = torch.float32,
         folder: Path | None = None,
-        profiled: bool = False,
     ) -> None:
         self.config = network.config
         self._network = weakref.proxy(network)
         self._patch = tuple(int(size) for size in patch)
         self._dtype = dtype
         self._folder = folder or cache_folder()
-        self._profiled = profiled
         self._digest = _digest(network)
-        self._parts: dict[type[_Part], _Compiled | None] = {}
+        self._parts: dict[type[_Part], _Run | None] = {}
         self._lock = threading.Lock()
 
     def encode(self, image: Tensor, union_prompt: Tensor) -> VoxelFeatures:
@@ -122,20 +119,12 @@ class OpenVinoNetwork:
         """See `MedalS.project`."""
         return MedalS.project(voxels, embeddings.to(voxels.dtype))
 
-    def seconds_by_kind(self) -> dict[str, float]:
-        """Return seconds by kind of operation, summed over the last run of each part; empty if not profiled."""
-        seconds: dict[str, float] = {}
-        for part in self._parts.values():
-            for kind, spent in part.profile() if part is not None else ():
-                seconds[kind] = seconds.get(kind, 0.0) + spent
-        return seconds
-
     def _features(self, outputs: Sequence[Sequence[Tensor]]) -> VoxelFeatures:
         embedding, pooled = (_joined([output[index] for output in outputs]) for index in range(2))
         grid = cast("tuple[int, int, int]", tuple(size // self.config.total_stride for size in self._patch))
         return VoxelFeatures(self._network.projection_layer(pooled), grid, embedding.permute(_FIRST))
 
-    def _part(self, kind: type[_Part], volume: Tensor) -> _Compiled | None:
+    def _part(self, kind: type[_Part], volume: Tensor) -> _Run | None:
         """Return a compiled part of the network, None for a patch of another size or where it cannot be compiled."""
         if tuple(volume.shape[2:]) != self._patch:
             return None
@@ -148,41 +137,29 @@ class OpenVinoNetwork:
                     self._parts[kind] = None
             return self._parts[kind]
 
-    def _compile(self, kind: type[_Part]) -> _Compiled:
-        width = self.config.embedding_dim
+    def _compile(self, kind: type[_Part]) -> _Run:
         small = (2 * self.config.total_stride,) * 3  # the graph is read off at a small patch; its shape is set later
-        examples = tuple(torch.zeros(shape) for shape in kind.inputs(small, width))
+        examples = tuple(torch.zeros(shape) for shape in self._inputs(kind, small))
         name = f"{self._digest}-{kind.__name__.strip('_').lower()}"
-        shapes = kind.inputs(self._patch, width)
+        shapes = self._inputs(kind, self._patch)
         module = kind(cast("MedalS", self._network))
-        return _compiled(module, examples, shapes, self._dtype, self._folder, name, self._profiled)
+        return _compiled(module, examples, shapes, self._dtype, self._folder, name)
+
+    def _inputs(self, kind: type[_Part], patch: Sequence[int]) -> list[tuple[int, ...]]:
+        """Return the shapes of what a part takes for a patch (H, W, D)."""
+        if kind is _Fusion:  # embedding and mixed prompts
+            return [(1, *patch, self.config.embedding_dim)] * 2
+        return [(1, 1, *patch)] * (2 if kind is _Backbone else 1)  # image, and union of the prompts
 
 
-class _Part(nn.Module):
-    """A part of a network in operations that OpenVINO reads as they are."""
-
-    def __init__(self, network: MedalS) -> None:
-        super().__init__()
-
-    @staticmethod
-    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
-        """Return the shapes of what it takes for a patch (H, W, D) and `width` channels of voxel features."""
-        raise NotImplementedError
-
-
-class _Backbone(_Part):
+class _Backbone(nn.Module):
     """U-Net and pooled features."""
 
     def __init__(self, network: MedalS) -> None:
-        super().__init__(network)
+        super().__init__()
         self.backbone = network.backbone
         self.stride = network.config.total_stride
         self.strides = network.config.strides
-
-    @staticmethod
-    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
-        """Image and union of the prompts."""
-        return [(1, 1, *patch)] * 2
 
     def forward(self, image: Tensor, union: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embedding [B, H, W, D, C] and the pooled features [B, T, sum of widths]."""
@@ -206,18 +183,13 @@ class _Backbone(_Part):
         return x, torch.cat(pooled, dim=1).transpose(1, 2)
 
 
-class _Plain(_Part):
+class _Plain(nn.Module):
     """U-Net and mixing block without prompts."""
 
     def __init__(self, network: MedalS) -> None:
-        super().__init__(network)
+        super().__init__()
         self.backbone = _Backbone(network)
         self.fusion = network.fusion_conv
-
-    @staticmethod
-    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
-        """The image."""
-        return [(1, 1, *patch)]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed embedding [B, H, W, D, C] and the pooled features [B, T, sum of widths]."""
@@ -225,21 +197,20 @@ class _Plain(_Part):
         return _stack(self.fusion, x).permute(_LAST), pooled
 
 
-class _Fusion(_Part):
+class _Fusion(nn.Module):
     """The mixing block."""
 
     def __init__(self, network: MedalS) -> None:
-        super().__init__(network)
+        super().__init__()
         self.stack = network.fusion_conv
-
-    @staticmethod
-    def inputs(patch: Sequence[int], width: int) -> list[tuple[int, ...]]:
-        """Embedding and mixed prompts."""
-        return [(1, *patch, width)] * 2
 
     def forward(self, embedding: Tensor, mixed: Tensor) -> Tensor:
         """Take and return [B, H, W, D, C]."""
         return _stack(self.stack, torch.cat((embedding, mixed), dim=-1).permute(_FIRST)).permute(_LAST)
+
+
+_Part = _Backbone | _Plain | _Fusion
+"""Parts of a network in operations that OpenVINO reads as they are."""
 
 
 def _stack(stack: nn.Module, x: Tensor) -> Tensor:
@@ -256,33 +227,6 @@ def _joined(outputs: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(outputs)) if len(outputs) > 1 else outputs[0]
 
 
-class _Compiled:
-    """A compiled graph that takes and returns tensors without copying them."""
-
-    def __init__(self, compiled: Any, profiled: bool = False) -> None:
-        self._compiled = compiled
-        self._shapes = [tuple(output.shape) for output in compiled.outputs]
-        self._profiled = profiled
-        self._last: Any = None
-
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        import openvino
-
-        arrays = [tensor.contiguous().numpy() for tensor in inputs]
-        outputs = [torch.empty(shape) for shape in self._shapes]
-        request = self._compiled.create_infer_request()
-        self._last = request if self._profiled else None
-        for index, output in enumerate(outputs):
-            request.set_output_tensor(index, openvino.Tensor(output.numpy(), shared_memory=True))
-        request.infer(arrays, share_inputs=True, share_outputs=True)
-        return outputs
-
-    def profile(self) -> Iterator[tuple[str, float]]:
-        """Yield kind and seconds of each operation of the last run."""
-        for node in self._last.get_profiling_info() if self._last is not None else ():
-            yield node.node_type, node.real_time.total_seconds()
-
-
 def _compiled(
     module: nn.Module,
     example: tuple[Tensor, ...],
@@ -290,13 +234,11 @@ def _compiled(
     dtype: torch.dtype,
     folder: Path,
     name: str,
-    profiled: bool = False,
-) -> _Compiled:
-    """Return a module compiled for shapes, from the folder if it was compiled before."""
+) -> _Run:
+    """Return a module compiled for shapes, from the folder if it was compiled before; tensors are not copied."""
     import openvino
 
-    core = openvino.Core()
-    settings = cpu_settings(dtype) | {"PERF_COUNT": profiled}
+    core, settings = openvino.Core(), cpu_settings(dtype)
     if _usable(folder):
         settings["CACHE_DIR"] = str(folder)
     file = folder / f"{name}.xml"
@@ -310,7 +252,18 @@ def _compiled(
         if _usable(folder):
             openvino.save_model(graph, file, compress_to_fp16=False)
     graph.reshape(dict(enumerate(shapes)))
-    return _Compiled(core.compile_model(graph, "CPU", settings), profiled)
+    compiled = core.compile_model(graph, "CPU", settings)
+
+    def run(*inputs: Tensor) -> list[Tensor]:
+        outputs = [torch.empty(tuple(output.shape)) for output in compiled.outputs]
+        request = compiled.create_infer_request()
+        for index, output in enumerate(outputs):
+            request.set_output_tensor(index, openvino.Tensor(output.numpy(), shared_memory=True))
+        arrays = [tensor.contiguous().numpy() for tensor in inputs]
+        request.infer(arrays, share_inputs=True, share_outputs=True)
+        return outputs
+
+    return run
 
 
 def cpu_settings(dtype: torch.dtype) -> dict[str, Any]:
