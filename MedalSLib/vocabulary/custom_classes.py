@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -23,10 +23,9 @@ _LINKS = re.compile(r"\s+(?:and|plus)\s+|[&+]", re.IGNORECASE)
 
 
 def describe(key: str) -> Structure:
-    """Return a structure by its key; a custom class gets general facts (code "Tissue", default policy).
+    """Return a structure by its key, "MODALITY_Name".
 
-    Args:
-        key: "MODALITY_Name" ("CT_Liver", "CT_gallbladder wall").
+    A custom class gets general facts (code "Tissue", default policy).
 
     Raises:
         PromptError: It is no such key.
@@ -57,23 +56,19 @@ def describe(key: str) -> Structure:
 
 
 @lru_cache(maxsize=16)
-def _custom_keys(known: frozenset[str], modality: str | None) -> dict[str, str]:
+def custom_keys(known: frozenset[str], modality: str | None) -> dict[str, str]:
+    """Return the keys of a model's custom classes, by name in lower case; not to be changed.
+
+    Args:
+        known: Keys the model knows.
+        modality: Modality asked for; None for all of them, each name in the first modality that has it.
+    """
     custom: dict[str, str] = {}
     for wanted in MODALITIES if modality is None else (modality,):
         for key in sorted(known - table().structures.keys()):
             if key.startswith(f"{wanted}_"):
                 custom.setdefault(_folded(key.partition("_")[2]), key)
     return custom
-
-
-def custom_keys(known: Iterable[str], modality: str | None) -> dict[str, str]:
-    """Return the keys of a model's custom classes, by name in lower case.
-
-    Args:
-        known: Keys the model knows.
-        modality: Modality asked for; None for all of them, each name in the first modality that has it.
-    """
-    return dict(_custom_keys(frozenset(known), modality))
 
 
 def split_custom_names(text: str, custom: Mapping[str, str]) -> list[tuple[str, str]]:

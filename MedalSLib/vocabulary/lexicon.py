@@ -81,6 +81,11 @@ def raw_words(tokens: Iterable[Word]) -> tuple[str, ...]:
     return tuple(token.raw for token in tokens)
 
 
+def side_words(tokens: Iterable[Word]) -> set[str]:
+    """Return the sides that the words say."""
+    return {words().sides[token.raw] for token in tokens if token.raw in words().sides}
+
+
 def bag_of(tokens: Iterable[Word], keep_generic: bool = False) -> Bag:
     """Return the base words that carry the meaning of a name: without sides and filler words."""
     lists = words()
@@ -112,13 +117,13 @@ def _add_synonyms(built: Lexicon, item: Structure, known: Table) -> None:
         if side and side != item.laterality:
             continue
         tokens = words().read(text)
-        own_side = {words().sides[token.raw] for token in tokens if token.raw in words().sides}
+        own_side = side_words(tokens)
         if own_side and not item.laterality:  # "right colon" is no side of the colon: only these very words
             built.exact.setdefault(raw_words(tokens), item)
             continue
         if own_side and item.laterality not in own_side:
             continue
-        if is_abbreviation(text):
+        if " " not in text and sum(letter.isupper() for letter in text) > 1:  # an abbreviation
             built.abbreviations[tokens[0].raw] = (name_bag, side)
             continue
         _remember(built, tokens)
@@ -149,11 +154,6 @@ def _expanded(built: Lexicon, tokens: list[Word]) -> list[Word]:
         bag, _ = built.abbreviations.get(token.raw, (None, ""))
         expanded += [token] if bag is None else [Word(word, word) for word in sorted(bag)]
     return expanded
-
-
-def is_abbreviation(text: str) -> bool:
-    """Return whether a synonym is an abbreviation: one word with at least two capitals."""
-    return " " not in text and sum(letter.isupper() for letter in text) > 1
 
 
 def _remember(built: Lexicon, tokens: list[Word]) -> None:

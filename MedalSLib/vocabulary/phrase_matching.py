@@ -89,11 +89,6 @@ def without_context(tokens: Sequence[Word], modality: str) -> list[Word]:
     return kept
 
 
-def side_words(tokens: Sequence[Word]) -> set[str]:
-    """Return the sides that the words say."""
-    return {words().sides[token.raw] for token in tokens if token.raw in words().sides}
-
-
 def says_nothing(tokens: Sequence[Word], modality: str) -> bool:
     """Return whether the words name neither a structure nor a side: filler, modality, region."""
     lists = words()
@@ -217,7 +212,8 @@ def _spelled(items: Sequence[Structure], raw: tuple[str, ...]) -> Structure:
     """Return the structure whose published name was typed, else the preferred spelling."""
     text = f" {' '.join(raw)} "
     for item in items:
-        if f" {' '.join(raw_words(words().plain(item.name)))} " in text:
+        name = raw_words(word for word in words().read(item.name) if not word.separator)
+        if f" {' '.join(name)} " in text:
             return item
     preferred = [item for item in items if item.key not in table().secondary]
     return (preferred or list(items))[0]

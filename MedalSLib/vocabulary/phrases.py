@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from MedalSLib.vocabulary.lexicon import Lexicon, bag_of
+from MedalSLib.vocabulary.lexicon import Lexicon, bag_of, side_words
 from MedalSLib.vocabulary.phrase_matching import (
     ADDED_SIDES,
     Found,
     find,
     find_one,
     says_nothing,
-    side_words,
     without_context,
 )
 from MedalSLib.vocabulary.words import Word, words
@@ -206,7 +205,7 @@ def _with_shared_sides(parts: list[Phrase]) -> list[Phrase]:
 
 def _sides_merged(first: Phrase, second: Phrase, tokens: tuple[Word, ...]) -> Phrase:
     """Join two phrases into one that says the sides of both."""
-    sides = {words().sides[token.raw] for token in (*first.tokens, *second.tokens) if token.raw in words().sides}
+    sides = side_words((*first.tokens, *second.tokens))
     side = sides.pop() if len(sides) == 1 else "both"
     rest = tuple(token for token in tokens if token.raw not in words().sides)
     merged = first.joined(second)

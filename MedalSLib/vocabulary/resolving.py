@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from MedalSLib.vocabulary.custom_classes import custom_keys, describe, split_custom_names
 from MedalSLib.vocabulary.hints import with_hint
-from MedalSLib.vocabulary.lexicon import bag_of, lexicon
+from MedalSLib.vocabulary.lexicon import bag_of, lexicon, side_words
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
-from MedalSLib.vocabulary.phrase_matching import Found, find, without_context
+from MedalSLib.vocabulary.phrase_matching import find, without_context
 from MedalSLib.vocabulary.phrases import Phrase, complete_from_neighbours, phrases
-from MedalSLib.vocabulary.similarity import most_related
+from MedalSLib.vocabulary.similarity import most_similar
 from MedalSLib.vocabulary.spelling import corrected
 from MedalSLib.vocabulary.structure import MODALITIES, Resolution, Structure
 from MedalSLib.vocabulary.tables import preset_members, structures
@@ -54,7 +54,7 @@ def resolve(text: str, modality: str | None = None, known: Collection[str] = ())
 
 
 def _resolve_all(text: str, wanted: str | None, known: Collection[str]) -> list[Resolution]:
-    custom = custom_keys(known, wanted) if known else {}
+    custom = custom_keys(frozenset(known), wanted) if known else {}
     if not custom:
         return _resolve_published(text, wanted)
     names = [describe(key).name for key in custom.values()]
@@ -86,7 +86,7 @@ def _with_custom_names(resolution: Resolution, names: Sequence[str]) -> Resoluti
     """Add custom classes with a similar name to the suggestions for a phrase that was not understood."""
     if resolution.classes:
         return resolution
-    alike = [names[index] for index, _ in most_related(resolution.phrase, names, _SUGGESTIONS, _SIMILAR)]
+    alike = [names[index] for index, _ in most_similar(resolution.phrase, names, _SUGGESTIONS, _SIMILAR, by_words=True)]
     return replace(resolution, suggestions=tuple(dict.fromkeys((*alike, *resolution.suggestions)))[:_SUGGESTIONS])
 
 
@@ -103,14 +103,11 @@ def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution
         if items is None:
             resolutions.append(Resolution(phrase, (), modality, suggestions=_suggestions(part, modality)))
         else:
-            resolutions += [_resolution(phrase, item, modality) for item in items]
+            for item in items:
+                names = tuple(member.name for member in item.members)
+                keys = tuple(member.key for member in item.members)
+                resolutions.append(Resolution(phrase, names, modality, keys, confidence=item.confidence))
     return resolutions
-
-
-def _resolution(phrase: str, found: Found, modality: str) -> Resolution:
-    names = tuple(item.name for item in found.members)
-    keys = tuple(item.key for item in found.members)
-    return Resolution(phrase, names, modality, keys, confidence=found.confidence)
 
 
 def _suggestions(part: Phrase, modality: str) -> tuple[str, ...]:
@@ -126,7 +123,11 @@ def _suggestions(part: Phrase, modality: str) -> tuple[str, ...]:
             names |= dict.fromkeys(f"{item.name} ({other})" for one in exact for item in one.members)
     if len(names) < _SUGGESTIONS:
         content = [token.raw for token in tokens if token.raw not in lists.filler and not token.separator]
-        names |= dict.fromkeys(_alike(" ".join(content), modality))
+        phrase = " ".join(content)
+        # A short abbreviation is like many names, and none of them.
+        known = [item.name for item in structures(modality)] if len(phrase) >= _SHORTEST_TYPO else []
+        alike = most_similar(phrase, known, _SUGGESTIONS, _SIMILAR, by_words=True)
+        names |= dict.fromkeys(known[index] for index, _ in alike)
     return tuple(names)[:_SUGGESTIONS]
 
 
@@ -135,7 +136,7 @@ def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
     known = lexicon(modality)
     short = [known.abbreviations[token.raw][0] for token in tokens if token.raw in known.abbreviations]
     said = bag_of(without_context(tokens, modality)).union(*short)
-    sides = {words().sides[token.raw] for token in tokens if token.raw in words().sides} - {"both"}
+    sides = side_words(tokens) - {"both"}
     bags = {bag for word in said for bag in known.by_word.get(word, ()) if bag <= said}
     ordered = sorted(bags, key=lambda bag: (-len(bag), sorted(bag)))
     members = [item for bag in ordered for item in known.entries.get(bag, [])]
@@ -144,10 +145,3 @@ def _sharing(tokens: list[Word], modality: str) -> list[Structure]:
     ]
     sided = [item for item in members if item.laterality in sides or not item.laterality]
     return sided if sides and sided else members
-
-
-def _alike(text: str, modality: str) -> list[str]:
-    if len(text) < _SHORTEST_TYPO:  # a short abbreviation is like many names, and none of them
-        return []
-    names = [item.name for item in structures(modality)]
-    return [names[index] for index, _ in most_related(text, names, _SUGGESTIONS, _SIMILAR)]

@@ -24,39 +24,25 @@ def osa_distance(a: str, b: str, cutoff: int) -> int:
     return int(OSA.distance(a, b, score_cutoff=cutoff))
 
 
-def most_similar(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
-    """Return (index, similarity 0..100) of the choices that are most alike as a whole, best first.
+def most_similar(
+    text: str, choices: Sequence[str], limit: int, cutoff: float, by_words: bool = False
+) -> list[tuple[int, float]]:
+    """Return (index, similarity 0..100) of the choices that are most alike, best first.
 
     Args:
         text: What was typed.
         choices: Texts to compare it with.
         limit: Return at most so many.
         cutoff: Smallest similarity to return.
+        by_words: Whether the words that they share count, in any order and case, instead of the text as a whole.
     """
     try:
         from rapidfuzz import fuzz, process
     except ImportError:
-        return _ranked([(100 * _ratio(text, choice)) for choice in choices], limit, cutoff)
-    hits = process.extract(text, choices, scorer=fuzz.ratio, limit=limit, score_cutoff=cutoff)
-    return [(index, similarity) for _, similarity, index in hits]
-
-
-def most_related(text: str, choices: Sequence[str], limit: int, cutoff: float) -> list[tuple[int, float]]:
-    """Return (index, similarity 0..100) of the choices that share most words with a text in any order, best first.
-
-    Args:
-        text: What was typed; case does not matter.
-        choices: Texts to compare it with.
-        limit: Return at most so many.
-        cutoff: Smallest similarity to return.
-    """
-    try:
-        from rapidfuzz import fuzz, process
-    except ImportError:
-        typed = " ".join(sorted(text.casefold().split()))
-        scores = [100 * _ratio(typed, " ".join(sorted(choice.casefold().split()))) for choice in choices]
-        return _ranked(scores, limit, cutoff)
-    hits = process.extract(text, choices, scorer=fuzz.WRatio, processor=str.casefold, limit=limit, score_cutoff=cutoff)
+        texts = [" ".join(sorted(one.casefold().split())) if by_words else one for one in (text, *choices)]
+        return _ranked([100 * _ratio(texts[0], choice) for choice in texts[1:]], limit, cutoff)
+    scorer, processor = (fuzz.WRatio, str.casefold) if by_words else (fuzz.ratio, None)
+    hits = process.extract(text, choices, scorer=scorer, processor=processor, limit=limit, score_cutoff=cutoff)
     return [(index, similarity) for _, similarity, index in hits]
 
 

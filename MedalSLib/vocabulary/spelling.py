@@ -22,9 +22,12 @@ def corrected(tokens: Sequence[Word]) -> tuple[list[Word] | None, bool]:
         if is_known(token):
             result.append(token)
             continue
-        parts = _unfused(token) or _nearest_word(token)
+        parts = _unfused(token)
         if parts is None:
-            return None, False
+            nearest = _nearest(token.raw)
+            if nearest is None:
+                return None, False
+            parts = [replace(token, raw=nearest, canon=words().base(nearest))]
         result += parts
     return result, len(result) != len(tokens) or any(a.raw != b.raw for a, b in zip(result, tokens, strict=True))
 
@@ -55,11 +58,6 @@ def _unfused(token: Word) -> list[Word] | None:
                 pair = [replace(token, raw=side, canon=side), replace(token, raw=rest, canon=lists.base(rest))]
                 return pair[::-1] if order else pair
     return None
-
-
-def _nearest_word(token: Word) -> list[Word] | None:
-    nearest = _nearest(token.raw)
-    return None if nearest is None else [replace(token, raw=nearest, canon=words().base(nearest))]
 
 
 @lru_cache(maxsize=4096)

@@ -63,8 +63,8 @@ def suggest(prefix: str, modality: str | None = None, limit: int = 10, known: Co
         _keep(scored, candidate, _score(candidate, parts, typed) if parts else candidate.weight)
     if len(scored) < limit and len(typed) >= _SHORTEST_TYPO:
         for some in offered:
-            for candidate, similarity in _similar(typed, some):
-                _keep(scored, candidate, similarity / 250)  # at most 0.4: after every match by the beginning of words
+            for index, similarity in most_similar(typed, [item.folded for item in some], 10, _SIMILAR):
+                _keep(scored, some[index], similarity / 250)  # at most 0.4: after every match by the beginning of words
     ranked = sorted(scored.values(), key=lambda pair: -pair[0])  # stable: published order among equals
     return [replace(candidate.suggestion, score=round(score, 4)) for score, candidate in ranked[: max(limit, 0)]]
 
@@ -166,8 +166,3 @@ def _candidate(
     )
     lesion = all(item.terminology.category.value == _MORPHOLOGIC for item in members)
     return _Candidate(text.casefold(), " ".join(parts), weight, lesion, suggestion)
-
-
-def _similar(typed: str, candidates: Sequence[_Candidate]) -> list[tuple[_Candidate, float]]:
-    hits = most_similar(typed, [candidate.folded for candidate in candidates], 10, _SIMILAR)
-    return [(candidates[index], similarity) for index, similarity in hits]

@@ -57,7 +57,11 @@ class Table:
 @lru_cache(maxsize=1)
 def table() -> Table:
     """Read the tables, once per process."""
-    concepts = {row["concept"]: _concept(row) for row in _rows("concepts.csv")}
+    concepts: dict[str, Concept] = {}
+    for row in _rows("concepts.csv"):
+        sided = (synonym.partition("=") for synonym in _list(row["synonyms"]))
+        synonyms = tuple((text, cast(Side, side)) for text, _, side in sided)
+        concepts[row["concept"]] = Concept(row, synonyms, frozenset(row["qualifiers"].split()))
     structures: dict[str, Structure] = {}
     secondary = set()
     for row in _rows("structures.csv"):
@@ -125,11 +129,6 @@ def _list(cell: str) -> tuple[str, ...]:
 def _code(cell: str) -> Code | None:
     value, _, meaning = cell.partition("^")
     return Code(value, meaning) if value else None
-
-
-def _concept(row: dict[str, str]) -> Concept:
-    synonyms = tuple((text, cast(Side, side)) for text, _, side in (s.partition("=") for s in _list(row["synonyms"])))
-    return Concept(row, synonyms, frozenset(row["qualifiers"].split()))
 
 
 def _structure(row: dict[str, str], concept: Concept) -> Structure:

@@ -117,22 +117,12 @@ class Words:
         tokens = [token for token in tokens if token.raw not in _DASHES]
         return self._ordinal_levels(self._joined(tokens))
 
-    def plain(self, text: str) -> list[Word]:
-        """Return the words of a name or synonym, without separators."""
-        return [word for word in self.read(text) if not word.separator]
-
     def base(self, raw: str) -> str:
         """Return the base form of a word: of its listed form, else without a plural s."""
         if raw in self.forms:
             return self.forms[raw]
         if len(raw) > 3 and raw.endswith("s") and not raw.endswith(("ss", "us", "is", "os")):
             return self.forms.get(raw[:-1], raw[:-1])
-        return raw
-
-    def american(self, raw: str) -> str:
-        """Return the American spelling of a word."""
-        for british, american in self._british:
-            raw = raw.replace(british, american)
         return raw
 
     def modality_of(self, word: Word) -> str | None:
@@ -143,7 +133,9 @@ class Words:
         folded = typed.casefold().replace("œ", "oe").replace("æ", "ae")
         folded = "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))
         stem, _, ending = folded.partition("'")
-        raw = self.american(stem if ending in ("", "s") else stem + ending)
+        raw = stem if ending in ("", "s") else stem + ending
+        for british, american in self._british:
+            raw = raw.replace(british, american)
         levels = _levels_of(raw)
         return Word(raw, levels[0] if levels else self.base(raw), start, end, levels, typed.isupper())
 
