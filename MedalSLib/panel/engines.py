@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from MedalSLib.engine.interface import Engine, EngineInfo
@@ -53,77 +53,70 @@ class Badge:
 Factory = Callable[[EngineChoice, threading.Event], Engine]
 
 
+@dataclass(eq=False)
 class EnginePresenter:
     """Holds the choice of engine and the open engine.
 
-    Args:
+    Attributes:
         state: Keeps the model's name.
         settings: Keeps kind, device and address.
         factories: How to open an engine of each kind; see `defaultFactories`.
         jobs: Opens it beside the interface.
         beforeClose: Called before an engine closes: what is open in it has to be closed first.
-
-    Attributes:
         changed: Emitted when the choice, the engine or the message changed.
         message: What the last test or opening said.
         busy: Whether an engine is being opened or tested.
     """
 
-    def __init__(
-        self,
-        state: Parameters,
-        settings: Settings,
-        factories: Mapping[str, Factory],
-        jobs: BackgroundJobs,
-        beforeClose: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._state = state
-        self._settings = settings
-        self._factories = factories
-        self._jobs = jobs
-        self._beforeClose = beforeClose
+    state: Parameters
+    settings: Settings
+    factories: Mapping[str, Factory]
+    jobs: BackgroundJobs
+    beforeClose: Callable[[], None]
+    message: Message = field(default_factory=Message, init=False)
+    busy: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self._key = ""
         self._engine: Engine | None = None
         self._info: EngineInfo | None = None
         self._opened: EngineChoice | None = None
         self._cancel = threading.Event()
         self.changed = Signal()
-        self.message = Message()
-        self.busy = False
 
     @property
     def kind(self) -> str:
         """One of `KINDS`."""
-        kind = self._settings.engineKind
+        kind = self.settings.engineKind
         return kind if kind in KINDS else KINDS[0]
 
     @kind.setter
     def kind(self, kind: str) -> None:
         if kind != self.kind:
-            self._settings.engineKind = kind
+            self.settings.engineKind = kind
             self._choiceChanged()
 
     @property
     def device(self) -> str:
         """One of `DEVICES`."""
-        device = self._settings.device
+        device = self.settings.device
         return device if device in DEVICES else DEVICES[0]
 
     @device.setter
     def device(self, device: str) -> None:
         if device != self.device:
-            self._settings.device = device
+            self.settings.device = device
             self._choiceChanged()
 
     @property
     def url(self) -> str:
         """Address of the server, as typed."""
-        return self._settings.serverUrl
+        return self.settings.serverUrl
 
     @url.setter
     def url(self, url: str) -> None:
         if url.strip() != self.url:
-            self._settings.serverUrl = url.strip()
+            self.settings.serverUrl = url.strip()
             self._choiceChanged()
 
     @property
@@ -140,12 +133,12 @@ class EnginePresenter:
     @property
     def model(self) -> str:
         """Name of the model to run on this computer; a server has its own."""
-        return self._state.model
+        return self.state.model
 
     @model.setter
     def model(self, model: str) -> None:
         if model != self.model:
-            self._state.model = model
+            self.state.model = model
             self._choiceChanged()
 
     @property
@@ -190,8 +183,7 @@ class EnginePresenter:
     def open(self, cancel: threading.Event | None = None) -> Engine:
         """Return the chosen engine, opening it if need be; another one that is open is closed first.
 
-        Args:
-            cancel: Set it to stop the waiting.
+        Setting `cancel` stops the waiting.
 
         Raises:
             MedalSError: The engine cannot be opened; says why and what to do.
@@ -209,7 +201,7 @@ class EnginePresenter:
         self.message = Message()
         self.changed.emit()
         try:
-            engine = self._jobs.run(lambda _send: self._factories[choice.kind](choice, self._cancel))
+            engine = self.jobs.run(lambda _send: self.factories[choice.kind](choice, self._cancel))
             self._engine, self._info, self._opened = engine, engine.info(), choice
             return engine
         except MedalSError as error:
@@ -258,7 +250,7 @@ class EnginePresenter:
         if engine is None:
             return
         try:
-            self._beforeClose()
+            self.beforeClose()
             engine.close()
         except MedalSError as error:
             self.message = messageOf(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class LicenceQuestion:
     """A licence that waits to be accepted.
 
     Attributes:
-        name: ModelClasses, folder or zip to install.
+        name: Model, folder or zip to install.
         notice: What the user must read.
     """
 
@@ -62,55 +62,49 @@ class LicenceQuestion:
     notice: str
 
 
+@dataclass(eq=False)
 class ModelsPresenter:
     """Lists the models and changes what is installed.
 
-    Args:
+    Attributes:
         registry: Returns `MedalSLib.network.registry`; called when first needed, as its packages may be missing.
         chosen: Returns the name of the model that the next run uses.
-        choose: Chooses another.
+        use: Chooses another.
         jobs: Installs beside the interface.
-
-    Attributes:
-        changed: Emitted when the list, the question, the progress or the message changed.
         question: A licence to accept, None if there is none.
         fraction: Share of the work that is done, 0..1; None while nothing is being done.
         message: What the last step said.
+        changed: Emitted when the list, the question, the progress or the message changed.
     """
 
-    def __init__(
-        self,
-        registry: Callable[[], ModuleType],
-        chosen: Callable[[], str],
-        choose: Callable[[str], None],
-        jobs: BackgroundJobs,
-    ) -> None:
-        self._registry = registry
-        self._chosen = chosen
-        self._choose = choose
-        self._jobs = jobs
+    registry: Callable[[], ModuleType]
+    chosen: Callable[[], str]
+    use: Callable[[str], None]
+    jobs: BackgroundJobs
+    question: LicenceQuestion | None = None
+    fraction: float | None = None
+    message: Message = field(default_factory=Message)
+
+    def __post_init__(self) -> None:
         self._entries: list[ModelEntry] = []
         self._cancel = threading.Event()
         self.changed = Signal()
-        self.question: LicenceQuestion | None = None
-        self.fraction: float | None = None
-        self.message = Message()
 
     def refresh(self) -> None:
         """Read the list again."""
-        self._entries = self._try(lambda: self._registry().list_models()) or []
+        self._entries = self._try(lambda: self.registry().list_models()) or []
         self.changed.emit()
 
     @property
     def rows(self) -> tuple[ModelRow, ...]:
         """The models, the bundled one first."""
-        return tuple(_row(entry, self._chosen()) for entry in self._entries)
+        return tuple(_row(entry, self.chosen()) for entry in self._entries)
 
     @property
     def current(self) -> ModelClasses:
         """What the chosen model knows, as far as its manifest says it."""
         for entry in self._entries:
-            if entry.name == self._chosen():
+            if entry.name == self.chosen():
                 return ModelClasses(entry.title, frozenset(entry.classes))
         return UNKNOWN_MODEL
 
@@ -118,7 +112,7 @@ class ModelsPresenter:
     def folder(self) -> str:
         """Where installed models lie; empty if that cannot be said."""
         try:
-            return str(self._registry().home())
+            return str(self.registry().home())
         except ImportError:
             return ""
 
@@ -129,7 +123,7 @@ class ModelsPresenter:
 
     def choose(self, name: str) -> None:
         """Use a model for the next run."""
-        self._choose(name)
+        self.use(name)
         self.changed.emit()
 
     def askLicence(self, name: str) -> None:
@@ -137,7 +131,7 @@ class ModelsPresenter:
         if not name.strip():
             self.message = Message(_("Choose the folder or the zip file of a model first."), "warning")
         else:
-            notice = self._try(lambda: self._registry().licence_notice(name.strip()))
+            notice = self._try(lambda: self.registry().licence_notice(name.strip()))
             if notice is not None:
                 self.question, self.message = LicenceQuestion(name.strip(), notice), Message()
         self.changed.emit()
@@ -153,18 +147,18 @@ class ModelsPresenter:
         if question is None or self.busy:
             return
         entry = self._do(
-            lambda report, cancel: self._registry().install(
+            lambda report, cancel: self.registry().install(
                 question.name, accept_licence=True, on_progress=report, cancel=cancel
             )
         )
         if entry is not None:
-            self._choose(entry.name)
+            self.use(entry.name)
             self.message = Message(_("{title} is installed.").format(title=entry.title), "success")
             self.refresh()
 
     def verify(self, name: str) -> None:
         """Check a model's files against their checksums."""
-        entry = self._do(lambda _report, _cancel: self._registry().verify(name))
+        entry = self._do(lambda _report, _cancel: self.registry().verify(name))
         if entry is not None:
             text = _("All files of {title} are as they should be.").format(title=entry.title)
             self.message = Message(text, "success")
@@ -172,12 +166,12 @@ class ModelsPresenter:
 
     def remove(self, name: str) -> None:
         """Delete an installed model's files; the bundled model takes its place if it was the chosen one."""
-        if self._do(lambda _report, _cancel: self._registry().remove(name) or True):
+        if self._do(lambda _report, _cancel: self.registry().remove(name) or True):
             self.message = Message(_("The files of {name} were deleted.").format(name=name), "success")
             self.refresh()
             usable = [row.name for row in self.rows if row.usable]
-            if self._chosen() == name and usable:
-                self._choose(usable[0])
+            if self.chosen() == name and usable:
+                self.use(usable[0])
                 self.changed.emit()
 
     def cancel(self) -> None:
@@ -203,7 +197,7 @@ class ModelsPresenter:
         self.fraction, self.message = 0.0, Message()
         self.changed.emit()
         try:
-            return self._jobs.run(
+            return self.jobs.run(
                 lambda send: work(lambda done, total: send((done, total)), self._cancel), self._progressed
             )
         except Exception as error:
@@ -229,11 +223,13 @@ def _row(entry: ModelEntry, chosen: str) -> ModelRow:
     }.get(entry.state, entry.state)
     usable = entry.state in ("bundled", "installed")
     size = bytesText(entry.size_bytes) if entry.size_bytes else ""
+    counts = Counter(key.partition("_")[0] for key in entry.classes)
+    known = [_("{count} in {modality}").format(count=count, modality=name) for name, count in counts.items()]
     return ModelRow(
         name=entry.name,
         title=entry.title,
         status=status,
-        knows=_knows(entry.classes),
+        knows=", ".join(known),
         licence=entry.licence,
         size=size,
         usable=usable,
@@ -241,8 +237,3 @@ def _row(entry: ModelEntry, chosen: str) -> ModelRow:
         removable=entry.state in ("installed", "damaged"),
         chosen=entry.name == chosen,
     )
-
-
-def _knows(classes: tuple[str, ...]) -> str:
-    counts = Counter(key.partition("_")[0] for key in classes)
-    return ", ".join(_("{count} in {modality}").format(count=count, modality=name) for name, count in counts.items())

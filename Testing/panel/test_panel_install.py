@@ -254,7 +254,7 @@ class TestPresenter:
 
     def test_the_button_pressed_twice_installs_once(self):
         page = Page()
-        page.presenter._pump = page.presenter.install
+        page.presenter.pump = page.presenter.install
         page.presenter.install()
         assert len([one for one in page.host.installed if one.startswith("torch")]) == 1
 

@@ -144,8 +144,8 @@ def test_the_engine_page(bench, picture):
 
 
 def test_the_install_page(bench, picture):
-    bench.model.install._gather = lambda: FACTS
-    bench.model.install._host.torchVersion = lambda: ""
+    bench.model.install.gatherFacts = lambda: FACTS
+    bench.model.install.host.torchVersion = lambda: ""
     bench.view.tabs.setCurrentIndex(2)
     bench.find("checkButton").click()
     picture("install")

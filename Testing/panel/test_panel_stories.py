@@ -613,7 +613,7 @@ class TestManners:
     def test_the_diagnostics_are_copied(self, bench):
         import qt
 
-        bench.model.install._gather = _facts
+        bench.model.install.gatherFacts = _facts
         bench.find("copyButton").click()
         text = qt.QApplication.clipboard().text()
         assert "Medal S" in text and "CT abdomen" not in text

@@ -10,16 +10,17 @@ from MedalSLib import __version__
 from MedalSLib.panel.install.preflight import Check
 from MedalSLib.panel.install.system import SystemFacts
 
+_LOG_LINES = 60
 
-def diagnostics(facts: SystemFacts, checks: Iterable[Check], engine: str, log: Iterable[str], limit: int = 60) -> str:
+
+def diagnostics(facts: SystemFacts, checks: Iterable[Check], engine: str, log: Iterable[str]) -> str:
     """Return a report for a forum post or a mail to the administrator.
 
     Args:
         facts: This computer.
         checks: The checks before an installation.
         engine: Kind and device of the engine, in words.
-        log: What the installers said; the last `limit` lines are taken.
-        limit: Lines of the log to take.
+        log: What the installers said; the last lines are taken.
     """
     lines = [
         f"Medal S {__version__}",
@@ -32,7 +33,7 @@ def diagnostics(facts: SystemFacts, checks: Iterable[Check], engine: str, log: I
         f"torch {facts.torch or 'not installed'}",
         *(f"{name} {found or 'not installed'}" for name, found in facts.packages.items()),
     ]
-    tail = list(log)[-limit:]
+    tail = list(log)[-_LOG_LINES:]
     if tail:
         lines += ["", "Last lines of the installation:", *tail]
     return anonymous("\n".join(lines))

@@ -9,11 +9,7 @@ from MedalSLib.panel.i18n import tr as _
 
 
 def explain(output: str) -> Exception:
-    """Return an installer's failure as an error that says cause and remedy.
-
-    Args:
-        output: What pip and the exception said.
-    """
+    """Return what pip and the exception said of a failed installation as an error with cause and remedy."""
     for pattern, cause, remedy in _known():
         if re.search(pattern, output, re.IGNORECASE):
             kind = OutputError if "space" in cause.casefold() else ResourceError

@@ -18,11 +18,7 @@ POLL_SECONDS = 0.03
 
 
 class SlicerHost:
-    """3D Slicer 5.10 and newer; Slicer itself is imported when a method needs it.
-
-    Args:
-        pump: Lets the application process its events.
-    """
+    """3D Slicer 5.10 and newer, imported when a method needs it; `pump` lets it process its events."""
 
     def __init__(self, pump: Callable[[], None]) -> None:
         self._pump = pump

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,20 +18,20 @@ EXTENSION = "PyTorch"
 Need = Literal["", "restart"]
 
 
+@dataclass
 class Installer:
     """Does the installation in steps; each can be repeated, and what is there already is left alone.
 
-    Args:
+    Attributes:
         host: 3D Slicer.
         onStep: Called before each step with what is done, in words, and the share of the whole that is done, 0..1.
         onLog: Gets the installers' output.
     """
 
-    def __init__(self, host: SlicerHost, onStep: Callable[[str, float], None], onLog: Callable[[str], None]) -> None:
-        self._host = host
-        self._onStep = onStep
-        self._onLog = onLog
-        self._log: list[str] = []
+    host: SlicerHost
+    onStep: Callable[[str, float], None]
+    onLog: Callable[[str], None]
+    _log: list[str] = field(default_factory=list)
 
     def install(self) -> Need:
         """Install everything that is missing.
@@ -41,29 +42,29 @@ class Installer:
         Raises:
             MedalSError: A step failed; says why and what to do.  Steps that were done stay done.
         """
-        before = packages.ownVersions(self._host.version)
-        if self._host.torchVersion() in ("", "?"):
-            if not self._host.extensionUsable():
+        before = packages.ownVersions(self.host.version)
+        if self.host.torchVersion() in ("", "?"):
+            if not self.host.extensionUsable():
                 return self._extension()
             self._step(_("Installing PyTorch (the longest step, several minutes) …"), 0.1)
-            self._do(lambda: self._host.installTorch(packages.TORCH))
-            if self._host.torchVersion() in ("", "?"):
+            self._do(lambda: self.host.installTorch(packages.TORCH))
+            if self.host.torchVersion() in ("", "?"):
                 raise ResourceError(
                     _("PyTorch is still not there after its installation."),
                     _("Open the PyTorch Utils module, uninstall PyTorch, restart 3D Slicer and try again."),
                 )
-        wanted = packages.missing(packages.requirements(), self._host.version)
+        wanted = packages.missing(packages.requirements(), self.host.version)
         if wanted:
             self._step(_("Installing {count} packages …").format(count=len(wanted)), 0.7)
             self._packages(wanted)
         self._step(_("Checking what was installed …"), 0.95)
         self._check(before)
-        return "restart" if any(self._host.loaded(name) for name in packages.names(wanted)) else ""
+        return "restart" if any(self.host.loaded(name) for name in packages.names(wanted)) else ""
 
     def _extension(self) -> Need:
-        if not self._host.extensionInstalled(EXTENSION):
+        if not self.host.extensionInstalled(EXTENSION):
             self._step(_("Installing the PyTorch extension …"), 0.05)
-            if not self._host.installExtension(EXTENSION):
+            if not self.host.installExtension(EXTENSION):
                 raise ResourceError(
                     _("The PyTorch extension could not be installed."),
                     _("Install “PyTorch” with the Extensions Manager, restart 3D Slicer and press Install again."),
@@ -71,20 +72,20 @@ class Installer:
         return "restart"
 
     def _packages(self, wanted: Sequence[str]) -> None:
-        own = packages.ownVersions(self._host.version)
+        own = packages.ownVersions(self.host.version)
         with tempfile.TemporaryDirectory(prefix="medals-") as folder:
             path = Path(folder) / "constraints.txt"
             path.write_text("\n".join(packages.constraints(own)) + "\n", encoding="utf-8")
-            self._do(lambda: self._host.installPackages(wanted, path, self._logged))
+            self._do(lambda: self.host.installPackages(wanted, path, self._logged))
 
     def _check(self, before: dict[str, str]) -> None:
-        left = packages.missing(packages.requirements(), self._host.version)
+        left = packages.missing(packages.requirements(), self.host.version)
         if left:
             raise ResourceError(
                 _("These packages are still missing: {names}.").format(names=", ".join(packages.names(left))),
                 _("Restart 3D Slicer and press Install again."),
             )
-        after = packages.ownVersions(self._host.version)
+        after = packages.ownVersions(self.host.version)
         changed = [f"{name} {was} → {after.get(name) or '-'}" for name, was in before.items() if after.get(name) != was]
         changed = [text for text in changed if not text.startswith(("torch ", "torchvision "))]
         if changed:
@@ -104,8 +105,8 @@ class Installer:
 
     def _logged(self, line: str) -> None:
         self._log.append(line)
-        self._onLog(line)
+        self.onLog(line)
 
     def _step(self, text: str, share: float) -> None:
         self._logged(text)
-        self._onStep(text, share)
+        self.onStep(text, share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from MedalSLib.errors import MedalSError
 from MedalSLib.panel.i18n import tr as _
@@ -19,61 +20,53 @@ from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
 
 
+@dataclass(eq=False)
 class InstallPresenter:
     """Nothing is looked at before `check`, and nothing is installed before `install`.
 
-    Args:
+    Attributes:
         host: 3D Slicer.
         settings: Keeps what goes on after a restart.
         gatherFacts: Gathers the facts about this computer; may take seconds.
         jobs: Gathers them beside the interface.
         pump: Lets the application show each step: pip has to run on the main thread.
         engineWords: Returns the engine in words, for the diagnostics.
-
-    Attributes:
-        changed: Emitted when anything below changed.
         checks: The checks, empty before the first `check`.
         busy: Whether checks or an installation are going on.
         fraction: Share of the installation that is done, 0..1.
         message: What was said last.
-        log: What the installers said.
         needsRestart: Whether a restart is due.
+        log: What the installers said.
+        changed: Emitted when anything above changed.
     """
 
-    def __init__(
-        self,
-        host: SlicerHost,
-        settings: Settings,
-        gatherFacts: Callable[[], SystemFacts],
-        jobs: BackgroundJobs,
-        pump: Callable[[], None] = lambda: None,
-        engineWords: Callable[[], str] = lambda: "",
-    ) -> None:
-        self._host = host
-        self._settings = settings
-        self._gather = gatherFacts
-        self._jobs = jobs
-        self._pump = pump
-        self._engineWords = engineWords
+    host: SlicerHost
+    settings: Settings
+    gatherFacts: Callable[[], SystemFacts]
+    jobs: BackgroundJobs
+    pump: Callable[[], None] = lambda: None
+    engineWords: Callable[[], str] = lambda: ""
+    checks: tuple[Check, ...] = field(default=(), init=False)
+    busy: bool = field(default=False, init=False)
+    fraction: float = field(default=0.0, init=False)
+    message: Message = field(default_factory=Message, init=False)
+    needsRestart: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
         self._facts: SystemFacts | None = None
-        self.changed = Signal()
-        self.checks: tuple[Check, ...] = ()
-        self.busy = False
-        self.fraction = 0.0
-        self.message = Message()
         self.log: list[str] = []
-        self.needsRestart = False
+        self.changed = Signal()
 
     @property
     def pending(self) -> bool:
         """Whether an installation waits to go on after the restart that it asked for."""
-        return bool(self._settings.pendingInstall) and not self.needsRestart
+        return bool(self.settings.pendingInstall) and not self.needsRestart
 
     @property
     def isInstalled(self) -> bool:
         """Whether everything that the local engine needs is there."""
-        torch = self._host.torchVersion()
-        return torch not in ("", "?") and not packages.missing(packages.requirements(), self._host.version)
+        torch = self.host.torchVersion()
+        return torch not in ("", "?") and not packages.missing(packages.requirements(), self.host.version)
 
     @property
     def status(self) -> str:
@@ -109,11 +102,11 @@ class InstallPresenter:
             if failed:
                 self.message = Message(f"{failed[0].name}: {failed[0].text}", "error")
                 return
-            self._settings.pendingInstall = "local"
-            need = Installer(self._host, self._stepped, self._logged).install()
+            self.settings.pendingInstall = "local"
+            need = Installer(self.host, self._stepped, self._logged).install()
             self.needsRestart = need == "restart"
             if self.isInstalled:
-                self._settings.pendingInstall = ""
+                self.settings.pendingInstall = ""
                 self.message = Message(_("Medal S is ready to run on this computer."), "success")
             if self.needsRestart:
                 self.message = Message(_("Restart 3D Slicer; the installation goes on from here."), "warning")
@@ -123,11 +116,11 @@ class InstallPresenter:
 
     def restart(self) -> None:
         """Restart the application."""
-        self._host.restart()
+        self.host.restart()
 
     def dismiss(self) -> None:
         """Do not go on with an installation that was begun."""
-        self._settings.pendingInstall = ""
+        self.settings.pendingInstall = ""
         self.changed.emit()
 
     def diagnostics(self) -> str:
@@ -136,20 +129,20 @@ class InstallPresenter:
             self.check()
         if self._facts is None:
             return self.message.text
-        return diagnostics(self._facts, self.checks, self._engineWords(), self.log)
+        return diagnostics(self._facts, self.checks, self.engineWords(), self.log)
 
     def _look(self) -> None:
-        self._facts = self._jobs.run(lambda _send: self._gather())
+        self._facts = self.jobs.run(lambda _send: self.gatherFacts())
         self.checks = preflight(self._facts)
 
     def _stepped(self, text: str, share: float) -> None:
         self.fraction, self.message = share, Message(text)
         self.changed.emit()
-        self._pump()
+        self.pump()
 
     def _logged(self, line: str) -> None:
         self.log.append(line)
-        self._pump()
+        self.pump()
 
     @contextmanager
     def _working(self) -> Iterator[None]:
