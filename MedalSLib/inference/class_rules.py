@@ -27,9 +27,8 @@ class ClassRules:
         unit_spacing: The spacing is taken to be 1 mm, whatever the image says.
         enlarged: Stage 2 sees the image enlarged by a tenth.
         magnified_lesion: Asked for alone, magnified by 1.45 in stage 1 and 1.35 in stage 2 instead of 1.2.
-        limited_to_1_6: Asked for alone, the volume is at most 1.6 patches long, not 2.
-        limited_to_1_6_in_plan: The same, but not where stage 2's region is sized.
-        limited_to_1_2: Asked for alone, the volume is at most 1.2 patches long.
+        most_patches: Asked for alone, the volume is at most so many patches long; None for the general limit of two.
+        most_patches_of_region: The same where stage 2's region is sized.
         refined_in_stages: Stages in which instances are refined from their own prediction.
         region_growth: Stage 2's region is stage 1's box times this.
         first_stage_only: Stage 1's labels are the answer.
@@ -39,9 +38,8 @@ class ClassRules:
     unit_spacing: bool
     enlarged: bool
     magnified_lesion: bool
-    limited_to_1_6: bool
-    limited_to_1_6_in_plan: bool
-    limited_to_1_2: bool
+    most_patches: float | None
+    most_patches_of_region: float | None
     refined_in_stages: frozenset[int]
     region_growth: float
     first_stage_only: bool
@@ -52,14 +50,14 @@ def rules_of(classes: Iterable[str]) -> ClassRules:
     """Return the rules of a list of classes ("CT_Liver"); a class the vocabulary does not know has no exception."""
     keys = frozenset(classes)
     policies = [policy_of(key) for key in keys] or [Policy()]
+    most_patches = 1.6 if keys & _LIMITED_TO_1_6 else 1.2 if keys & _LIMITED_TO_1_2 else None
     first_only = any(policy.stages == (1,) for policy in policies)
     return ClassRules(
         unit_spacing=any(policy.ignores_spacing for policy in policies),
         enlarged=bool(keys & _ENLARGED),
         magnified_lesion=bool(keys & _MAGNIFIED_LESION),
-        limited_to_1_6=bool(keys & _LIMITED_TO_1_6),
-        limited_to_1_6_in_plan=bool(keys & _LIMITED_TO_1_6_IN_PLAN),
-        limited_to_1_2=bool(keys & _LIMITED_TO_1_2),
+        most_patches=1.6 if keys & _LIMITED_TO_1_6_IN_PLAN else most_patches,
+        most_patches_of_region=most_patches,
         refined_in_stages=frozenset.intersection(*(frozenset(policy.refine_in_stages) for policy in policies)),
         region_growth=max(policy.box_growth for policy in policies),
         first_stage_only=first_only,

@@ -213,7 +213,7 @@ def _policy_spacing(
         ratio = _F(value / target)
         if ratio > 3:
             value = _F(_F(_F(3) * value) / _F(ratio - _F(0.5)))
-    limit = _patches_allowed(rules, region)
+    limit = rules.most_patches_of_region if region else rules.most_patches
     if alone and size > patch * 2.0:
         return _F(patch * 2.0 / size)
     if alone and limit is not None and size > patch * limit:
@@ -221,13 +221,6 @@ def _policy_spacing(
     if spec.stage != 1 and value < _F(0.4) and patch * 2 < size <= _LARGEST_HWD[axis]:
         return _F(value * _F(2.0 if alone else 1.5))
     return value
-
-
-def _patches_allowed(rules: ClassRules, region: bool) -> float | None:
-    """Return to how many patch lengths a class asked for alone is limited, None for the general limit of two."""
-    if rules.limited_to_1_6 or (rules.limited_to_1_6_in_plan and not region):
-        return 1.6
-    return 1.2 if rules.limited_to_1_2 else None
 
 
 def _too_long(axis: int, value: np.float32, shape: Hwd, spec: StageSpec) -> bool:
