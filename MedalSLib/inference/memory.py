@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import TypeVar
@@ -119,7 +119,7 @@ def with_ladder(
         ResourceError: Memory ran out after the last step.
     """
     taken: list[Step] = []
-    remaining = list(LADDER)
+    descent = _descent(compute, classes, LADDER)
     while True:
         try:
             return run(compute), _names(taken)
@@ -131,7 +131,7 @@ def with_ladder(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        following = _next(compute, classes, remaining)
+        following = next(descent, None)
         if following is None:
             raise ResourceError(
                 f"There is not enough memory, even after every way to save some ({reason}).",
@@ -148,14 +148,13 @@ def _names(taken: Sequence[Step]) -> tuple[str, ...]:
     return tuple(step.name for step in taken if not step.chunks or step is last)
 
 
-def _next(compute: Compute, classes: int, remaining: list[Step]) -> tuple[Step, Compute] | None:
-    """Take the next step that changes something off the list."""
-    while remaining:
-        step = remaining.pop(0)
+def _descent(compute: Compute, classes: int, steps: Sequence[Step]) -> Iterator[tuple[Step, Compute]]:
+    """Yield each step of a ladder that changes something, and the run after it."""
+    for step in steps:
         changed = step.apply(compute, classes)
         if changed is not None:
-            return step, changed
-    return None
+            compute = changed
+            yield step, compute
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -183,12 +182,10 @@ def fitting(
         How to run, and the names of the steps taken that hold.
     """
     taken: list[Step] = []
-    remaining = list(PLANNED)
-    while need(compute) > limit_mb:
-        following = _next(compute, classes, remaining)
-        if following is None:
+    for step, smaller in _descent(compute, classes, PLANNED):
+        if need(compute) <= limit_mb:
             break
-        step, compute = following
+        compute = smaller
         taken.append(step)
     return compute, _names(taken)
 

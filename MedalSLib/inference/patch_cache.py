@@ -8,7 +8,7 @@ blended in the same order as ever, so the whole answer is too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from torch import Tensor
@@ -29,6 +29,9 @@ class CachedPredictor:
         cache: Where answers are kept: one image, one window, one plan; None to keep nothing.
         queries: The predictor's queries [N, Q].
         seed: Seed of its prompt blocks.
+
+    Attributes:
+        served: Patches whose answer came from the cache.
     """
 
     def __init__(self, predictor: PatchPredictor, cache: ProbabilityCache | None, queries: Tensor, seed: int) -> None:
@@ -36,17 +39,12 @@ class CachedPredictor:
         self._cache = cache
         self._run = (_digest(queries.float().cpu().numpy()), int(seed))
         self._digests: dict[Tile, bytes] = {}
-        self._served: set[Tile] = set()
+        self.served: set[Tile] = set()
 
     @property
     def count(self) -> int:
         """Number of queries."""
         return self._predictor.count
-
-    @property
-    def reused(self) -> int:
-        """Patches whose answer came from the cache."""
-        return len(self._served)
 
     def probabilities(
         self, image: Tensor, prompts: PatchPrompts | None, tile: Tile, start: int, stop: int
@@ -56,11 +54,13 @@ class CachedPredictor:
             yield from self._predictor.probabilities(image, prompts, tile, start, stop)
             return
         spans = self._predictor.rows(image.shape, stop - start)
-        keys = self._keys(prompts, tile, start, stop, spans)
+        if tile not in self._digests:
+            self._digests[tile] = _prompt_digest(prompts)
+        keys = [(*self._run, tile, self._digests[tile], start, stop, top, bottom) for top, bottom in spans]
         kept = [self._cache.get(key) for key in keys]
         found = [part for part in kept if part is not None]
         if len(found) == len(keys):
-            self._served.add(tile)
+            self.served.add(tile)
             for (top, bottom), part in zip(spans, found, strict=True):
                 yield top, bottom, part.clone()
             return
@@ -68,14 +68,6 @@ class CachedPredictor:
         for key, (top, bottom, part) in zip(keys, parts, strict=True):
             self._cache.put(key, part.clone())
             yield top, bottom, part
-
-    def _keys(
-        self, prompts: PatchPrompts, tile: Tile, start: int, stop: int, spans: Sequence[tuple[int, int]]
-    ) -> list[tuple[Hashable, ...]]:
-        if tile not in self._digests:
-            self._digests[tile] = _prompt_digest(prompts)
-        base = (*self._run, tile, self._digests[tile], start, stop)
-        return [(*base, top, bottom) for top, bottom in spans]
 
 
 def _digest(*parts: np.ndarray) -> bytes:

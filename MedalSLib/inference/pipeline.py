@@ -60,7 +60,7 @@ class _Run:
 
 def segment_volume(
     model: Model,
-    image: np.ndarray | WindowedImage,
+    image: WindowedImage,
     spacing_dhw: Sequence[float],
     structures: Sequence[Structure],
     queries: Tensor,
@@ -77,11 +77,11 @@ def segment_volume(
 
     Args:
         model: Stages and networks.
-        image: Intensities (D, H, W), 0..255, or a volume that has other ones in each window.
+        image: The volume, which may have other intensities in each window.
         spacing_dhw: Spacing in mm.
         structures: What is wanted, no key twice.
         queries: Text queries [N, Q], one for each structure.
-        windows: Intensity window by key, where the image comes in windows.
+        windows: Intensity window by key; others see the image as it is.
         masks_dhw: Masks by key: prompts, and what `locked_dhw` keeps.
         locked_dhw: By key: where set, the answer is what the structure's mask says (not set without one), whatever
             the network says.  In the mode "refine" only the region of it runs; masks stay as they are outside.
@@ -98,8 +98,6 @@ def segment_volume(
     """
     options, compute, hooks = options or RunOptions(), compute or Compute(), hooks or Hooks()
     masks, locked = masks_dhw or {}, locked_dhw or {}
-    if isinstance(image, np.ndarray):
-        image = _one_window(image)
     _check(image.shape, structures, queries, masks, locked)
     specs = stage_specs(model)
     run = _Run(
@@ -148,7 +146,6 @@ def _run_group(run: _Run, group: Group, queries: Tensor) -> VolumeResult:
             compute,
             hooks,
             corner_of(part),
-            each_probability=hooks.on_probability is not None,
         )
         if group.options.policy == "published":
             return run_published(runs, run.specs, masks), runs
@@ -186,13 +183,6 @@ def _fitted(run: _Run, group: Group, shape_dhw: Sequence[int], prompted: bool) -
         return estimate.memory_mb
 
     return fitting(need, run.compute, len(group.keys), limit)
-
-
-def _one_window(image_dhw: np.ndarray) -> WindowedImage:
-    if image_dhw.ndim != 3 or 0 in image_dhw.shape:
-        raise InputError(f"The image has the shape {image_dhw.shape}.", "Give a 3-D image that is not empty.")
-    deep, high, wide = image_dhw.shape
-    return WindowedImage((deep, high, wide), lambda window: image_dhw)
 
 
 def _limits(

@@ -20,7 +20,7 @@ from MedalSLib.inference.regions import stage_2_region
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.stage_runner import StageRunner
 from MedalSLib.network.axes import dhw
-from MedalSLib.run import Mode, Source
+from MedalSLib.run import Source
 from MedalSLib.volume.box import Box, corner_of, relative, shape_of, slices, union, whole
 from MedalSLib.volume.mask import BoxMask
 
@@ -56,7 +56,7 @@ def run_product(
         InputError: Refinement without a mask or region.
     """
     options = runs.group.options
-    mode = _mode(options.mode, masks)
+    mode = options.mode if options.mode != "auto" else "hybrid" if masks else "text"
     given = _Prompts({} if mode == "text" else masks, dict.fromkeys(() if mode == "text" else masks, "mask"))
     rules = rules_of(runs.keys)
     coarse, fine = specs.get(1), specs.get(2)
@@ -71,12 +71,6 @@ def run_product(
         return _last_stage(runs, last, given, _region(runs, last, given) if everything else whole(runs.image.shape))
     prompts = _with_stage_1(runs, coarse, given)
     return _last_stage(runs, fine, prompts, _region(runs, fine, prompts))
-
-
-def _mode(mode: Mode, masks: Mapping[int, BoxMask]) -> Mode:
-    if mode == "auto":
-        return "hybrid" if masks else "text"
-    return mode
 
 
 def _with_stage_1(runs: StageRunner, spec: StageSpec, given: _Prompts) -> _Prompts:

@@ -44,17 +44,12 @@ def best_components(mask: np.ndarray, probability: np.ndarray, min_voxels: int =
     order = order[sizes[order] >= min_voxels]
     if len(order) < 2:
         return components == order[0] if len(order) else np.zeros(mask.shape, dtype=bool)
-    means = np.array([_mean(probability, components == label) for label in order])
+    # In the precision of the probabilities, as the published comparison has it.
+    means = np.array([np.mean(probability[components == label]) for label in order])
     close = (means.max() - means <= _CLOSE) & (means > _SURE)
     best = int(np.argmax(means))
     keep = order[close] if int(close.sum()) >= 2 else order[[best if best < 2 else 0]]
     return np.isin(components, keep)
-
-
-def _mean(probability: np.ndarray, where: np.ndarray) -> np.floating:
-    """Return the mean in the precision of the probabilities, as the published comparison has it."""
-    mean: np.floating = np.mean(probability[where])
-    return mean
 
 
 def keep_best_components(labelmap: np.ndarray, probability: np.ndarray, labels: Iterable[int]) -> np.ndarray:

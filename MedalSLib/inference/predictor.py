@@ -43,10 +43,11 @@ class _Pass:
         return self.network.project(self.voxels[:, :, top:bottom], self.embeddings[:, start:stop])[0]
 
 
+@dataclass(eq=False)
 class PatchPredictor:
     """Runs one network for one list of queries, patch by patch.
 
-    Args:
+    Attributes:
         network: A `MedalS` in evaluation mode, on `compute.device`.
         queries: Text queries [N, Q].
         compute: Device and precision.
@@ -54,29 +55,24 @@ class PatchPredictor:
         refinements: How often instance targets are refined from their own prediction; 0 for semantic ones.
         cache: Voxel features of patches without prompts, or None.
         should_cancel: Asked before each run of the network.
+        runs: Runs of the network.
+        reused: Patches whose voxel features came from the cache.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        queries: Tensor,
-        compute: Compute,
-        permutation: Permutation,
-        refinements: int = 0,
-        cache: FeatureCache | None = None,
-        should_cancel: Callable[[], bool] | None = None,
-    ) -> None:
-        self._network = network
-        self._queries = queries.to(compute.torch_device)[None]
-        self._compute = compute
-        self._permutation = permutation
-        self._refinements = refinements
-        self._cache = cache
-        self._should_cancel = should_cancel
+    network: Network
+    queries: Tensor
+    compute: Compute
+    permutation: Permutation
+    refinements: int = 0
+    cache: FeatureCache | None = None
+    should_cancel: Callable[[], bool] | None = None
+    runs: int = 0
+    reused: int = 0
+
+    def __post_init__(self) -> None:
+        self._queries = self.queries.to(self.compute.torch_device)[None]
         self._constants: dict[float, Tile] = {}
         self._encoded: set[Tile] = set()
-        self.runs = 0
-        self.reused = 0
 
     @property
     def count(self) -> int:
@@ -102,10 +98,10 @@ class PatchPredictor:
         Raises:
             CancelledError: `should_cancel` said so.
         """
-        wanted = (0, self.count) if self._refinements else (start, stop)
+        wanted = (0, self.count) if self.refinements else (start, stop)
         logits = self._predict(image, prompts, tile, 0, PROMPT_BLOCK, wanted)
-        for iteration in range(1, self._refinements + 1):
-            wanted = (0, self.count) if iteration < self._refinements else (start, stop)
+        for iteration in range(1, self.refinements + 1):
+            wanted = (0, self.count) if iteration < self.refinements else (start, stop)
             own = self._own_prediction(logits, image.shape)
             logits = self._predict(image, own, tile, iteration, REFINEMENT_BLOCK, wanted)
         for top, bottom in self.rows(image.shape, stop - start):
@@ -114,7 +110,7 @@ class PatchPredictor:
     def rows(self, shape_hwd: Sequence[int], classes: int) -> list[tuple[int, int]]:
         """Return the rows of a patch whose probabilities of some classes are handed out together."""
         high, wide, deep = shape_hwd
-        most = _VALUES.get(self._compute.torch_device.type, _VALUES["cpu"])
+        most = _VALUES.get(self.compute.torch_device.type, _VALUES["cpu"])
         step = max(1, most // max(1, classes * wide * deep))
         return [(top, min(top + step, high)) for top in range(0, high, step)]
 
@@ -124,7 +120,7 @@ class PatchPredictor:
         return PatchPrompts.of(masks) if bool(masks.any()) else None
 
     def _sigmoid(self, logits: Logits, start: int, stop: int, top: int, bottom: int) -> Tensor:
-        with self._compute.precision():
+        with self.compute.precision():
             values = logits(start, stop, top, bottom)
         return values.float().sigmoid_()
 
@@ -143,7 +139,7 @@ class PatchPredictor:
         blocks = 1
         for size in image.shape:
             blocks *= -(-size // block)
-        shown = shown_first(image.shape, block, self._permutation(blocks, tile, iteration), image.device)
+        shown = shown_first(image.shape, block, self.permutation(blocks, tile, iteration), image.device)
         first, second = self._halves(image, prompts, (shown, ~shown), tile, wanted)
 
         def logits(start: int, stop: int, top: int, bottom: int) -> Tensor:
@@ -162,7 +158,7 @@ class PatchPredictor:
     ) -> tuple[Logits, Logits]:
         unions = [prompts.union & half for half in halves]
         shows = torch.stack([union.any() for union in unions]).tolist()  # of a GPU, asked once
-        if image.numel() <= self._compute.batch_voxels and all(shows):
+        if image.numel() <= self.compute.batch_voxels and all(shows):
             first, second = self._prompted(image, prompts, unions, halves)
             return first, second
         passes: list[Logits] = []
@@ -179,7 +175,7 @@ class PatchPredictor:
         """Return the same logits in what takes less memory while the second pass runs: computed, or still to be."""
         if not isinstance(logits, _Pass) or stop - start > logits.voxels.shape[1]:
             return logits
-        with self._compute.precision():
+        with self.compute.precision():
             values = logits(start, stop, 0, logits.voxels.shape[2])
         return lambda first, last, top, bottom: values[first - start : last - start, top:bottom]
 
@@ -192,22 +188,22 @@ class PatchPredictor:
         if bool(lowest == highest):
             tile = self._constants.setdefault(float(lowest), tile)
         features = self._cached(tile)
-        with self._compute.precision():
+        with self.compute.precision():
             if features is None:
                 self._count_run()
-                features = self._network.plain(image[None, None])
-                if self._cache is not None:
-                    self._cache.put(tile, features)
+                features = self.network.plain(image[None, None])
+                if self.cache is not None:
+                    self.cache.put(tile, features)
                     self._encoded.add(tile)
-            return _Pass(self._network, features.embedding, self._network.mask_embeddings(features, self._queries))
+            return _Pass(self.network, features.embedding, self.network.mask_embeddings(features, self._queries))
 
     def _cached(self, tile: Tile) -> VoxelFeatures | None:
-        features = None if self._cache is None else self._cache.get(tile)
+        features = None if self.cache is None else self.cache.get(tile)
         if features is None:
             return None
         self.reused += tile not in self._encoded  # what this very run put in is not taken from an earlier one
-        features = features.to(self._compute.torch_device)
-        return features if self._compute.autocast is not None else features.to(torch.float32)
+        features = features.to(self.compute.torch_device)
+        return features if self.compute.autocast is not None else features.to(torch.float32)
 
     def _prompted(
         self, image: Tensor, prompts: PatchPrompts, unions: Sequence[Tensor], halves: Sequence[Tensor]
@@ -215,15 +211,15 @@ class PatchPredictor:
         """Run one batch of passes, each with its half of the prompts."""
         self._count_run()
         batch = len(unions)
-        with self._compute.precision():
+        with self.compute.precision():
             images = image.expand(batch, 1, *image.shape)
-            features = self._network.encode(images, torch.stack(list(unions))[:, None].to(image.dtype))
-            embeddings = self._network.mask_embeddings(features, self._queries.expand(batch, -1, -1))
-            mixed = fused_prompts(self._network, embeddings, prompts, halves)
-            voxels = self._network.fuse(features, mixed)
-        return [_Pass(self._network, voxels[i : i + 1], embeddings[i : i + 1]) for i in range(batch)]
+            features = self.network.encode(images, torch.stack(list(unions))[:, None].to(image.dtype))
+            embeddings = self.network.mask_embeddings(features, self._queries.expand(batch, -1, -1))
+            mixed = fused_prompts(self.network, embeddings, prompts, halves)
+            voxels = self.network.fuse(features, mixed)
+        return [_Pass(self.network, voxels[i : i + 1], embeddings[i : i + 1]) for i in range(batch)]
 
     def _count_run(self) -> None:
-        if self._should_cancel is not None and self._should_cancel():
+        if self.should_cancel is not None and self.should_cancel():
             raise CancelledError
         self.runs += 1

@@ -95,14 +95,6 @@ class PatchPrompts:
         parts = (_class_prompt(index, mask) for index, mask in enumerate(masks))
         return cls(masks.any(dim=0), tuple(part for part in parts if part is not None))
 
-    def classes(self, start: int, stop: int) -> Tensor:
-        """Return boolean (stop - start, H, W, D): the prompts of a chunk of classes."""
-        masks = self.union.new_zeros((stop - start, *self.union.shape))
-        for part in self.parts:
-            if start <= part.index < stop:
-                masks[part.index - start][part.box] = part.mask
-        return masks
-
     def to(self, device: torch.device) -> PatchPrompts:
         """Return the same on a device."""
         if device == self.union.device:

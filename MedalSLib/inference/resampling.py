@@ -7,7 +7,7 @@ largest interpolated value wins, and it is compared in half precision of a thous
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -88,18 +88,13 @@ def mask_to_plan(mask_hwd: BoxMask, plan: ResamplingPlan, device: torch.device |
     return BoxMask(bits_of(mask[slices(box)]), plan.shape, shifted(box, [start for start, _ in new]))
 
 
-def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape_hwd: Sequence[int]) -> Tensor:
+def labelmap_to_shape(labels_hwd: np.ndarray | Tensor, shape: Hwd) -> Tensor:
     """Bring a labelmap from a plan's unpadded grid back to the volume's own: trilinear votes, in any anisotropy."""
-    labels = _integers(labels_hwd, None)
-    high, wide, deep = (int(size) for size in shape_hwd)
-    shape = high, wide, deep
-    return _vote(labels, shape, lambda values: trilinear(values, shape))
+    return _vote(_integers(labels_hwd, None), shape, lambda values: trilinear(values, shape))
 
 
-def trilinear(values: Tensor, shape_hwd: Sequence[int]) -> Tensor:
+def trilinear(values: Tensor, shape: Hwd) -> Tensor:
     """Resample float values (H, W, D) to another shape over the same extent (voxel edges aligned)."""
-    high, wide, deep = (int(size) for size in shape_hwd)
-    shape = high, wide, deep
     if tuple(values.shape) == shape:
         return values
     return functional.interpolate(values[None, None].float(), size=shape, mode="trilinear", align_corners=False)[0, 0]

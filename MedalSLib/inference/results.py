@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -136,8 +136,8 @@ def merge_results(results: Sequence[VolumeResult], structures: Sequence[Structur
         instances={key: labels for result in results for key, labels in result.instances.items()},
         boxes=tuple(box for result in results for box in result.boxes),
         seconds=seconds,
-        steps=_distinct(step for result in results for step in result.steps),
-        cached=_distinct(part for result in results for part in result.cached),
+        steps=tuple(dict.fromkeys(step for result in results for step in result.steps)),
+        cached=tuple(dict.fromkeys(part for result in results for part in result.cached)),
         runs=sum(result.runs for result in results),
     )
 
@@ -152,7 +152,3 @@ def _merge(labelmap: np.ndarray, best: np.ndarray, labels: np.ndarray, probabili
     better = (labels > 0) & ((others > sure) | (labelmap == 0))
     labelmap += (labels - labelmap) * better
     sure += (others - sure) * better
-
-
-def _distinct(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(words))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,12 +21,10 @@ from MedalSLib.inference.predictor import PatchPredictor
 from MedalSLib.inference.prompts import (
     LabelmapVolume,
     MaskVolume,
-    PatchPrompts,
     seeded_permutation,
 )
 from MedalSLib.inference.resampling import preprocess
 from MedalSLib.inference.resampling_policy import ResamplingPlan
-from MedalSLib.inference.tiling import Tile
 from MedalSLib.volume.mask import BoxMask
 
 
@@ -106,31 +104,7 @@ def run_stage(
         )
         patches = CachedPredictor(predictor, hooks.probabilities, queries, seed)
         _sweep_all(patches, volume, prompts, plan, output, compute, hooks)
-        return replace(output.result(), runs=predictor.runs, reused=predictor.reused, repeated=patches.reused)
-
-
-@dataclass
-class _Sweep:
-    """What the patches of a stage are cut from, and how far they have come."""
-
-    volume: Tensor
-    prompts: LabelmapVolume | MaskVolume | None
-    device: torch.device
-    on_patch: Callable[[int, int], None] | None
-    total: int
-    done: set[tuple[Tile, int]] = field(default_factory=set)
-
-    def patch(self, tile: Tile) -> tuple[Tensor, PatchPrompts | None]:
-        """Return image and prompts of a tile on the network's device."""
-        image = self.volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(self.device)
-        return image, None if self.prompts is None else self.prompts.patch(tile, self.device)
-
-    def count(self, tile: Tile, start: int) -> None:
-        """Report a patch, once."""
-        if (tile, start) not in self.done:
-            self.done.add((tile, start))
-            if self.on_patch is not None:
-                self.on_patch(len(self.done), self.total)
+        return replace(output.result(), runs=predictor.runs, reused=predictor.reused, repeated=len(patches.served))
 
 
 def _sweep_all(
@@ -145,15 +119,19 @@ def _sweep_all(
     """Run all patches, once for each chunk of classes, and hand final regions to the output."""
     chunk = max(1, compute.class_chunk or patches.count)
     starts = range(0, patches.count, chunk)
-    sweep = _Sweep(volume, prompts, compute.torch_device, hooks.on_patch, len(starts) * len(plan.tiles))
+    device, done = compute.torch_device, 0
     for start in starts:
         stop = min(start + chunk, patches.count)
         output.begin(start, stop)
         sums = BlendedPatches(stop - start, plan, compute.accumulator_dtype, compute.blending_device)
         for batch in batches(plan):
             for tile in batch.tiles:
-                sums.add(tile, patches.probabilities(*sweep.patch(tile), tile, start, stop))
-                sweep.count(tile, start)
+                image = volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(device)
+                shown = None if prompts is None else prompts.patch(tile, device)
+                sums.add(tile, patches.probabilities(image, shown, tile, start, stop))
+                done += 1
+                if hooks.on_patch is not None:
+                    hooks.on_patch(done, len(starts) * len(plan.tiles))
             output.take(batch.final, sums.rows(batch.final))
             sums.forget(batch.final)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -30,21 +30,19 @@ from MedalSLib.volume.box import Box, shape_of, shifted, slices
 from MedalSLib.volume.mask import BoxMask
 
 
+@dataclass(eq=False)
 class StageRunner:
     """Stages of one model on regions of one volume, for one group of structures.
 
-    Args:
+    Attributes:
         model: The model.
-        image_dhw: Intensities (D, H, W), 0..255.
+        image: Intensities (D, H, W), 0..255.
         spacing_dhw: Spacing in mm.
         group: The structures, and how they run.
         queries: Text queries [N, Q] of the group.
         compute: Device, precision and chunks.
         hooks: What to watch and steer.
-        origin: Where `image_dhw` begins in the whole volume.
-        each_probability: Whether the probability of each structure is wanted.
-
-    Attributes:
+        origin: Where `image` begins in the whole volume.
         seconds: Seconds by stage.
         runs: Runs of the networks.
         reused: Patches whose voxel features came from the cache.
@@ -52,33 +50,24 @@ class StageRunner:
         steps: Steps taken down the memory ladder, in words, as keys.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        image_dhw: np.ndarray,
-        spacing_dhw: Sequence[float],
-        group: Group,
-        queries: Tensor,
-        compute: Compute,
-        hooks: Hooks,
-        origin: Sequence[int] = (0, 0, 0),
-        each_probability: bool = False,
-    ) -> None:
-        self.image = image_dhw
-        self.spacing_dhw = tuple(float(value) for value in spacing_dhw)
-        self.group = group
-        self.keys = group.keys
-        self.seconds: dict[str, float] = {}
-        self.runs = 0
-        self.reused = 0
-        self.repeated = 0
-        self.steps: dict[str, None] = {}
-        self._model = model
-        self._queries = queries
-        self._compute = compute
-        self._hooks = hooks
-        self._origin = tuple(origin)
-        self._each_probability = each_probability
+    model: Model
+    image: np.ndarray
+    spacing_dhw: Sequence[float]
+    group: Group
+    queries: Tensor
+    compute: Compute
+    hooks: Hooks
+    origin: Sequence[int]
+    seconds: dict[str, float] = field(default_factory=dict)
+    runs: int = 0
+    reused: int = 0
+    repeated: int = 0
+    steps: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the structures."""
+        return self.group.keys
 
     def run(
         self,
@@ -107,16 +96,16 @@ class StageRunner:
         key = RunKey(
             self.group.window,
             spec.stage,
-            shifted(region, self._origin),
+            shifted(region, self.origin),
             grid_plan.spacing,
             grid_plan.target_spacing,
             grid_plan.shape,
         )
-        with _on_device(self._model.network(str(spec.stage)), self._compute.torch_device) as network:
+        with _on_device(self.model.network(str(spec.stage)), self.compute.torch_device) as network:
             compute = self._in_sweeps(grid_plan, len(chosen), network)
             result = run_stage(
                 backend(network, compute, grid_plan.patch),
-                self._queries[chosen],
+                self.queries[chosen],
                 array_to_hwd(self.image[slices(region)]),
                 grid_plan,
                 _to_hwd(prompts),
@@ -126,7 +115,7 @@ class StageRunner:
                 compute=compute,
                 hooks=self._stage_hooks(spec.stage, key),
                 labels=labels,
-                each_probability=self._each_probability and labels,
+                each_probability=labels and self.hooks.on_probability is not None,
             )
         stage = f"stage {spec.stage}"
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begun
@@ -154,16 +143,16 @@ class StageRunner:
         return plan(hwd(shape_of(region)), hwd(self.spacing_dhw), keys, spec, magnify_single=published)
 
     def _in_sweeps(self, grid_plan: ResamplingPlan, classes: int, network: object) -> Compute:
-        free = self._compute.free_memory_mb
+        free = self.compute.free_memory_mb
         if free is None:
-            return self._compute
-        compute = in_sweeps(self._compute, grid_plan, classes, finest_width(network), free)
-        if compute != self._compute and compute.class_chunk:
+            return self.compute
+        compute = in_sweeps(self.compute, grid_plan, classes, finest_width(network), free)
+        if compute != self.compute and compute.class_chunk:
             self.steps[f"classes in {ceil(classes / compute.class_chunk)} sweeps"] = None
         return compute
 
     def _stage_hooks(self, stage: int, key: RunKey) -> StageHooks:
-        hooks, number = self._hooks, self.group.number
+        hooks, number = self.hooks, self.group.number
         on_patch = hooks.on_patch
         return StageHooks(
             on_patch=None if on_patch is None else lambda done, total: on_patch(number, f"stage {stage}", done, total),

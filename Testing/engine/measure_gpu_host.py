@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from pretend_gpu import pretend_gpu, reset_traffic  # noqa: E402
 
 from MedalSLib.engine.computing import choose_compute  # noqa: E402
-from MedalSLib.inference.pipeline import segment_volume  # noqa: E402
+from MedalSLib.inference.pipeline import WindowedImage, segment_volume  # noqa: E402
 from MedalSLib.run import Policy, RunOptions  # noqa: E402
 from tools.benchmarks.scenes import BenchStructure, numbered_image  # noqa: E402
 from tools.benchmarks.stub_network import StubNetwork, two_stage_model  # noqa: E402
@@ -46,7 +46,7 @@ def measured(policy: Policy) -> dict[str, Any]:
         begun, cpu = time.perf_counter(), time.process_time()
         found = segment_volume(
             two_stage_model(PATCHES, StubNetwork()),
-            image,
+            WindowedImage(image.shape, lambda window: image),
             SPACING_DHW,
             items,
             queries,

@@ -22,7 +22,7 @@ from MedalSLib.inference.memory import (
     out_of_memory,
     with_ladder,
 )
-from MedalSLib.inference.pipeline import segment_volume
+from MedalSLib.inference.pipeline import WindowedImage, segment_volume
 from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec, plan
 
 GPU = Compute(device="cuda", batch_voxels=1 << 20)
@@ -106,11 +106,12 @@ def test_sums_that_do_not_fit_are_made_in_sweeps_of_as_many_classes_each() -> No
 
 def test_a_run_with_little_memory_says_in_how_many_sweeps_it_went(band_model: Callable[..., Any], wanted: Any) -> None:
     image = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32) * 255
+    seen = WindowedImage(image.shape, lambda window: image)
     items = [wanted(f"CT_{number}") for number in range(20)]
     queries = torch.tensor([[10.0 * number, 20.0] for number in range(20)])
     roomy, tight = (
         segment_volume(
-            band_model(stages="1"), image, (1.0, 1.0, 1.0), items, queries, compute=Compute(free_memory_mb=free)
+            band_model(stages="1"), seen, (1.0, 1.0, 1.0), items, queries, compute=Compute(free_memory_mb=free)
         )
         for free in (1e6, 0.01)
     )

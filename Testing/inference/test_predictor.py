@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dense_prompts import dense_prompts
 from pretend_gpu import RoundedConvolutions
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def test_prompted_passes_match_the_rule_worked_out_by_hand(tiny_network: MedalS,
                 queries[None],
                 image[None, None],
                 (prompts.union * half)[None, None],
-                (prompts.classes(0, 11) * half)[None],
+                (dense_prompts(prompts, 11) * half)[None],
             )[0][0].sigmoid()
             for half in (shown, 1 - shown)
         ]

@@ -22,7 +22,7 @@ def memory(options: BenchOptions) -> dict[str, Any]:
 
     from MedalSLib.inference.compute import Compute
     from MedalSLib.inference.memory import estimate_run, fitting
-    from MedalSLib.inference.pipeline import segment_volume
+    from MedalSLib.inference.pipeline import WindowedImage, segment_volume
 
     edge = options.shape or _EDGE
     patch = min(_PATCH, 32 * max(2, edge // 64)) if options.shape else _PATCH
@@ -31,6 +31,7 @@ def memory(options: BenchOptions) -> dict[str, Any]:
     for count in options.classes:
         image = numbered_image((edge,) * 3, count)
         items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
+        seen = WindowedImage(image.shape, lambda window, image=image: image)  # type: ignore[misc]
         queries = torch.arange(1, count + 1, dtype=torch.float32)[:, None]
         found: list[Any] = []
 
@@ -41,7 +42,7 @@ def memory(options: BenchOptions) -> dict[str, Any]:
         way, steps = fitting(lambda way, of=estimate: of(way).memory_mb, Compute(), count, _LIMIT_MB)  # type: ignore[misc]
         with watched_memory() as peak:
             seconds = timed(
-                lambda i=image, it=items, q=queries, f=found, w=way: f.append(  # type: ignore[misc]
+                lambda i=seen, it=items, q=queries, f=found, w=way: f.append(  # type: ignore[misc]
                     segment_volume(model, i, (1.0, 1.0, 1.0), it, q, compute=w)
                 )
             )

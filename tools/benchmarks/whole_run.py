@@ -45,7 +45,7 @@ def whole_runs(
 
     from MedalSLib.engine.computing import choose_compute
     from MedalSLib.errors import ResourceError
-    from MedalSLib.inference.pipeline import segment_volume
+    from MedalSLib.inference.pipeline import WindowedImage, segment_volume
     from MedalSLib.network.gpu_network import GpuNetwork
 
     patches = patches or PATCHES
@@ -54,6 +54,7 @@ def whole_runs(
     counted = _CountedNetwork(network, GpuNetwork(network, compute.autocast or torch.float32), count)
     model = two_stage_model(patches, counted)
     image = numbered_image(shape_dhw, count)
+    seen = WindowedImage(image.shape, lambda window: image)
     items: Any = [BenchStructure(f"CT_Bench {number}") for number in range(count)]
     queries = torch.zeros(count, network.config.query_dim)
     queries[:, 0] = torch.arange(1, count + 1)
@@ -66,7 +67,7 @@ def whole_runs(
             with _limited(device, limit):
                 begun = time.perf_counter()
                 try:
-                    found = segment_volume(model, image, SPACING_DHW, items, queries, compute=way)
+                    found = segment_volume(model, seen, SPACING_DHW, items, queries, compute=way)
                 except (ResourceError, RuntimeError) as error:  # the ladder's last step leaves the GPU; this does not
                     rows.append(row | {"error": str(error)})
                     break
