@@ -74,19 +74,9 @@ def model_from(network: MedalS, encode: Encode, image_size: tuple[int, int, int]
     return PromptedModel(trained, None, encode)
 
 
-def freeze(model: PromptedModel, what: Freeze) -> int:
-    """Stop parts of the network from learning.
-
-    Args:
-        model: The model.
-        what: "nothing"; "image_encoder", the descending half of the U-Net; "backbone", all of the U-Net.
-
-    Returns:
-        Number of parameters that still learn.
-    """
-    network = model.network
+def freeze(model: PromptedModel, what: Freeze) -> None:
+    """Stop all of the U-Net ("backbone") or its descending half ("image_encoder") from learning, or "nothing"."""
     if what == "backbone":
-        network.backbone.requires_grad_(False)
+        model.network.backbone.requires_grad_(False)
     elif what == "image_encoder":
-        network.backbone.encoder.requires_grad_(False)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        model.network.backbone.encoder.requires_grad_(False)

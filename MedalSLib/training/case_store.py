@@ -90,12 +90,7 @@ def _halved(shape: Sequence[int], limit: int) -> Hwd:
 
 
 def foreground_locations(labels: np.ndarray, values: Iterable[int]) -> dict[int, np.ndarray]:
-    """Return up to 10 000 voxels (n, 3) of each label that is present, drawn without repetition.
-
-    Args:
-        labels: Labels (H, W, D).
-        values: Labels to look for.
-    """
+    """Return up to 10 000 voxels (n, 3) of each of `values` in labels (H, W, D), drawn without repetition."""
     rng = np.random.default_rng(0)
     flat = labels.ravel()
     order = np.flatnonzero(flat)
@@ -174,11 +169,7 @@ def remove_unfinished(root: Path) -> None:
 
 
 class CaseReader:
-    """Reads windows of prepared cases; keeps a few cases open.
-
-    Args:
-        root: The prepared folder.
-    """
+    """Reads windows of the cases of a prepared folder; keeps a few cases open."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import repeat
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -33,10 +33,8 @@ _MEBIBYTE = 1 << 20
 class _SavedForBackward:
     """Bytes of what a forward pass keeps for its backward pass: nearly all of the memory that depends on the patch.
 
-    Counted tensor by tensor, since what the process takes also holds what the allocator had left over.
-
-    Args:
-        model: Its weights are not counted.
+    Counted tensor by tensor, since what the process takes also holds what the allocator had left over.  The model's
+    weights are not counted.
     """
 
     def __init__(self, model: PromptedModel) -> None:
@@ -44,7 +42,6 @@ class _SavedForBackward:
         self._sizes: dict[int, int] = {}
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
-        """Return the context in which to run the forward pass."""
         return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -156,34 +153,29 @@ def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
 
 
 def _trainer(recipe: Recipe, patch: tuple[int, int, int], device: torch.device) -> Trainer:
-    """Return a trainer of random batches; it writes nothing as long as only `advance` is called."""
+    """Return a trainer of one batch again and again; it writes nothing as long as only `advance` is called."""
     optimizer = replace(recipe.optimizer, precision=_precision_setting(recipe, device), ema_decay=None)
     prompts = replace(recipe.prompts, withhold_class_prompts=0.0)
     measured = replace(recipe, patch_hwd=patch, optimizer=optimizer, prompts=prompts)
+    batch = _random_batch(measured)
     config = measured.network_config()
     model = PromptedModel(MedalS(config), None, lambda texts, _: torch.zeros(len(texts), config.query_dim))
-    return Trainer(model, _RandomBatches(measured), measured, World(0, 1, device), RunFolder(Path()))
+    source: Any = SimpleNamespace(batches=lambda *_: repeat(batch))
+    return Trainer(model, source, measured, World(0, 1, device), RunFolder(Path()))
 
 
-class _RandomBatches:
-    """A data source of the recipe's sizes: the same random batch again and again."""
+def _random_batch(recipe: Recipe) -> Batch:
+    samples, queries = recipe.sampling.batch_size, recipe.sampling.max_queries
+    generator = torch.Generator().manual_seed(0)
 
-    def __init__(self, recipe: Recipe) -> None:
-        samples, queries = recipe.sampling.batch_size, recipe.sampling.max_queries
-        generator = torch.Generator().manual_seed(0)
+    def random(channels: int) -> torch.Tensor:
+        return torch.rand(samples, channels, *recipe.patch_hwd, generator=generator)
 
-        def random(channels: int) -> torch.Tensor:
-            return torch.rand(samples, channels, *recipe.patch_hwd, generator=generator)
-
-        target = (random(queries) > 0.5).to(torch.uint8)
-        union = (random(1) > 0.5).to(torch.uint8)
-        texts, real = (("structure",) * queries,) * samples, torch.ones(samples, queries)
-        names = ("",) * samples
-        self._batch = Batch(random(1) * 255, target, union, target, real, texts, names, names)
-
-    def batches(self, first_step: int, last_step: int, world: World) -> Iterator[Batch]:
-        """Return the batch for ever."""
-        return repeat(self._batch)
+    target = (random(queries) > 0.5).to(torch.uint8)
+    union = (random(1) > 0.5).to(torch.uint8)
+    texts, real = (("structure",) * queries,) * samples, torch.ones(samples, queries)
+    names = ("",) * samples
+    return Batch(random(1) * 255, target, union, target, real, texts, names, names)
 
 
 def _measure(trainer: Trainer, on_progress: OnProgress | None, cancel: threading.Event | None) -> tuple[float, float]:

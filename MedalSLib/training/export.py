@@ -108,19 +108,10 @@ def write_model(
                 stages.append(stage)
             described = _write_encoder(folder, facts, encoder, encoder_folder, dtype)
             manifest = Manifest(
-                name=facts.name,
-                version=facts.version,
-                title=facts.title,
-                licence=facts.licence,
-                licence_url=facts.licence_url,
-                classes=facts.classes,
+                **vars(facts),  # its fields are the manifest's
                 stages=tuple(sorted(stages, key=lambda entry: entry.stage)),
                 text_encoder=described,
-                training_data=facts.training_data,
-                scores=facts.scores,
-                card=facts.card,
                 source=f"trained with Medal S {__version__}",
-                text_stages=facts.text_stages,
             )
             manifest = manifest.with_checksums({path: file_sha256(folder / path) for path in manifest.checksums()})
             write_manifest(folder, manifest)

@@ -182,7 +182,7 @@ def _fine_tune_stage(
     cancel: threading.Event | None,
 ) -> StageResult:
     network = base.network(stage)
-    described = replace(base.stage(stage), config=network.config.to_dict())
+    described = replace(base.manifest.stage(stage), config=network.config.to_dict())
     recipe = _recipe(described, options, f"fine-tune-stage{stage}")
     root = options.output / f"prepared-stage{stage}"
     if here.leads:
@@ -192,6 +192,7 @@ def _fine_tune_stage(
     here.wait()
     prepared = open_prepared(root)  # the same cases in the same order in every process
     training, held_out = split_cases(prepared.cases, options.held_out, options.seed)
+    names = tuple(case.identifier for case in held_out)
     model = model_from(network, lambda *lists: base.encode(list(zip(*lists, strict=True))), described.patch_hwd)
     freeze(model, options.freeze)
 
@@ -208,7 +209,7 @@ def _fine_tune_stage(
             key: value if isinstance(value, int | float) else str(value) for key, value in vars(options).items()
         },
         "data_digest": data_digest(prepared),
-        "held_out": [case.identifier for case in held_out],
+        "held_out": list(names),
     }
     hooks = Hooks(on_step, lambda step: best.check(trainer.trained, step), options.check_every, cancel)
     source = SampleStream(prepared, recipe, training)
@@ -224,16 +225,4 @@ def _fine_tune_stage(
     here.wait()
     trained = trainer.trained.network
     best.load_into(trained)
-    return StageResult(
-        stage=stage,
-        network=trained.cpu(),
-        spec=recipe.stage_spec(),
-        classes=prepared.classes(),
-        before=best.before,
-        after=best.scores,
-        best_step=best.step,
-        steps=result.step,
-        held_out=tuple(case.identifier for case in held_out),
-        cases=len(prepared.cases),
-        rejected=prepared.rejected,
-    )
+    return StageResult(stage, trained.cpu(), prepared, names, best, result.step)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.bundle import Model
 from MedalSLib.network.medals import MedalS
+from MedalSLib.training.best_state import BestState
 from MedalSLib.training.export import ModelFacts, model_name, write_model
+from MedalSLib.training.prepared_folder import PreparedFolder
 
 
 @dataclass(frozen=True)
@@ -20,28 +21,18 @@ class StageResult:
     Attributes:
         stage: "1" or "2".
         network: Its best network.
-        spec: Its grid.
-        classes: Structures of the user's folder.
-        before: Held-out Dice by structure before training.
-        after: Held-out Dice by structure of the best state.
-        best_step: Step of the best state; 0 if training never made it better.
-        steps: Steps that were run.
+        prepared: The user's cases on its grid.
         held_out: Cases that were held out.
-        cases: Cases altogether.
-        rejected: Cases that could not be used, with the reasons.
+        best: Held-out Dice by structure before training and of the best state.
+        steps: Steps that were run.
     """
 
     stage: str
     network: MedalS
-    spec: StageSpec
-    classes: tuple[str, ...]
-    before: dict[str, float]
-    after: dict[str, float]
-    best_step: int
-    steps: int
+    prepared: PreparedFolder
     held_out: tuple[str, ...]
-    cases: int
-    rejected: tuple[tuple[str, str], ...]
+    best: BestState
+    steps: int
 
 
 def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path, title: str) -> Path:
@@ -58,11 +49,11 @@ def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path,
     """
     tuned = {result.stage for result in results}
     others = [(base.folder, stage) for stage in base.manifest.stages if stage.stage not in tuned]
-    classes = tuple(dict.fromkeys(key for result in results for key in result.classes))
-    scores = {f"held-out Dice, stage {result.stage}": result.after for result in results}
+    classes = _classes(results)
+    scores = {f"held-out Dice, stage {result.stage}": result.best.scores for result in results}
     first = results[0]
-    data = f"{first.cases - len(first.held_out)} cases of the user's own, after {base.manifest.name}"
-    lines = [f"- {key}: {value:.3f}" for key, value in results[-1].after.items()]
+    data = f"{len(first.prepared.cases) - len(first.held_out)} cases of the user's own, after {base.manifest.name}"
+    lines = [f"- {key}: {value:.3f}" for key, value in results[-1].best.scores.items()]
     card = (
         f"# {title}\n\nFine-tuned from {base.manifest.name} {base.manifest.version} on {data}. "
         f"Dice on {len(first.held_out)} held-out case(s), stage {results[-1].stage}, text alone:\n\n"
@@ -81,7 +72,7 @@ def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path,
         # A fine network that was not trained answers to masks alone if it did before.
         text_stages="both" if "2" in tuned else base.manifest.text_stages,
     )
-    networks = {result.stage: (result.network, result.spec) for result in results}
+    networks = {result.stage: (result.network, result.prepared.spec) for result in results}
     return write_model(target, facts, networks, None, (base.folder, base.manifest.text_encoder), others)
 
 
@@ -89,17 +80,21 @@ def fine_tune_report(model: Path, results: Sequence[StageResult]) -> dict[str, A
     """Return what a fine-tuning did as JSON-ready values."""
     return {
         "model": str(model),
-        "classes": list(dict.fromkeys(key for result in results for key in result.classes)),
+        "classes": list(_classes(results)),
         "stages": {
             result.stage: {
-                "held_out_dice_before": result.before,
-                "held_out_dice": result.after,
-                "best_step": result.best_step,
+                "held_out_dice_before": result.best.before,
+                "held_out_dice": result.best.scores,
+                "best_step": result.best.step,
                 "steps": result.steps,
             }
             for result in results
         },
         "held_out_cases": list(results[0].held_out),
-        "cases": results[0].cases,
-        "rejected": [{"case": case, "reason": reason} for case, reason in results[0].rejected],
+        "cases": len(results[0].prepared.cases),
+        "rejected": [{"case": case, "reason": reason} for case, reason in results[0].prepared.rejected],
     }
+
+
+def _classes(results: Sequence[StageResult]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for result in results for key in result.prepared.classes()))

@@ -45,13 +45,10 @@ _NO_COUNTERPART = re.compile(
 
 
 def mirrored_texts(texts: Mapping[int, Sequence[str]]) -> dict[int, tuple[str, ...]]:
-    """Return the texts of each label in an image that was mirrored across the sagittal plane.
+    """Return the texts of each label, its name first, in an image that was mirrored across the sagittal plane.
 
     Left out are labels whose mirror image has no name (heart chambers, the middle lobe), and those texts of a sided
     label that do not say the side in words, such as "RLL", because their letters cannot be exchanged safely.
-
-    Args:
-        texts: Texts by label; the first is the structure's name.
     """
     result = {}
     for label, lines in texts.items():

@@ -54,11 +54,7 @@ class LossParts:
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
-    """Return 1, 1/2, 1/4, ... scaled to a sum of 1 (reference behaviour).
-
-    Args:
-        levels: Number of outputs, the full resolution included.
-    """
+    """Return 1, 1/2, 1/4, ... for each output, full resolution first, scaled to a sum of 1 (reference behaviour)."""
     raw = [0.5**level for level in range(levels)]
     return tuple(value / sum(raw) for value in raw)
 

@@ -52,5 +52,6 @@ def _parameter_groups(model: PromptedModel, settings: OptimizerSettings) -> list
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.query_rate == 1.0 and not settings.query_begins:
         return [learning]
-    image_side = {id(parameter) for parameter in model.image_parameters()}
+    network = model.network  # whose U-Net and mixing block no text touches
+    image_side = {id(one) for part in (network.backbone, network.fusion_conv) for one in part.parameters()}
     return [[one for one in learning if (id(one) in image_side) == inside] for inside in (True, False)]

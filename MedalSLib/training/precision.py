@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import types
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +16,6 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if native else None
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Return the autocast context of a type."""
-    return torch.autocast(device.type, dtype=dtype) if dtype is not None else contextlib.nullcontext()
 
 
 def keep_deep_stages_in_float32(encoder_stages: nn.Module) -> None:

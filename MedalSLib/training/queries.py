@@ -48,10 +48,6 @@ class PromptedModel(nn.Module):
         """
         return self.network(self.queries(texts, modalities, image.device), image, union, prompts)
 
-    def image_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the U-Net and of the block that mixes prompts in: all that texts do not touch."""
-        return [*self.network.backbone.parameters(), *self.network.fusion_conv.parameters()]
-
     def queries(self, texts: Sequence[Sequence[str]], modalities: Sequence[str], device: torch.device) -> Tensor:
         """Return queries [B, N, query_dim], zeros where a sample has fewer texts.
 

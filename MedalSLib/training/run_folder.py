@@ -28,11 +28,7 @@ _PACKAGES = ("torch", "numpy", "batchgeneratorsv2", "blosc2", "monai", "transfor
 
 
 class RunFolder:
-    """One run's folder.
-
-    Args:
-        root: The folder, also an attribute.
-    """
+    """One run's folder, `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -46,13 +46,10 @@ class CosineRestarts:
         return sum(cycle.steps for cycle in self.cycles)
 
     def __call__(self, step: int) -> float:
-        """Return the learning rate of a step.
+        """Return the learning rate of a step, 1 being the first.
 
         The last step of a cycle counts as one short of a cycle one step longer, so that its rate is not zero
         (reference behaviour).  Steps after the last cycle keep that last rate.
-
-        Args:
-            step: 1 for the first step.
         """
         start = 0
         for cycle in self.cycles:

@@ -152,39 +152,25 @@ def _plain(folder: Path, modality: str, names: Mapping[int, str] | Path | None) 
     image_folder = next((folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()), None)
     label_folder = next((folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()), None)
     if image_folder and label_folder:
-        images, labels = _by_stem(image_folder, images=True), _by_stem(label_folder, images=False)
+        images = {stem.removesuffix(_CHANNEL): path for stem, path in _files(image_folder)}
+        labels = {_without_ending(stem): path for stem, path in _files(label_folder)}
     else:
-        images, labels = _side_by_side(folder)
+        images, labels = {}, {}
+        for stem, path in _files(folder):
+            is_labels = path.name.lower().endswith(".seg.nrrd") or _without_ending(stem) != stem
+            (labels if is_labels else images)[_without_ending(stem)] = path
     cases = tuple(SourceCase(stem, info, images[stem], labels[stem]) for stem in sorted(images.keys() & labels.keys()))
     unmatched = [(images[stem].name, "no labels of the same name") for stem in sorted(images.keys() - labels.keys())]
     unmatched += [(labels[stem].name, "no image of the same name") for stem in sorted(labels.keys() - images.keys())]
     return Sources(cases, tuple(unmatched))
 
 
-def _stem(path: Path) -> str | None:
-    lower = path.name.lower()
-    suffix = next((suffix for suffix in _SUFFIXES if lower.endswith(suffix)), None)
-    return None if suffix is None or lower.startswith(".") else path.name[: -len(suffix)]
-
-
-def _by_stem(folder: Path, images: bool) -> dict[str, Path]:
-    found = {}
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the images and labelmaps of a folder with their names without ending."""
     for path in sorted(folder.iterdir()):
-        if (stem := _stem(path)) is None:
-            continue
-        found[stem.removesuffix(_CHANNEL) if images else _without_ending(stem)] = path
-    return found
-
-
-def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    images: dict[str, Path] = {}
-    labels: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if (stem := _stem(path)) is None:
-            continue
-        is_labels = path.name.lower().endswith(".seg.nrrd") or _without_ending(stem) != stem
-        (labels if is_labels else images)[_without_ending(stem)] = path
-    return images, labels
+        suffix = next((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), None)
+        if suffix is not None and not path.name.startswith("."):
+            yield path.name[: -len(suffix)], path
 
 
 def _without_ending(stem: str) -> str:

@@ -21,7 +21,7 @@ from MedalSLib.errors import CancelledError, InputError, ResourceError
 from MedalSLib.training.distributed import World
 from MedalSLib.training.losses import segmentation_loss
 from MedalSLib.training.optimizer import adamw, averaged, set_learning_rate
-from MedalSLib.training.precision import autocast, autocast_type, keep_deep_stages_in_float32
+from MedalSLib.training.precision import autocast_type, keep_deep_stages_in_float32
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
@@ -179,8 +179,11 @@ class Trainer:
     def _backward(self, batch: Batch, withhold: bool, last: bool) -> list[float]:
         batch = batch.to(self.world.device)
         waits = not last and isinstance(self._parallel, DistributedDataParallel)
+        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self._precision is not None:
+            precision = torch.autocast(self.world.device.type, dtype=self._precision)
         with self._parallel.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]  # DDP's own
-            with autocast(self.world.device, self._precision):
+            with precision:
                 outputs: list[Tensor] = self._parallel(
                     batch.texts,
                     batch.modalities,

@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_training_ends_with_a_model_that_opens_and_gives_the_trained_networks_lo
 
 def test_the_trained_model_segments_cases_whose_results_can_be_evaluated(base: Path, tmp_path: Path) -> None:
     """Prepare, train, segment, evaluate: the whole way on bodies the model has not seen."""
-    model, stage = open_model(base), open_model(base).stage("2")
+    model, stage = open_model(base), open_model(base).manifest.stage("2")
     spec = StageSpec(2, stage.spacing_hwd, stage.patch_hwd)
     classes = model.manifest.classes
     queries = model.encode([("Left kidney", "CT"), ("Right kidney", "CT")])
@@ -194,20 +195,15 @@ def test_a_fine_network_that_was_for_masks_stays_so_unless_it_is_trained(
     write_tiny_model(tmp_path / "base")
     write_manifest(tmp_path / "base", replace(read_manifest(tmp_path / "base"), text_stages="first"))
     model = open_model(tmp_path / "base")
-    described = model.stage(stage)
-    trained = StageResult(
-        stage=stage,
-        network=model.network(stage),
+    described = model.manifest.stage(stage)
+    prepared: Any = SimpleNamespace(
         spec=StageSpec(int(stage), described.spacing_hwd, described.patch_hwd),
-        classes=("CT_odd lump",),
-        before={"CT_odd lump": 0.1},
-        after={"CT_odd lump": 0.6},
-        best_step=3,
-        steps=4,
-        held_out=("case1",),
-        cases=3,
+        classes=lambda: ("CT_odd lump",),
+        cases=("case1", "case2", "case3"),
         rejected=(),
     )
+    best: Any = SimpleNamespace(before={"CT_odd lump": 0.1}, scores={"CT_odd lump": 0.6}, step=3)
+    trained = StageResult(stage, model.network(stage), prepared, ("case1",), best, steps=4)
     manifest = read_manifest(export_fine_tuned(model, [trained], tmp_path / "model", "Odd Lumps"))
     assert manifest.text_stages == answers
     assert manifest.name == "odd-lumps"

@@ -198,8 +198,8 @@ def test_frozen_parts_keep_their_weights(data: PreparedFolder, tmp_path: Path) -
     folder = RunFolder(tmp_path / "run")
     folder.start(recipe, {}, False)
     model = new_model(recipe)
-    everything = sum(parameter.numel() for parameter in model.parameters())
-    assert 0 < freeze(model, "backbone") < everything
+    freeze(model, "backbone")
+    assert any(parameter.requires_grad for parameter in model.parameters())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     Trainer(model, SampleStream(data, recipe), recipe, ALONE, folder).run(until=2)
     after = model.state_dict()
