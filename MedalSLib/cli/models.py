@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
 from MedalSLib.run import Progress
@@ -37,7 +38,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
     models = registry.list_models()
     if arguments.json:
-        print_json([model.to_dict() for model in models])
+        print_json([asdict(model) for model in models])
         return 0
     for model in models:
         size = f"{model.size_bytes / 2**20:8.0f} MiB" if model.size_bytes else "            "
@@ -51,7 +52,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     model = registry.show(arguments.name)
     if arguments.json:
-        print_json(model.to_dict())
+        print_json(asdict(model))
     else:
         print(model.card or model.title)
     return 0
@@ -78,7 +79,7 @@ def run_install(arguments: argparse.Namespace) -> int:
     finally:
         bar.close()
     if arguments.json:
-        print_json(model.to_dict())
+        print_json(asdict(model))
     note(f"installed {model.name} in {model.folder}")
     return 0
 

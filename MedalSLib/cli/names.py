@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from MedalSLib.cli.console import Commands, note, print_json
 
@@ -38,34 +40,21 @@ def run_names(arguments: argparse.Namespace) -> int:
     modality = normalize_modality(arguments.modality) if arguments.modality else None
     if arguments.presets:
         found = presets(modality)
-        if arguments.json:
-            print_json({name: list(members) for name, members in found.items()})
-        else:
-            for name, members in found.items():
-                print(f"{name}: {', '.join(members)}")
-        return 0
+        lists = {name: list(members) for name, members in found.items()}
+        return _tell(arguments.json, lists, [f"{name}: {', '.join(members)}" for name, members in found.items()])
     if arguments.prefix:
+        lines = []
         suggestions = suggest(arguments.prefix, modality, limit=arguments.limit or 10)
-        if arguments.json:
-            print_json([asdict(item) for item in suggestions])
-        else:
-            for item in suggestions:
-                meaning = "" if item.classes == (item.text,) else f"  = {', '.join(item.classes)}"
-                print(f"{item.text}  [{item.modality}]{meaning}")
-        return 0
+        for item in suggestions:
+            meaning = "" if item.classes == (item.text,) else f"  = {', '.join(item.classes)}"
+            lines.append(f"{item.text}  [{item.modality}]{meaning}")
+        return _tell(arguments.json, [asdict(item) for item in suggestions], lines)
     listed = structures(modality)
     listed = listed[: arguments.limit] if arguments.limit else listed
-    if arguments.json:
-        print_json(
-            [
-                {"name": s.name, "modality": s.modality, "kinds": list(s.kinds), "synonyms": list(s.synonyms)}
-                for s in listed
-            ]
-        )
-    else:
-        for known in listed:
-            print(f"{known.modality:<11}{known.name}")
-    return 0
+    facts = [
+        {"name": s.name, "modality": s.modality, "kinds": list(s.kinds), "synonyms": list(s.synonyms)} for s in listed
+    ]
+    return _tell(arguments.json, facts, [f"{known.modality:<11}{known.name}" for known in listed])
 
 
 def run_resolve(arguments: argparse.Namespace) -> int:
@@ -74,15 +63,22 @@ def run_resolve(arguments: argparse.Namespace) -> int:
 
     modality = normalize_modality(arguments.modality) if arguments.modality else None
     resolutions = resolve(arguments.text, modality)
-    if arguments.json:
-        print_json([asdict(item) for item in resolutions])
-    else:
-        if not resolutions:
-            note(f"medals: There is no word in '{arguments.text}'.")
-        for item in resolutions:
-            if item.classes:
-                print(f"{item.phrase}: {', '.join(item.classes)}  [{item.modality}]")
-            else:
-                hint = f"  (did you mean {', '.join(item.suggestions[:3])}?)" if item.suggestions else ""
-                print(f"{item.phrase}: not understood{hint}{item.hint and f'  {item.hint}'}")
+    if not resolutions and not arguments.json:
+        note(f"medals: There is no word in '{arguments.text}'.")
+    lines = []
+    for item in resolutions:
+        hint = f"  (did you mean {', '.join(item.suggestions[:3])}?)" if item.suggestions else ""
+        unknown = f"not understood{hint}{item.hint and f'  {item.hint}'}"
+        said = f"{', '.join(item.classes)}  [{item.modality}]" if item.classes else unknown
+        lines.append(f"{item.phrase}: {said}")
+    _tell(arguments.json, [asdict(item) for item in resolutions], lines)
     return 0 if resolutions and all(item.classes for item in resolutions) else 4
+
+
+def _tell(as_json: bool, value: Any, lines: Iterable[str]) -> int:
+    if as_json:
+        print_json(value)
+    else:
+        for line in lines:
+            print(line)
+    return 0

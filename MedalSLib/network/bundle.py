@@ -44,21 +44,13 @@ class Model:
         """Return whether the model was trained on a structure ("CT_Liver")."""
         return key in self._classes
 
-    def stage(self, stage: str) -> StageManifest:
-        """Return spacing and patch of a stage ("1" or "2").
-
-        Raises:
-            ModelError: The model has no such stage.
-        """
-        return self.manifest.stage(stage)
-
     def network(self, stage: str) -> MedalS:
         """Return a stage's network, in evaluation mode on `device`; stages that share a file share it.
 
         Raises:
             ModelError: No such stage, or its file is damaged or of another architecture.
         """
-        described = self.stage(stage)
+        described = self.manifest.stage(stage)
         with self._lock:
             network = self._networks.get(described.weights)
             if network is None:
@@ -85,16 +77,6 @@ class Model:
             if not texts:
                 return torch.zeros(0, self.network(self.manifest.stages[0].stage).config.query_dim, device=self.device)
             return self._loaded_queries()(texts, modalities).to(self.device)
-
-    def to(self, device: str | torch.device) -> Model:
-        """Move what is loaded to another device; later loads go there too."""
-        with self._lock:
-            self.device = torch.device(device)
-            for network in self._networks.values():
-                network.to(self.device)
-            if self._encoder is not None:
-                self._encoder.to(self.device)
-        return self
 
     def close(self) -> None:
         """Free networks, encoder and queries; the next use loads them again."""

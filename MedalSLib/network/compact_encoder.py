@@ -65,9 +65,6 @@ class CompactTextEncoder(nn.Module):
     and right, and of T11 and T12, which share nearly all their letters: so side, spinal region and number are
     explicit inputs.  They also fill the last quarter of the query with fixed codes, and the trained part has a fixed
     length, so that no training can bring two sides or two levels close together.
-
-    Args:
-        config: Sizes.
     """
 
     side_codes: Tensor
@@ -136,7 +133,10 @@ class CompactTextEncoder(nn.Module):
 
     def _bag(self, table: nn.EmbeddingBag, rows: Sequence[Sequence[int]]) -> Tensor:
         """Return the mean of each text's entries, at a length that does not depend on their number."""
-        mean = table(*_bags(rows, table.weight.device))
+        device = table.weight.device
+        flat = torch.tensor([number for row in rows for number in row], dtype=torch.long, device=device)
+        sizes = torch.tensor([0, *(len(row) for row in rows)][: len(rows)], dtype=torch.long, device=device)
+        mean = table(flat, sizes.cumsum(0))
         return functional.layer_norm(mean, mean.shape[-1:])
 
 
@@ -145,15 +145,3 @@ def _codes(count: int, width: int, seed: int) -> Tensor:
     codes = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     codes[0] = 0
     return codes
-
-
-def _bags(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what `EmbeddingBag` takes: all numbers in a row, and where each text's begin."""
-    flat = [number for row in rows for number in row]
-    starts = [0]
-    for row in rows:
-        starts.append(starts[-1] + len(row))
-    return (
-        torch.tensor(flat, dtype=torch.long, device=device),
-        torch.tensor(starts[:-1], dtype=torch.long, device=device),
-    )

@@ -47,7 +47,7 @@ class RemoteFile:
     sha256: str
 
 
-def is_offline() -> bool:
+def _is_offline() -> bool:
     """Return whether the user forbade the network (`MEDALS_OFFLINE` or `HF_HUB_OFFLINE` set to 1)."""
     return any(os.environ.get(name, "").lower() in _TRUE for name in ("MEDALS_OFFLINE", "HF_HUB_OFFLINE"))
 
@@ -190,7 +190,7 @@ def _append(
 
 
 def _json(session: requests.Session, url: str) -> Any:
-    if is_offline():
+    if _is_offline():
         raise ModelError(
             "Downloads are switched off (MEDALS_OFFLINE or HF_HUB_OFFLINE is set).",
             "Fetch the files on another computer and install from that folder, or unset the variable.",

@@ -13,11 +13,7 @@ Encode = Callable[[Sequence[str], Sequence[str]], Tensor]
 
 
 class FrozenQueries:
-    """A frozen text encoder that encodes each text once.
-
-    Args:
-        encoder: The encoder; called without gradients.
-    """
+    """A frozen text encoder, called without gradients, that encodes each text once."""
 
     def __init__(self, encoder: Encode) -> None:
         self._encoder = encoder

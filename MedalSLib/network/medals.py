@@ -63,9 +63,6 @@ class MedalS(nn.Module):
     `forward` does all of it.  Callers that keep results between passes use its parts: `encode` does not depend on text,
     `mask_embeddings` does not depend on class prompts, and queries never see each other, so both may run in chunks.
     Only the mixing of class prompts joins the classes: `mix_prompts` adds them up chunk by chunk.
-
-    Args:
-        config: Every size of the network.
     """
 
     def __init__(self, config: MedalSConfig) -> None:
@@ -119,7 +116,9 @@ class MedalS(nn.Module):
         """
         grid = self._grid(image, union_prompt)
         features = self.backbone.encoder(torch.cat((image, union_prompt.to(image.dtype)), dim=1))
-        tokens = self.projection_layer(self._pooled(features, grid))
+        # The features of every stage, averaged over each token's cell: [B, T, sum of widths].
+        cells = [functional.adaptive_avg_pool3d(level, grid).flatten(2) for level in features]
+        tokens = self.projection_layer(torch.cat(cells, dim=1).transpose(1, 2))
         heads = len(self.mid_mask_embed_proj) if self.config.deep_supervision else 0
         embedding, *coarse = self.backbone.decoder(features, keep=1 + heads)
         return VoxelFeatures(tokens, grid, embedding, tuple(coarse))
@@ -211,9 +210,3 @@ class MedalS(nn.Module):
         if height * width * depth <= stride**3:
             raise ValueError(f"one axis at least must be longer than {stride}: a single token cannot be normalized")
         return height // stride, width // stride, depth // stride
-
-    @staticmethod
-    def _pooled(features: Sequence[Tensor], grid: tuple[int, int, int]) -> Tensor:
-        """Average the features of every stage over each token's cell: [B, T, sum of widths]."""
-        cells = [functional.adaptive_avg_pool3d(level, grid).flatten(2) for level in features]
-        return torch.cat(cells, dim=1).transpose(1, 2)

@@ -68,11 +68,7 @@ def find_networks(folder: Path) -> dict[str, str]:
 
 
 def published_manifest(networks: dict[str, str]) -> Manifest:
-    """Describe the published model, without checksums.
-
-    Args:
-        networks: File of each stage's network.
-    """
+    """Describe the published model by the file of each stage's network, without checksums."""
     return Manifest(
         name=NAME,
         version="1.0",

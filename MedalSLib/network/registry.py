@@ -10,9 +10,8 @@ import os
 import shutil
 import tempfile
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from MedalSLib.errors import ModelError, OutputError
 from MedalSLib.network import published
@@ -60,10 +59,6 @@ class ModelEntry:
     classes: tuple[str, ...] = ()
     card: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry as JSON-ready values."""
-        return asdict(self) | {"classes": list(self.classes)}
-
 
 def home() -> Path:
     """Return the user's folder for models and unfinished downloads (it need not exist)."""
@@ -82,7 +77,7 @@ def list_models() -> list[ModelEntry]:
     folders = sorted(path for path in _models().iterdir() if path.is_dir()) if _models().is_dir() else []
     entries += [_installed_entry(folder) for folder in folders]
     if published.NAME not in {entry.name for entry in entries}:
-        entries.append(_available_entry())
+        entries.append(replace(_entry(_published_stand_in(), "available"), size_bytes=_PUBLISHED_BYTES))
     return entries
 
 
@@ -320,10 +315,6 @@ def _installed_entry(folder: Path) -> ModelEntry:
 def _published_stand_in() -> Manifest:
     """Describe the published model before its files' full names are known."""
     return published.published_manifest({stage: f"{part}.pth" for stage, part in published.NETWORKS.items()})
-
-
-def _available_entry() -> ModelEntry:
-    return replace(_entry(_published_stand_in(), "available"), size_bytes=_PUBLISHED_BYTES)
 
 
 def _entry(manifest: Manifest, state: str, folder: Path | None = None) -> ModelEntry:

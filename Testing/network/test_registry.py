@@ -363,7 +363,7 @@ def test_listing_models_needs_no_torch() -> None:
     program = (
         "import sys\n"
         "from MedalSLib.network import registry\n"
-        "names = [entry.to_dict()['name'] for entry in registry.list_models()]\n"
+        "names = [entry.name for entry in registry.list_models()]\n"
         "assert 'medals-v1' in names, names\n"
         "assert not {'torch', 'transformers', 'safetensors'} & set(sys.modules)\n"
     )
