@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional
 from MedalSLib.errors import ModelError
 from MedalSLib.network.modality_rows import modality_rows
 from MedalSLib.network.text_features import LARGEST_NUMBER, REGIONS, SIDES, text_features
+from MedalSLib.records import model_record
 from MedalSLib.vocabulary import MODALITIES
 
 
@@ -50,12 +51,7 @@ class CompactEncoderConfig:
         Raises:
             ModelError: An entry is unknown or not valid.
         """
-        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise ModelError(
-                f"The configuration of the compact text encoder has unknown entries: {', '.join(unknown)}.",
-                "It may come from a newer Medal S: update.",
-            )
-        return cls(**values)
+        return model_record(cls, values, "The configuration of the compact text encoder")
 
 
 class CompactTextEncoder(nn.Module):

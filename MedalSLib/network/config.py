@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from MedalSLib.errors import ModelError
+from MedalSLib.records import model_record, to_json
 
 _PUBLISHED_WIDTHS = (64, 64, 128, 256, 512, 768)
 
@@ -81,7 +82,7 @@ class MedalSConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return to_json(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MedalSConfig:
@@ -90,14 +91,4 @@ class MedalSConfig:
         Raises:
             ModelError: An entry is unknown, missing or not valid.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ModelError(
-                f"The network configuration has unknown entries: {', '.join(unknown)}.",
-                "It may come from a newer Medal S: update.",
-            )
-        try:
-            read: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-            return cls(**read)
-        except TypeError as error:
-            raise ModelError(f"The network configuration is not valid: {error}.") from error
+        return model_record(cls, values, "The network configuration")

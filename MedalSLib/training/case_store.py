@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError, OutputError, ResourceError
-from MedalSLib.training.records import from_json, read_json, to_json
+from MedalSLib.records import from_json, read_json, to_json
 
 RECORD = "case.json"
 _IMAGE, _LABELS, _LOCATIONS = "image.b2nd", "labels.b2nd", "locations.npz"

@@ -15,8 +15,8 @@ from MedalSLib import __version__
 from MedalSLib.atomic_files import empty_folder, write_json, write_text
 from MedalSLib.errors import InputError
 from MedalSLib.inference.resampling_policy import StageSpec
+from MedalSLib.records import from_json, read_json, to_json
 from MedalSLib.training.case_store import CaseRecord
-from MedalSLib.training.records import from_json, read_json, to_json
 from MedalSLib.training.sources import DatasetInfo
 from MedalSLib.training.texts import canonical_key
 

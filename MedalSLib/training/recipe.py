@@ -10,11 +10,11 @@ from typing import Any, Literal
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.config import MedalSConfig
+from MedalSLib.records import from_json, read_json, to_json
 from MedalSLib.resources import resource
 from MedalSLib.training.augmentation import AugmentationSettings
 from MedalSLib.training.losses import LossSettings
 from MedalSLib.training.prompt_simulation import PromptSimulation
-from MedalSLib.training.records import from_json, read_json, to_json
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import CosineRestarts, Cycle
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
-from MedalSLib.training.records import read_json
+from MedalSLib.records import read_json
 from MedalSLib.training.texts import prompt_table
 
 _IMAGE_FOLDERS = ("images", "imagesTr")

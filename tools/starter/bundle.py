@@ -17,11 +17,11 @@ import torch
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.medals import MedalS
+from MedalSLib.records import read_json
 from MedalSLib.training.building import new_model
 from MedalSLib.training.export import ModelFacts, write_model
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.records import read_json
 from MedalSLib.training.run_folder import RunFolder
 from tools.starter.data_source import SynthesisSettings
 from tools.starter.packages import SOURCES

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from MedalSLib.errors import InputError
+from MedalSLib.records import from_json
 from MedalSLib.training.distributed import World
 from MedalSLib.training.recipe import Recipe
-from MedalSLib.training.records import from_json
 from MedalSLib.training.sample_batch import Batch, batch_numbers
 from tools.starter.appearance import COUNT
 from tools.starter.labels import NOT_MIRRORED, StarterClass, mirrored_elements, starter_classes

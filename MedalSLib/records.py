@@ -1,7 +1,8 @@
 """JSON to frozen dataclasses and back, with errors that name the entry that is wrong.
 
-Recipes, indexes of prepared cases and data-source settings are all read here.  pydantic does the same but is no
-dependency of training; dataclass readers without dependencies (dacite) do not name unknown entries with their path.
+Manifests of models, configurations of networks, recipes and indexes of prepared cases are all read here.  pydantic does
+the same but is no dependency outside the server; dataclass readers without dependencies (dacite) do not name unknown
+entries with their path.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from MedalSLib.errors import InputError
+from MedalSLib.errors import InputError, ModelError
 
 Record = TypeVar("Record")
 
@@ -45,6 +46,23 @@ def from_json(kind: type[Record], values: Any, where: str) -> Record:
         return kind(**read)
     except TypeError as error:  # a field without a default is missing
         raise InputError(f"{where} is not complete ({error}).", "Add what is missing.") from error
+
+
+def model_record(kind: type[Record], values: Any, where: str) -> Record:
+    """Build a dataclass that is part of a model (see `from_json`).
+
+    Args:
+        kind: The dataclass.
+        values: What JSON gave.
+        where: What is read, for messages.
+
+    Raises:
+        ModelError: An entry is unknown, missing or of the wrong type; the message names it.
+    """
+    try:
+        return from_json(kind, values, where)
+    except InputError as error:
+        raise ModelError(error.cause, "Get the model again; if it is of a newer Medal S, update.") from error
 
 
 def read_json(path: Path, what: str) -> Any:
