@@ -45,26 +45,16 @@ class Region:
         return self.rows[0] <= row[0] < self.rows[1] and self.columns[0] <= column[0] < self.columns[1]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Patches that run one after the other, and what is final afterwards.
+def batches(plan: ResamplingPlan) -> Iterator[tuple[tuple[Tile, ...], Region]]:
+    """Yield the patches of a plan that run one after the other, and the region that no later patch reaches.
 
-    Attributes:
-        tiles: The patches.
-        final: A region that no later patch reaches; over all batches they come with rows slowest.
+    Over all batches these regions come with rows slowest.
     """
-
-    tiles: tuple[Tile, ...]
-    final: Region
-
-
-def batches(plan: ResamplingPlan) -> Iterator[Batch]:
-    """Return the patches of a plan, batch by batch."""
     tops, lefts = (sorted({tile[axis] for tile in plan.tiles}) for axis in (0, 2))
     for top, bottom in pairwise([*tops, plan.shape[0]]):
         for left, right in pairwise([*lefts, plan.shape[1]]):
             tiles = tuple(tile for tile in plan.tiles if (tile[0], tile[2]) == (top, left))
-            yield Batch(tiles, Region((top, bottom), (left, right)))
+            yield tiles, Region((top, bottom), (left, right))
 
 
 def most_voxels(plan: ResamplingPlan) -> int:
@@ -72,8 +62,8 @@ def most_voxels(plan: ResamplingPlan) -> int:
     row_cells, column_cells = (_cells(plan, axis) for axis in (0, 2))
     live: set[tuple[Span, Span]] = set()
     most = 0
-    for batch in batches(plan):
-        (top, bottom), (left, right) = batch.tiles[0][0:2], batch.tiles[0][2:4]
+    for tiles, final in batches(plan):
+        (top, bottom), (left, right) = tiles[0][0:2], tiles[0][2:4]
         live |= {
             (row, column)
             for row in row_cells
@@ -81,7 +71,7 @@ def most_voxels(plan: ResamplingPlan) -> int:
             if top <= row[0] < bottom and left <= column[0] < right
         }
         most = max(most, sum((row[1] - row[0]) * (column[1] - column[0]) for row, column in live))
-        live -= {cell for cell in live if batch.final.holds(*cell)}
+        live -= {cell for cell in live if final.holds(*cell)}
     return most * plan.shape[2]
 
 

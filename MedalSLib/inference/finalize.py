@@ -149,13 +149,8 @@ def _limited(mask: BoxMask, key: str, limits: Limits) -> BoxMask:
 def _fit_labels(labels: np.ndarray, box: Box, masks: Mapping[str, BoxMask], limits: Limits) -> None:
     """Make the labels agree with the masks: none outside its mask, some wherever there is a mask.
 
-    A voxel that the user locked into a structure has that structure's label.
-
-    Args:
-        labels: Of the box; changed.
-        box: Bounds within the whole volume, which hold all masks.
-        masks: Of the whole volume, in the order of the labels.
-        limits: What is locked.
+    A voxel that the user locked into a structure has that structure's label.  The labels are those of the box, which
+    holds all masks, and are changed.
     """
     corner = corner_of(box)
     for label, (mask, place) in enumerate(zip(masks.values(), find_objects(labels, len(masks)), strict=True), start=1):

@@ -87,7 +87,11 @@ def run_stage(
     count = len(queries)
     with torch.inference_mode():
         volume = preprocess(image_hwd, plan, compute.blending_device)
-        prompts = _prompt_volume(class_masks, count, plan, compute.blending_device)
+        prompts: LabelmapVolume | MaskVolume | None = None
+        if isinstance(class_masks, np.ndarray):
+            prompts = LabelmapVolume(class_masks, count, plan, compute.blending_device)
+        elif class_masks:
+            prompts = MaskVolume(class_masks, plan, compute.blending_device)
         output = (
             LabelOutput(plan, count, compute.blending_device)
             if policy == "published"
@@ -124,26 +128,13 @@ def _sweep_all(
         stop = min(start + chunk, patches.count)
         output.begin(start, stop)
         sums = BlendedPatches(stop - start, plan, compute.accumulator_dtype, compute.blending_device)
-        for batch in batches(plan):
-            for tile in batch.tiles:
+        for tiles, final in batches(plan):
+            for tile in tiles:
                 image = volume[tile[0] : tile[1], tile[2] : tile[3], tile[4] : tile[5]].to(device)
                 shown = None if prompts is None else prompts.patch(tile, device)
                 sums.add(tile, patches.probabilities(image, shown, tile, start, stop))
                 done += 1
                 if hooks.on_patch is not None:
                     hooks.on_patch(done, len(starts) * len(plan.tiles))
-            output.take(batch.final, sums.rows(batch.final))
-            sums.forget(batch.final)
-
-
-def _prompt_volume(
-    class_masks: np.ndarray | Mapping[int, np.ndarray | BoxMask] | None,
-    count: int,
-    plan: ResamplingPlan,
-    device: torch.device,
-) -> LabelmapVolume | MaskVolume | None:
-    if class_masks is None:
-        return None
-    if isinstance(class_masks, Mapping):
-        return MaskVolume(class_masks, plan, device) if class_masks else None
-    return LabelmapVolume(class_masks, count, plan, device)
+            output.take(final, sums.rows(final))
+            sums.forget(final)

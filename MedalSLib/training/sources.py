@@ -109,7 +109,9 @@ def _challenge(folder: Path, prompts: Path | None) -> Sources:
     raw = prompt_table(flags, tables[0])
     cases, unmatched = [], []
     for path in sorted(folder.rglob("*.npz")):
-        dataset = next((part for part in (path.parent.name, *_beginnings(path.stem)) if part in raw), None)
+        words = path.stem.split("_")
+        beginnings = ("_".join(words[:count]) for count in range(len(words) - 1, 0, -1))
+        dataset = next((part for part in (path.parent.name, *beginnings) if part in raw), None)
         if dataset is None:
             unmatched.append((str(path.relative_to(folder)), "the prompt file has no entry for its data set"))
             continue
@@ -117,12 +119,6 @@ def _challenge(folder: Path, prompts: Path | None) -> Sources:
         info = DatasetInfo(dataset, _challenge_modality(dataset, path), raw[dataset], instances)
         cases.append(SourceCase(path.stem, info, path, None))
     return Sources(tuple(cases), tuple(unmatched))
-
-
-def _beginnings(stem: str) -> Iterator[str]:
-    parts = stem.split("_")
-    for count in range(len(parts) - 1, 0, -1):
-        yield "_".join(parts[:count])
 
 
 def _challenge_modality(dataset: str, path: Path) -> str:

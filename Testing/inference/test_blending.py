@@ -31,15 +31,15 @@ def test_cells_hold_the_weighted_mean_of_all_patches() -> None:
         total[h0:h1, w0:w1, d0:d1] += weights
     blended = BlendedPatches(3, PLAN, torch.float32, torch.device("cpu"))
     found = torch.full((3, *PLAN.shape), torch.nan)
-    for batch in batches(PLAN):
-        for tile in batch.tiles:
+    for tiles, final in batches(PLAN):
+        for tile in tiles:
             blended.add(tile, [(top, top + 4, patches[tile][:, top : top + 4].clone()) for top in range(0, 16, 4)])
-        rows = blended.rows(batch.final)
+        rows = blended.rows(final)
         for index in range(3):
-            part = found[index, slice(*batch.final.rows), slice(*batch.final.columns)]
+            part = found[index, slice(*final.rows), slice(*final.columns)]
             assert part.isnan().all(), "each voxel is final once"
             part.copy_(rows(index))
-        blended.forget(batch.final)
+        blended.forget(final)
     torch.testing.assert_close(found.double(), sums / total, atol=1e-6, rtol=0)
 
 

@@ -125,11 +125,11 @@ def test_the_estimate_of_the_sums_is_what_blending_holds() -> None:
         made = plan(shape, (1, 1, 1), ["CT_Liver", "CT_Spleen"], StageSpec(2, (1.0, 1.0, 1.0), patch))
         sums = BlendedPatches(3, made, torch.float32, torch.device("cpu"))
         held = []
-        for batch in batches(made):
-            for tile in batch.tiles:
+        for tiles, final in batches(made):
+            for tile in tiles:
                 sums.add(tile, [(0, 16, torch.ones(3, *patch))])
             held.append(sum(cell[0].numel() for cell in sums._sums.values()))
-            sums.forget(batch.final)
+            sums.forget(final)
         assert max(held) == most_voxels(made)
         assert not sums._sums
 

@@ -151,7 +151,7 @@ def test_it_is_busy_while_it_opens_and_can_be_stopped():
         assert cancel.wait(5)
         raise ServiceError("stopped")
 
-    shelf.presenter._factories = {"isolated": slow}
+    shelf.presenter.factories = {"isolated": slow}
     with pytest.raises(ServiceError):
         shelf.presenter.open()
     assert seen == [True] and not shelf.presenter.busy

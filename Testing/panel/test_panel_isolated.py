@@ -22,7 +22,7 @@ def child(bench):
         engines.append(engine)
         return engine
 
-    bench.model.engines._factories = dict.fromkeys(("isolated", "in-process", "remote"), start)
+    bench.model.engines.factories = dict.fromkeys(("isolated", "in-process", "remote"), start)
     bench.options, bench.engines = options, engines
     bench.type("liver")
     bench.view.prompt.completions.hide()

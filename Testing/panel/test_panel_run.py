@@ -221,7 +221,7 @@ class TestCancelAndFaults:
         def fail(choice, cancel):
             raise ResourceError("PyTorch is not installed.", "See the Install page.")
 
-        desk.engines._factories = {"isolated": fail}
+        desk.engines.factories = {"isolated": fail}
         desk.run.run()
         assert desk.run.message.text == "PyTorch is not installed. See the Install page."
         assert desk.engines.badge.level == "problem"

@@ -31,7 +31,7 @@ def chest(story):
     def remote(choice, cancel):
         return connect(choice.url, choice.key, timeout=PATIENCE_SECONDS, cancel=cancel)
 
-    story.bench.model.engines._factories = defaultFactories() | {"remote": remote}
+    story.bench.model.engines.factories = defaultFactories() | {"remote": remote}
     yield story.load_chest()
     story.bench.model.engines.close()
 
