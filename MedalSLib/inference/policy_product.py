@@ -7,8 +7,8 @@ is no failure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,18 +23,6 @@ from MedalSLib.network.axes import dhw
 from MedalSLib.run import Source
 from MedalSLib.volume.box import Box, corner_of, relative, shape_of, slices, union, whole
 from MedalSLib.volume.mask import BoxMask
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    """Masks (D, H, W) by position in the group, and where each came from."""
-
-    masks: Mapping[int, BoxMask]
-    sources: Mapping[int, Source]
-
-    def box(self) -> Box | None:
-        """Bounding box of all masks."""
-        return union(mask.box for mask in self.masks.values())
 
 
 def run_product(
@@ -57,7 +45,7 @@ def run_product(
     """
     options = runs.group.options
     mode = options.mode if options.mode != "auto" else "hybrid" if masks else "text"
-    given = _Prompts({} if mode == "text" else masks, dict.fromkeys(() if mode == "text" else masks, "mask"))
+    given: Mapping[int, BoxMask] = {} if mode == "text" else masks
     rules = rules_of(runs.keys)
     coarse, fine = specs.get(1), specs.get(2)
     last = fine or coarse
@@ -65,17 +53,18 @@ def run_product(
     if mode == "refine" or region is not None:
         return _refined(runs, last, given, masks, region)
     if coarse is not None and (options.stages == "first" or rules.first_stage_only):
-        return _last_stage(runs, coarse, _Prompts({}, {}), whole(runs.image.shape))
+        return _last_stage(runs, coarse, {}, (), whole(runs.image.shape))
     if coarse is None or fine is None or rules.second_stage_only:
-        everything = len(given.masks) == len(runs.keys)
-        return _last_stage(runs, last, given, _region(runs, last, given) if everything else whole(runs.image.shape))
+        everything = len(given) == len(runs.keys)
+        box = _region(runs, last, given) if everything else whole(runs.image.shape)
+        return _last_stage(runs, last, given, given, box)
     prompts = _with_stage_1(runs, coarse, given)
-    return _last_stage(runs, fine, prompts, _region(runs, fine, prompts))
+    return _last_stage(runs, fine, prompts, given, _region(runs, fine, prompts))
 
 
-def _with_stage_1(runs: StageRunner, spec: StageSpec, given: _Prompts) -> _Prompts:
+def _with_stage_1(runs: StageRunner, spec: StageSpec, given: Mapping[int, BoxMask]) -> Mapping[int, BoxMask]:
     """Let stage 1 look for the structures that have no mask."""
-    missing = [index for index in range(len(runs.keys)) if index not in given.masks]
+    missing = [index for index in range(len(runs.keys)) if index not in given]
     if not missing:
         return given
     everything = whole(runs.image.shape)
@@ -83,7 +72,7 @@ def _with_stage_1(runs: StageRunner, spec: StageSpec, given: _Prompts) -> _Promp
     found = {index: mask for index, mask in zip(missing, result.masks, strict=True) if not mask.is_empty}
     if not runs.group.instance:
         found = _without_specks(found)
-    return _Prompts({**found, **given.masks}, {**dict.fromkeys(found, "stage 1"), **given.sources})
+    return {**found, **given}
 
 
 def _without_specks(found: Mapping[int, BoxMask]) -> dict[int, BoxMask]:
@@ -103,9 +92,9 @@ def _without_specks(found: Mapping[int, BoxMask]) -> dict[int, BoxMask]:
     return {index: mask for index, mask in cleaned.items() if not mask.is_empty}
 
 
-def _region(runs: StageRunner, spec: StageSpec, prompts: _Prompts) -> Box:
+def _region(runs: StageRunner, spec: StageSpec, prompts: Mapping[int, BoxMask]) -> Box:
     """Return the region of the prompts, or the whole image if there are none."""
-    box = prompts.box()
+    box = union(mask.box for mask in prompts.values())
     if box is None:
         return whole(runs.image.shape)
     return _grown(runs, spec, box)
@@ -144,22 +133,31 @@ def _cut_around(inner: tuple[int, int], outer: tuple[int, int], length: int, gro
     return start, start + length
 
 
-def _last_stage(runs: StageRunner, spec: StageSpec, prompts: _Prompts, box: Box) -> GroupResult:
-    inside = {index: mask.within(box) for index, mask in prompts.masks.items()}
+def _last_stage(
+    runs: StageRunner, spec: StageSpec, prompts: Mapping[int, BoxMask], given: Container[int], box: Box
+) -> GroupResult:
+    """Run a stage with prompts, of which the user gave some."""
+    inside = {index: mask.within(box) for index, mask in prompts.items()}
     result = runs.run(spec, box, prompts=inside or None)
-    sources: list[Source] = [prompts.sources.get(index, "none") for index in range(len(runs.keys))]
+    sources: list[Source] = [
+        "mask" if index in given else "stage 1" if index in prompts else "none" for index in range(len(runs.keys))
+    ]
     return placed_result(result, box, runs.image.shape, sources)
 
 
 def _refined(
-    runs: StageRunner, spec: StageSpec, given: _Prompts, masks: Mapping[int, BoxMask], region: Box | None
+    runs: StageRunner,
+    spec: StageSpec,
+    given: Mapping[int, BoxMask],
+    masks: Mapping[int, BoxMask],
+    region: Box | None,
 ) -> GroupResult:
     """Run the last stage alone where the masks are, or where the caller says; masks stay as they are elsewhere."""
-    box = region or given.box()
+    box = region or union(mask.box for mask in given.values())
     if box is None:
         raise InputError("There is nothing to refine: no mask was given, or all are empty.", "Segment it first.")
     grown = _to_one_patch(runs, spec, box, _grown(runs, spec, box))
-    answer = _last_stage(runs, spec, given, grown)
+    answer = _last_stage(runs, spec, given, given, grown)
     merged = list(answer.masks)
     for index, mask in masks.items():
         merged[index] = mask.replaced(answer.masks[index].array(grown), grown)

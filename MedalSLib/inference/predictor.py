@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -136,9 +137,7 @@ class PatchPredictor:
         """Return the logits of a patch: each voxel from the pass in which its own block of the prompt was hidden."""
         if prompts is None:
             return self._unprompted(image, tile)
-        blocks = 1
-        for size in image.shape:
-            blocks *= -(-size // block)
+        blocks = prod(-(-size // block) for size in image.shape)
         shown = shown_first(image.shape, block, self.permutation(blocks, tile, iteration), image.device)
         first, second = self._halves(image, prompts, (shown, ~shown), tile, wanted)
 

@@ -87,12 +87,8 @@ class Model:
     def _load(self, described: StageManifest) -> MedalS:
         path = self.folder / described.weights
         if path.suffix == ".pth":
-            config = (
-                MedalSConfig.from_dict(described.config)
-                if described.config
-                else MedalSConfig.published(described.patch_hwd)
-            )
-            return load_published(path, config, self.device)
+            entries = described.config or {"image_size": described.patch_hwd}
+            return load_published(path, MedalSConfig.from_dict(entries), self.device)
         network = load_network(path, self.device)
         if described.config and MedalSConfig.from_dict(described.config) != network.config:
             raise ModelError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,7 +15,7 @@ _PUBLISHED_WIDTHS = (64, 64, 128, 256, 512, 768)
 
 @dataclass(frozen=True)
 class MedalSConfig:
-    """Architecture of a `MedalS` network.
+    """Architecture of a `MedalS` network; the defaults are the published one, of 109.4 M parameters.
 
     Attributes:
         image_size: Patch (H, W, D) the weights were trained on.  `forward` takes any size whose axes are multiples of
@@ -73,12 +73,6 @@ class MedalSConfig:
     def embedding_dim(self) -> int:
         """Channels of the voxel embedding and length of a mask embedding."""
         return self.widths[0]
-
-    @classmethod
-    def published(cls, image_size: Sequence[int]) -> MedalSConfig:
-        """Return the published architecture, 109.4 M parameters, for a patch (H, W, D)."""
-        height, width, depth = (int(axis) for axis in image_size)
-        return cls(image_size=(height, width, depth))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""

@@ -27,7 +27,7 @@ def published_shapes(golden: Path) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def network(golden: Path) -> MedalS:
     with torch.device("meta"):
-        network = MedalS(replace(MedalSConfig.published((64, 64, 64)), deep_supervision=True))
+        network = MedalS(MedalSConfig((64, 64, 64), deep_supervision=True))
     weights = {key: torch.from_numpy(parameter(key, shape)) for key, shape in published_shapes(golden).items()}
     network.load_state_dict(weights, assign=True)
     return network.eval()
@@ -40,8 +40,8 @@ def sampled(volume: np.ndarray) -> np.ndarray:
 
 def test_names_and_shapes_are_the_published_ones(golden: Path) -> None:
     with torch.device("meta"):
-        training = MedalS(replace(MedalSConfig.published((64, 64, 64)), deep_supervision=True))
-        inference = MedalS(MedalSConfig.published((64, 64, 64)))
+        training = MedalS(MedalSConfig((64, 64, 64), deep_supervision=True))
+        inference = MedalS(MedalSConfig((64, 64, 64)))
     expected = published_shapes(golden)
     assert {key: list(value.shape) for key, value in training.state_dict().items()} == expected
     without_heads = {key for key in expected if not key.startswith("mid_mask_embed_proj")}
@@ -162,7 +162,7 @@ def test_configuration_survives_its_dictionary() -> None:
 )
 def test_configurations_that_cannot_be_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ModelError):
-        MedalSConfig.from_dict(MedalSConfig.published((64, 64, 64)).to_dict() | change)
+        MedalSConfig.from_dict(MedalSConfig((64, 64, 64)).to_dict() | change)
 
 
 def test_the_frugal_way_without_gradients_gives_what_training_computes(

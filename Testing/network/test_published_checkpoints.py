@@ -21,7 +21,7 @@ from MedalSLib.network.medals import MedalS
 
 TWINS = {".conv.": ".all_modules.0.", ".norm.": ".all_modules.1."}
 FILE = "nano_UNet_CVPR2025_crop_size_224_224_128_spacing_1.5_1.5_3.0_step_358600.pth"
-PUBLISHED = MedalSConfig.published((224, 224, 128))
+PUBLISHED = MedalSConfig((224, 224, 128))
 
 
 def constants(golden: Path) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ class Story:
 
     def use_engine(self, open_engine: Callable[[Any, Any], Any]) -> None:
         """Let the panel open engines of every kind in this way."""
-        self.bench.model.engines._factories = dict.fromkeys(("isolated", "in-process", "remote"), open_engine)
+        self.bench.model.engines.factories = dict.fromkeys(("isolated", "in-process", "remote"), open_engine)
 
     def load_chest(self, crop: Crop | None = LOWER, name: str = "CTChest4") -> Any:
         """Load the chest CT, or a part of it, as Slicer does: below a patient's study, shown in the slice views."""

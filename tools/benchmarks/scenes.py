@@ -66,7 +66,7 @@ class BenchOptions:
 
         size = (self.patch,) * 3
         if self.width == "published":
-            return MedalSConfig.published(size)
+            return MedalSConfig(size)
         return replace(MedalSConfig.from_dict(read_manifest(find_folder("starter")).stages[-1].config), image_size=size)
 
 
