@@ -14,22 +14,21 @@ def add_commands(commands: Commands) -> None:
     """Add `medals models ...` to the parser."""
     parser = commands.add_parser("models", help="list, show, install, verify and remove models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list the models: bundled, installed, and available")
-    listing.set_defaults(run=run_list)
-    showing = actions.add_parser("show", help="show a model's card: training data, scores, licence, classes")
-    showing.set_defaults(run=run_show)
-    installing = actions.add_parser("install", help="download a model, or take it from a folder or zip")
-    installing.add_argument("--from", dest="source", help="local folder or zip instead of a download")
-    installing.add_argument("--accept-licence", action="store_true", help="do not ask; I have read the licence")
-    installing.set_defaults(run=run_install)
-    verifying = actions.add_parser("verify", help="check a model's files against their checksums")
-    verifying.set_defaults(run=run_verify)
-    removing = actions.add_parser("remove", help="delete an installed model")
-    removing.set_defaults(run=run_remove)
-    for action in (showing, installing, verifying, removing):
-        action.add_argument("name", help="name of the model, as 'medals models list' shows it")
-    for action in (listing, showing, installing, verifying, removing):
+    for name, words, run in (
+        ("list", "list the models: bundled, installed, and available", run_list),
+        ("show", "show a model's card: training data, scores, licence, classes", run_show),
+        ("install", "download a model, or take it from a folder or zip", run_install),
+        ("verify", "check a model's files against their checksums", run_verify),
+        ("remove", "delete an installed model", run_remove),
+    ):
+        action = actions.add_parser(name, help=words)
+        if name != "list":
+            action.add_argument("name", help="name of the model, as 'medals models list' shows it")
+        if name == "install":
+            action.add_argument("--from", dest="source", help="local folder or zip instead of a download")
+            action.add_argument("--accept-licence", action="store_true", help="do not ask; I have read the licence")
         action.add_argument("--json", action="store_true", help="print JSON")
+        action.set_defaults(run=run)
 
 
 def run_list(arguments: argparse.Namespace) -> int:

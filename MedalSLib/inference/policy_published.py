@@ -15,7 +15,7 @@ from MedalSLib.inference.class_rules import policy_of, rules_of
 from MedalSLib.inference.group_result import GroupResult
 from MedalSLib.inference.postprocessing import filter_applies, keep_best_components, remove_small_components
 from MedalSLib.inference.regions import stage_2_region
-from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec
+from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.inference.stage_runner import StageRunner
 from MedalSLib.network.axes import dhw, hwd
 from MedalSLib.run import Source
@@ -39,7 +39,7 @@ def segment_published(
     *,
     instance: bool,
     filtered: Sequence[str],
-    specs: Mapping[int, StageSpec] = PUBLISHED_STAGES,
+    specs: Mapping[int, StageSpec],
 ) -> tuple[np.ndarray, bool]:
     """Run both stages as published.
 

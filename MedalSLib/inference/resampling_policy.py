@@ -49,12 +49,6 @@ class StageSpec:
     resampling: Resampling = "published"
 
 
-PUBLISHED_STAGES = {
-    1: StageSpec(1, (1.5, 1.5, 3.0), (224, 224, 128)),
-    2: StageSpec(2, (1.0, 1.0, 1.0), (192, 192, 192)),
-}
-
-
 @dataclass(frozen=True)
 class ResamplingPlan:
     """How a volume is brought to a network.  Axes are (H, W, D).

@@ -6,8 +6,8 @@ Network (the published architecture, arXiv 2511.13001):
 - `gpu_network` and `openvino_network` run the same weights faster; `MedalS` is the reference they are tested against.
 
 Text encoders: `KnowledgeTextEncoder` (in `text_encoder`) is the published one, `compact_encoder` with `text_features`
-the small one of models that this project trains; `modality_rows` is the modality's input to both, `frozen_queries` keeps
-what they have encoded.
+the small one of models that this project trains; `modality_rows` is the modality's input to both, and
+`frozen_queries` keeps what they have encoded.
 
 Files:
 - `checkpoints` reads published `.pth` files without running their pickle, `weights_file` our safetensors.

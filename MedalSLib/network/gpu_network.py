@@ -36,7 +36,7 @@ class GpuNetwork:
         self._network = weakref.proxy(network)
         backbone = network.backbone
         stages = cast("Iterable[nn.Sequential]", backbone.encoder.stages)
-        self._encoder = [[_Block(block, dtype) for block in _blocks(stage[0])] for stage in stages]
+        self._encoder = [[_Block(block, dtype) for block in cast("ConvStack", stage[0]).blocks] for stage in stages]
         decoder = cast("Iterable[ConvStack]", backbone.decoder.stages)
         ups = cast("Iterable[nn.ConvTranspose3d]", backbone.decoder.transpconvs)
         self._decoder = [_Joint(up, stack, dtype) for up, stack in zip(ups, decoder, strict=True)]
@@ -150,7 +150,7 @@ class _Joint:
         self._up_stride = up.stride
         self._below = _Block(stack.first, dtype, slice(None, width))
         self._beside = _Block(stack.first, dtype, slice(width, None))
-        self._rest = [_Block(block, dtype) for block in _blocks(stack)[1:]]
+        self._rest = [_Block(block, dtype) for block in stack.blocks[1:]]
 
     def __call__(self, coarse: Tensor, skipped: Tensor) -> Tensor:
         up = functional.conv_transpose3d(coarse, self._up_weight, self._up_bias, stride=self._up_stride)
@@ -161,10 +161,6 @@ class _Joint:
         for block in self._rest:
             x = block(x)
         return x
-
-
-def _blocks(stack: nn.Module) -> list[ConvBlock]:
-    return [cast("ConvBlock", block) for block in cast("ConvStack", stack).convs]
 
 
 def _last(x: Tensor) -> Tensor:

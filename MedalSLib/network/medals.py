@@ -98,7 +98,10 @@ class MedalS(nn.Module):
         """
         features = self.encode(image, union_prompt)
         decoded = self.decode_queries(features, queries)
-        outputs = [self.logits(features, self.mask_embed_proj(decoded), class_prompts)]
+        embeddings, voxels = self.mask_embed_proj(decoded), features.embedding
+        if class_prompts is not None:
+            voxels = self.fuse(features, self.mix_prompts(embeddings, class_prompts))
+        outputs = [self.project(voxels, embeddings)]
         if self.config.deep_supervision:
             heads = zip(self.mid_mask_embed_proj, features.coarse, strict=True)
             outputs += [self.project(voxels, head(decoded)) for head, voxels in heads]
@@ -139,18 +142,6 @@ class MedalS(nn.Module):
     def mask_embeddings(self, features: VoxelFeatures, queries: Tensor) -> Tensor:
         """Turn queries [B, N, query_dim] into mask embeddings [B, N, C]; each depends on its own query alone."""
         return self.mask_embed_proj(self.decode_queries(features, queries))
-
-    def logits(self, features: VoxelFeatures, embeddings: Tensor, class_prompts: Tensor | None) -> Tensor:
-        """Return logits [B, N, H, W, D] of all classes at once.
-
-        Args:
-            features: Features of the patch.
-            embeddings: Mask embeddings [B, N, C].
-            class_prompts: Masks [B, N, H, W, D]; None skips the mixing block (see `forward`).
-        """
-        if class_prompts is None:
-            return self.project(features.embedding, embeddings)
-        return self.project(self.fuse(features, self.mix_prompts(embeddings, class_prompts)), embeddings)
 
     def mix_prompts(self, embeddings: Tensor, class_prompts: Tensor, total: Tensor | None = None) -> Tensor:
         """Add class prompts to what the mixing block's convolution sees of them.

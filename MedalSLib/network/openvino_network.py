@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from MedalSLib.network.medals import MedalS, VoxelFeatures
-from MedalSLib.network.unet import LEAK, ConvBlock, ConvStack
+from MedalSLib.network.unet import LEAK, ConvStack
 
 _LAST, _FIRST = (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)
 _log = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ _Part = _Backbone | _Plain | _Fusion
 
 def _stack(stack: nn.Module, x: Tensor) -> Tensor:
     """Run convolutions; where fewer channels come in than the first has kernels for, the others are zero."""
-    for block in cast("Iterable[ConvBlock]", cast("ConvStack", stack).convs):
+    for block in cast("ConvStack", stack).blocks:
         conv = block.conv
         weight = conv.weight[:, : int(x.shape[1])]
         x = functional.conv3d(x, weight, conv.bias, stride=conv.stride, padding=conv.padding)

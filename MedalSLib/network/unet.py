@@ -80,14 +80,19 @@ class ConvStack(nn.Module):
         x = functional.conv3d(features.pop(), conv.weight[:, width:], conv.bias, padding=1)
         x += functional.conv3d(up(coarse), conv.weight[:, :width], padding=1)
         x = self.first.finish(x)
-        for index in range(1, len(self.convs)):
-            x = self.convs[index](x)
+        for block in self.blocks[1:]:
+            x = block(x)
         return x
+
+    @property
+    def blocks(self) -> list[ConvBlock]:
+        """The blocks in order."""
+        return [cast("ConvBlock", block) for block in self.convs]
 
     @property
     def first(self) -> ConvBlock:
         """The block that reads the stack's input."""
-        return cast("ConvBlock", self.convs[0])
+        return self.blocks[0]
 
 
 class Encoder(nn.Module):

@@ -71,12 +71,8 @@ def open_prepared(root: Path) -> PreparedFolder:
     """
     try:
         grid = read_json(root / "prepared.json", "file")
-        spec = StageSpec(
-            int(grid["stage"]),
-            tuple(grid["spacing_hwd"]),
-            tuple(grid["patch_hwd"]),
-            grid.get("resampling", "published"),
-        )
+        facts = {key: value for key, value in grid.items() if key not in ("format", "software")}
+        spec = from_json(StageSpec, facts, "prepared.json")
         datasets = {
             name: from_json(DatasetInfo, {"name": name} | entry, f"datasets.json, {name}")
             for name, entry in read_json(root / "datasets.json", "file").items()
@@ -98,13 +94,7 @@ def claim(output: Path, spec: StageSpec) -> None:
         InputError: It was prepared for another grid, or is damaged.
         OutputError: It holds something else, or cannot be made.
     """
-    wanted: dict[str, Any] = {
-        "format": FORMAT,
-        "stage": spec.stage,
-        "spacing_hwd": list(spec.spacing_hwd),
-        "patch_hwd": list(spec.patch_hwd),
-        "resampling": spec.resampling,
-    }
+    wanted = {"format": FORMAT} | to_json(spec)
     path = output / "prepared.json"
     if path.is_file():
         found = read_json(path, "description of the prepared folder")

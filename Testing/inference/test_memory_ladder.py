@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from published_stages import PUBLISHED_STAGES
 
 from MedalSLib.errors import ResourceError
 from MedalSLib.inference.blending import BlendedPatches, batches, most_voxels
@@ -23,7 +24,7 @@ from MedalSLib.inference.memory import (
     with_ladder,
 )
 from MedalSLib.inference.pipeline import WindowedImage, segment_volume
-from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec, plan
+from MedalSLib.inference.resampling_policy import StageSpec, plan
 
 GPU = Compute(device="cuda", batch_voxels=1 << 20)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import golden_inputs
 import numpy as np
 import pytest
+from published_stages import PUBLISHED_STAGES
 
 from MedalSLib.inference.policy_published import segment_published
 from MedalSLib.inference.regions import challenge_spacing
@@ -43,7 +44,16 @@ def test_every_recorded_call_and_result_is_met(index: int) -> None:
     spacing = challenge_spacing(case["npz_spacing"], shape)
     filtered = [key for key in keys if structure(key).policy.postprocess]
     instance = bool(case["instance_label"])
-    found, _ = segment_published(shape, spacing, keys, range(1, count + 1), run, instance=instance, filtered=filtered)
+    found, _ = segment_published(
+        shape,
+        spacing,
+        keys,
+        range(1, count + 1),
+        run,
+        instance=instance,
+        filtered=filtered,
+        specs=PUBLISHED_STAGES,
+    )
     found = (found > 0).astype(np.int16) if instance else found
     assert list(spacing) == expect["out_spacing"]
     assert all(wanted["spacing"] == list(spacing) for wanted in expect["calls"])

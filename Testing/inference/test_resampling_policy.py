@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_stages import PUBLISHED_STAGES
 
 from MedalSLib.errors import InputError
-from MedalSLib.inference.resampling_policy import PUBLISHED_STAGES, StageSpec, plan
+from MedalSLib.inference.resampling_policy import StageSpec, plan
 
 CASES = json.loads((Path(__file__).resolve().parents[1] / "golden" / "preprocess.json").read_text())
 FIRST, SECOND = PUBLISHED_STAGES[1], PUBLISHED_STAGES[2]

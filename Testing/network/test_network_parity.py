@@ -64,7 +64,7 @@ def test_figures_are_the_published_ones(network: MedalS, golden: Path, case: int
         found = {
             "infer_zero": network(queries, image, 0 * union, 0 * classes)[0],
             "infer_prompt": prompted[0],
-            "infer_no_mc": network.logits(features, network.mask_embeddings(features, queries), None),
+            "infer_no_mc": network.project(features.embedding, network.mask_embeddings(features, queries)),
         } | {f"train_prompt_{level}": logits for level, logits in enumerate(prompted)}
     with np.load(golden / "forward.npz") as figures:
         for name, logits in found.items():

@@ -69,13 +69,8 @@ class SlicerHost:
                 self._drive(pip_install, list(requirements), constraints, log)
         importlib.invalidate_caches()
 
-    def version(self, name: str) -> str:
-        """Return the version of an installed package, empty if it is not installed."""
-        return installedVersion(name)
-
-    def torchVersion(self) -> str:
-        """Return torch's version, "?" for a broken one, empty if it is not installed."""
-        return torchVersion()
+    version = staticmethod(installedVersion)
+    torchVersion = staticmethod(torchVersion)
 
     def loaded(self, name: str) -> bool:
         """Whether a package is imported already, so that another version of it needs a restart."""
