@@ -31,20 +31,33 @@ def suffix_of(path: Path) -> str:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn failures to write a file into an error that says why.
+
+    Raises:
+        OutputError: The disk is full or read-only, or permission is missing.
+    """
+    try:
+        yield
+    except OSError as error:
+        cause, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Choose another place."))
+        raise OutputError(f"{path} cannot be written: {cause}.", remedy) from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends well, and vanishes if not.
 
     It keeps the file name's ending, from which file libraries choose the format.
 
     Raises:
-        OutputError: The disk is full or read-only, or permission is missing.
+        OutputError: As `writing`.
     """
     temporary = _temporary(path)
     try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise not_written(path, error) from error
+        with writing(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         with suppress(OSError):  # a leftover must not hide the reason of the failure
             temporary.unlink(missing_ok=True)
@@ -57,18 +70,10 @@ def check_writable(path: Path) -> None:
         OutputError: As `replacing`.
     """
     temporary = _temporary(path)
-    try:
+    with writing(path):
         path.exists()  # raises if the name itself is too long
         temporary.touch(exist_ok=False)
         temporary.unlink()
-    except OSError as error:
-        raise not_written(path, error) from error
-
-
-def not_written(path: Path, error: OSError) -> OutputError:
-    """Return the error that says why a file cannot be written."""
-    cause, remedy = _CAUSES.get(error.errno or 0, (error.strerror or str(error), "Choose another place."))
-    return OutputError(f"{path} cannot be written: {cause}.", remedy)
 
 
 def _temporary(path: Path) -> Path:
@@ -81,7 +86,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file.
 
     Raises:
-        OutputError: As `replacing`.
+        OutputError: As `writing`.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -91,7 +96,7 @@ def write_json(path: Path, values: Any) -> None:
     """Write a JSON file.
 
     Raises:
-        OutputError: As `replacing`.
+        OutputError: As `writing`.
     """
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 

@@ -6,12 +6,10 @@ offers no way to cancel a download, while ours must be able to stop within a mom
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from urllib.parse import quote
 
 import requests
 
-from MedalSLib.errors import CancelledError, ModelError, OutputError
+from MedalSLib.atomic_files import writing
+from MedalSLib.errors import CancelledError, ModelError
 from MedalSLib.network.manifest import file_sha256
 
 _TRUE = {"1", "on", "yes", "true"}
@@ -209,15 +208,3 @@ def _json(session: requests.Session, url: str) -> Any:
 def _check(cancel: threading.Event | None) -> None:
     if cancel is not None and cancel.is_set():
         raise CancelledError("The installation was cancelled.", "What was fetched is kept for the next attempt.")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn failures to write a file into an `OutputError` that says why."""
-    try:
-        yield
-    except requests.RequestException:
-        raise  # is an OSError too
-    except OSError as error:
-        why = "there is no space left" if error.errno == errno.ENOSPC else str(error)
-        raise OutputError(f"{path} cannot be written: {why}.", "Free some space, or set MEDALS_HOME.") from error

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from MedalSLib.atomic_files import writing
 from MedalSLib.errors import CancelledError, ModelError, OutputError
 from MedalSLib.network import published
-from MedalSLib.network.download import RemoteFile, download, list_repository, writing
+from MedalSLib.network.download import RemoteFile, download, list_repository
 from MedalSLib.network.manifest import MANIFEST_NAME, Manifest, file_sha256, parse_manifest, read_manifest
 
 OnProgress = Callable[[int, int], None]

@@ -72,18 +72,17 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """
     target = Path(path)
     try:
-        if not target.parent.is_dir():
-            raise OutputError(f"There is no folder {_shown(target.parent)}.", "Create it, or choose another one.")
-        if target.is_dir():
-            raise OutputError(f"{target} is a folder.", "Give the name of a file.")
-        if target.exists() and not overwrite:
-            raise OutputError(
-                f"{target} exists already.", "Choose another name, or allow it to be overwritten (--overwrite)."
-            )
-        if target.exists() and not target.is_file():
-            raise OutputError(f"{target} is not a file.", "Give the name of a file.")
-    except OSError as error:
-        raise atomic_files.not_written(target, error) from error
+        with atomic_files.writing(target):
+            if not target.parent.is_dir():
+                raise OutputError(f"There is no folder {_shown(target.parent)}.", "Create it, or choose another one.")
+            if target.is_dir():
+                raise OutputError(f"{target} is a folder.", "Give the name of a file.")
+            if target.exists() and not overwrite:
+                raise OutputError(
+                    f"{target} exists already.", "Choose another name, or allow it to be overwritten (--overwrite)."
+                )
+            if target.exists() and not target.is_file():
+                raise OutputError(f"{target} is not a file.", "Give the name of a file.")
     except ValueError as error:
         raise OutputError(f"{_shown(target)} is no name of a file.", "Choose another name.") from error
     atomic_files.check_writable(target)
