@@ -171,7 +171,6 @@ _kept_share = lru_cache(maxsize=32)(_share)
 
 @lru_cache(maxsize=2)
 def _gaussian(patch: Hwd, device: torch.device) -> Tensor:
-    """Return the weights of a patch in float32, on a device."""
     return torch.from_numpy(gaussian_weights(patch).astype(np.float32)).to(device)
 
 

@@ -90,19 +90,7 @@ class CompactTextEncoder(nn.Module):
             self.register_buffer(f"{name}_codes", _codes(count, coded, seed))
 
     def forward(self, texts: Sequence[str], modality: str | Sequence[str]) -> Tensor:
-        """Encode.
-
-        Args:
-            texts: Names or phrases, N of them.
-            modality: "CT", "MRI", "US", "PET" or "Microscopy": one for all, or one for each.
-
-        Returns:
-            Queries [N, query_dim] on the encoder's device; gradients are recorded where they are enabled.
-
-        Raises:
-            PromptError: No such modality.
-            InputError: Not as many modalities as there are texts.
-        """
+        """Return queries [N, query_dim], with gradients where they are enabled (see `KnowledgeTextEncoder.forward`)."""
         device = self.modality.weight.device
         features = [text_features(text, self.config.buckets) for text in texts]
 

@@ -280,7 +280,6 @@ def _models() -> Path:
 
 
 def _ensured(folder: Path) -> Path:
-    """Return the folder, created if it did not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -53,7 +53,6 @@ def case_weights(cases: Sequence[CaseRecord], patch_hwd: Hwd, settings: Sampling
 
 
 def _repeats(case: CaseRecord, patch_hwd: Hwd, settings: SamplingSettings) -> int:
-    """Return how often a case counts."""
     if not settings.repeats:
         return 1
     by_size = math.prod(max(1.0, size / patch) for size, patch in zip(case.region_hwd, patch_hwd, strict=True))

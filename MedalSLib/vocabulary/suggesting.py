@@ -146,7 +146,6 @@ def _plural(concept: str) -> str:
 
 @lru_cache(maxsize=32)
 def _custom_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
-    """Return candidates for a model's custom classes."""
     items = [describe(key) for key in custom_keys(known, modality).values()]
     return tuple(_candidate(item.name, item.name, (item,), "structure", 1.0) for item in items)
 
