@@ -30,33 +30,6 @@ _LONG_SECONDS = 20.0
 _MEBIBYTE = 1 << 20
 
 
-class _SavedForBackward:
-    """Bytes of what a forward pass keeps for its backward pass: nearly all of the memory that depends on the patch.
-
-    Counted tensor by tensor, since what the process takes also holds what the allocator had left over.  The model's
-    weights are not counted.
-    """
-
-    def __init__(self, model: PromptedModel) -> None:
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        self._sizes: dict[int, int] = {}
-
-    def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
-        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
-
-    def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._weights:
-            self._sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    @property
-    def mebibytes(self) -> float:
-        """All of it, and the gradients of the two largest, which are there at the same time."""
-        largest = sorted(self._sizes.values())[-2:]
-        return (sum(self._sizes.values()) + sum(largest)) / _MEBIBYTE
-
-
 def dry_run(
     recipe: Recipe, device: str = "auto", on_progress: OnProgress | None = None, cancel: threading.Event | None = None
 ) -> dict[str, Any]:
@@ -179,8 +152,20 @@ def _random_batch(recipe: Recipe) -> Batch:
 
 
 def _measure(trainer: Trainer, on_progress: OnProgress | None, cancel: threading.Event | None) -> tuple[float, float]:
-    """Return seconds a step and MiB of activations."""
-    saved = _SavedForBackward(trainer.model)
+    """Return seconds a step, and MiB of what a forward pass keeps for its backward pass.
+
+    That is nearly all of the memory that depends on the patch.  Counted tensor by tensor, since what the process takes
+    also holds what the allocator had left over.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in trainer.model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
     batches = iter(trainer.source.batches(1, _STEPS + 1, trainer.world))
 
     def step(number: int) -> float:
@@ -191,8 +176,9 @@ def _measure(trainer: Trainer, on_progress: OnProgress | None, cancel: threading
             on_progress("measuring steps", number, _STEPS + 1, "")
         return seconds
 
-    with saved.hooks():
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         seconds = step(1)
     if seconds < _LONG_SECONDS:  # a first step also allocates; where a step is long, that no longer counts
         seconds = sum(step(number + 2) for number in range(_STEPS)) / _STEPS
-    return seconds, saved.mebibytes
+    largest = sorted(sizes.values())[-2:]  # whose gradients are there at the same time
+    return seconds, (sum(sizes.values()) + sum(largest)) / _MEBIBYTE
