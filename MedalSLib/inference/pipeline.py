@@ -101,7 +101,7 @@ def segment_volume(
     if isinstance(image, np.ndarray):
         image = _one_window(image)
     _check(image.shape, structures, queries, masks, locked)
-    specs = stage_specs(model)
+    specs = stage_specs(model, structures[0].modality)
     run = _Run(
         model=model,
         image=image,
