@@ -52,8 +52,8 @@ class OptimizerSettings:
         skip_norm: A step whose gradient norm reaches this changes nothing; None to take every step.
         query_rate: Learning rate of all but the U-Net (text encoder, query decoder, heads), as a share of the U-Net's.
         query_begins: Share of the schedule before which these parts stand still.
-        precision: Autocast type; "auto" is bfloat16 where the device computes it natively, else float32.  On a CPU every
-            other setting than "float32" means the same.
+        precision: Autocast type; "auto" is bfloat16 where the device computes it natively, else float32.  On a CPU all
+            settings but "float32" mean "auto".
         channels_last: Whether volumes lie in memory with their channels last.
         ema_decay: Decay a step of the averaged weights, which are then the ones evaluated and exported; None for none.
         ema_warm_up: Whether the decay begins small, (1 + n) / (10 + n) in step n, so that the random weights of the

@@ -163,6 +163,18 @@ def test_windows_are_reported_and_can_be_changed(engine: LocalEngine, image: np.
     assert (narrow.masks["Liver"] != usual.masks["Liver"]).any()
 
 
+def test_a_model_of_one_window_sees_every_structure_in_it_unless_the_user_says_otherwise(
+    engine: LocalEngine, image: np.ndarray, affine: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replace(engine.model.manifest, windows={"CT": "soft tissue"})
+    monkeypatch.setattr(engine.model, "manifest", one)
+    with engine.open_session(image, affine, "CT") as session:
+        found = session.segment(["liver", "left lung"]).report.structures
+        other = session.segment(["left lung"], options=RunOptions(windows={"*": "lung"})).report.structures
+    assert found["Left lung"].window == found["Liver"].window == "soft tissue L40 W400"
+    assert other["Left lung"].window.startswith("lung")
+
+
 def test_instances_are_numbered_apart(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     drawn = block(image.shape, 2, 7) | block(image.shape, 14, 20)
     with engine.open_session(image, affine, "CT") as session:

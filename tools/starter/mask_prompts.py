@@ -1,6 +1,6 @@
 """Simulated mask prompts, made on the training device: an erring first stage, a user's mask, hidden blocks.
 
-Also the model's own answers with a user's corrections in them: wrong in the ways of the model, right where it was painted.
+Also the model's own answers with a user's corrections in them: wrong in its ways, right where it was painted.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def brain_names() -> list[str]:
 def pack_necks(folder: Path, output: Path) -> Iterator[Path]:
     """Pack the head-and-neck CTs that may be trained on."""
     index = read_json(folder / "index.json", "index of the head-and-neck set")
-    numbers = np.zeros(len(index["labels"]) + 1, np.uint8)
+    numbers = np.zeros(max(index["labels"].values()) + 1, np.uint8)
     for name, number in index["labels"].items():
         numbers[number] = ELEMENTS[_NECK_ELEMENTS[name]]
     for entry in index["volumes"]:
