@@ -40,11 +40,13 @@ class PrepareOptions:
     Attributes:
         spec: Stage, spacing and patch of the network.
         window: Intensity window of plain folders; "" for the one of their structures.
+        ct_window: Window of CT in plain folders where `window` is "", for a model that sees all of CT in one.
         workers: Processes; 0 prepares in this one.
     """
 
     spec: StageSpec
     window: str = ""
+    ct_window: str = ""
     workers: int = 1
 
 
@@ -179,7 +181,7 @@ def _prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> Ca
         InputError: It cannot be read, or none of its structures is present.
         OutputError: It cannot be written.
     """
-    loaded = load_case(case, options.window)
+    loaded = load_case(case, options.window, options.ct_window)
     image, labels, spacing = to_training_grid(loaded, classes_of(case.dataset), options.spec)
     locations = foreground_locations(labels, case.dataset.texts, seed=0)
     if not locations:
@@ -231,7 +233,7 @@ def _fingerprint(case: SourceCase, options: PrepareOptions) -> str:
         options.spec.spacing_hwd,
         options.spec.patch_hwd,
         options.spec.resampling,
-        options.window,
+        options.window or (case.dataset.modality == "CT" and options.ct_window) or "",
         case.dataset.modality,
         sorted((label, texts[0]) for label, texts in case.dataset.texts.items()),
         case.dataset.instances,

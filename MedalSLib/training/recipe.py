@@ -10,6 +10,7 @@ from typing import Any, Literal
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.manifest import Resampling
 from MedalSLib.resources import resource
 from MedalSLib.training.augmentation import AugmentationSettings
 from MedalSLib.training.losses import LossSettings
@@ -118,7 +119,7 @@ class Recipe:
     spacing_hwd: tuple[float, float, float]
     patch_hwd: tuple[int, int, int]
     schedule: tuple[Cycle, ...]
-    resampling: Literal["published", "plain"] = "published"
+    resampling: Resampling = "published"
     network: dict[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

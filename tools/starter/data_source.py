@@ -199,8 +199,8 @@ class SynthesisSource:
             else torch.zeros(plan.shape, device=self._device)
         )
         settings = self.settings
-        real = settings.real_share if plan.real_share is None else plan.real_share
-        shares = CtShares(real, (1.0 - real) * (1.0 - settings.as_mr))
+        own = settings.real_share if plan.real_share is None else plan.real_share
+        shares = CtShares(own, (1.0 - own) * (1.0 - settings.as_mr))
         image, window = new_appearance(volume, image, elements, shares, draws, settings.window)
         inside = torch.zeros(plan.shape, dtype=torch.bool, device=self._device)
         inside[view] = True

@@ -118,14 +118,14 @@ def assign_codes(model: PromptedModel, source: SynthesisSource, coded: Sequence[
         modality: [known.name for known in source.settings.classes() if known.modality == modality]
         for modality in modalities
     }
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str]] = []  # modality and name
     decoded: list[Tensor] = []
     with torch.no_grad():
         for modality, patch in _patches(source):
             features = network.encode(patch, torch.zeros_like(patch))
             queries = model.queries([names[modality]], [modality], patch.device)
             decoded.append(network.decode_queries(features, queries)[0])
-            asked += [(modality, name) for name in names[modality]]
+            asked.extend((modality, name) for name in names[modality])
         rows = torch.cat(decoded)
         for number, head in enumerate((network.mask_embed_proj, *getattr(network, "mid_mask_embed_proj", ()))):
             *before, last, _ = head
@@ -139,8 +139,8 @@ def assign_codes(model: PromptedModel, source: SynthesisSource, coded: Sequence[
                 wanted = torch.where(older & own, last(hidden), wanted)
             with_bias = torch.cat((hidden, torch.ones(len(hidden), 1)), dim=1)
             change = torch.linalg.lstsq(with_bias, wanted - last(hidden), driver="gelsd").solution
-            last.weight += change[:-1].T
-            last.bias += change[-1]
+            last.weight.add_(change[:-1].T)
+            last.bias.add_(change[-1])
 
 
 def _patches(source: SynthesisSource) -> list[tuple[str, Tensor]]:

@@ -82,7 +82,8 @@ def _load(path: Path, device: torch.device) -> Volume:
         spacing = tuple(float(value) for value in file["spacing"])
         trusted, weight = frozenset(file["trusted"].tolist()), float(file["weight"])
     counts = np.bincount(elements.ravel(), minlength=COUNT)
-    image, sums = None, np.zeros(COUNT)
+    image: Tensor | None = None
+    sums: np.ndarray = np.zeros(COUNT)
     if stored.size:
         intensities = HU_CODE[stored] if modality == "CT" else stored.astype(np.float32)
         sums = np.bincount(elements.ravel(), weights=intensities.ravel(), minlength=COUNT)
