@@ -29,8 +29,7 @@ from tools.starter.train import starter_recipe, train_starter
 _TRIAL_STEPS = 12
 _WARM_UP = 4
 _TRAINING_SHARE = 0.62
-_TESTS = ("Testing/engine/test_on_a_gpu.py", "Testing/training/test_training_on_a_gpu.py")
-_CUDA_TEST = "Testing/gpu"
+_TESTS = ("Testing/gpu",)
 _BENCHMARKS = (("--width", "published", "--patch", "192", "--classes", "1,24,117"),)
 
 
@@ -48,13 +47,15 @@ def fitted(recipe: Recipe, seconds: float, a_step: float) -> Recipe:
     return replace(recipe, schedule=(replace(first, steps=steps, warmup=warmup),))
 
 
-def step_time(data: Path, recipe: Recipe, device: str, scratch: Path) -> float:
-    """Return the seconds that a step takes here, measured on some steps of another run of the recipe."""
+def step_time(data: Path, recipe: Recipe, device: str, scratch: Path) -> tuple[float, float]:
+    """Return the seconds of a step here and those before the first one, measured on some steps of another run."""
+    begun = time.monotonic()
     trial = replace(recipe, log=replace(recipe.log, every=1, checkpoint_every=_TRIAL_STEPS))
     train_starter(data, scratch, trial, device=device, until=_TRIAL_STEPS)
-    seconds = sorted(entry["seconds"] for entry in RunFolder(scratch).entries()[_WARM_UP:])
+    took = time.monotonic() - begun
+    seconds = [entry["seconds"] for entry in RunFolder(scratch).entries()]
     shutil.rmtree(scratch)
-    return float(sum(seconds) / len(seconds))
+    return float(sum(seconds[_WARM_UP:]) / len(seconds[_WARM_UP:])), took - sum(seconds)
 
 
 def train_part(options: argparse.Namespace, output: Path, seconds: float) -> dict[str, Any]:
@@ -66,10 +67,10 @@ def train_part(options: argparse.Namespace, output: Path, seconds: float) -> dic
         seconds: Time there is, the measurement of a step included.
     """
     begun, recipe = time.monotonic(), starter_recipe(options.recipe)
-    a_step = step_time(options.data, recipe, options.device, output / "trial")
-    recipe = fitted(recipe, seconds - (time.monotonic() - begun), a_step)
-    run = output / "run"
-    trainer = train_starter(options.data, run, recipe, device=options.device, minutes=seconds / 60, base=options.base)
+    a_step, before = step_time(options.data, recipe, options.device, output / "trial")
+    left = seconds - (time.monotonic() - begun) - before
+    recipe, run = fitted(recipe, left, a_step), output / "run"
+    trainer = train_starter(options.data, run, recipe, device=options.device, minutes=(left + before) / 60, base=options.base)
     write_starter(run, output / "model")
     draw_curve(run, output / "curve.png")
     return {"steps": trainer.step, "of": recipe.schedule[0].steps, "seconds_a_step": round(a_step, 4)}
