@@ -67,9 +67,7 @@ def test_both_forms_of_the_network_give_the_cpus_logits(dtype: torch.dtype, tole
 
 @pytest.mark.parametrize("way", ["text", "mask", "refine"])
 @pytest.mark.parametrize("limit", [None, 64.0])
-def test_masks_are_nearly_those_of_the_cpu(
-    tiny_model: Path, image: np.ndarray, way: str, limit: float | None
-) -> None:
+def test_masks_are_nearly_those_of_the_cpu(tiny_model: Path, image: np.ndarray, way: str, limit: float | None) -> None:
     drawn = np.zeros(image.shape, dtype=bool)
     drawn[6:13, 7:18, 8:21] = True
     masks = {} if way == "text" else {"liver": drawn}

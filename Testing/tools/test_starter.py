@@ -22,8 +22,9 @@ from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.trainer import Trainer
 from MedalSLib.volume.windows import window_for
-from tools.starter import bundle
+from tools.starter import bundle, public_sources
 from tools.starter.bundle import averaged_weights
+from tools.starter.card import offered, patients, tables
 from tools.starter.data_source import SynthesisSettings, SynthesisSource
 from tools.starter.held_out_cases import neck_cases
 from tools.starter.labels import BACKGROUND, ELEMENTS, NOT_MIRRORED, mirrored_elements, starter_classes
@@ -32,6 +33,7 @@ from tools.starter.model import channel_owners, new_starter
 from tools.starter.pack import Packed, resample, trusted_names
 from tools.starter.packages import SOURCES
 from tools.starter.public_volumes import brain_names, head_elements, nuclei_elements, pack_necks
+from tools.starter.score import means
 from tools.starter.train import starter_recipe as shipped_recipe
 from tools.starter.train import train_starter
 from tools.starter.volumes import AIR_SHIFT, load_volumes
@@ -455,3 +457,56 @@ def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
     assert len(list(folder.glob("stage*.safetensors"))) == 1, "both stages share their weights"
     assert bundle.main(["--run", str(tmp_path), "--output", str(folder)]) == InputError.exit_code
     assert "no checkpoint" in capsys.readouterr().err
+
+
+# -- the model card --------------------------------------------------------------------------------------------------
+
+
+def test_the_card_offers_what_reaches_its_bar_and_lists_every_case() -> None:
+    cases = {
+        "one": {
+            "modality": "CT",
+            "dice": {"Liver": 0.95, "Larynx": 0.61},
+            "surface dice": {"Liver": 0.8, "Larynx": 0.5},
+        },
+        "two": {"modality": "CT", "dice": {"Liver": 0.85}, "surface dice": {"Liver": 0.6}},
+        "three": {"modality": "Microscopy", "f1": {"Nuclei": 0.7}},
+    }
+    report = {"cases": cases, "mean": means(cases)}
+    assert report["mean"]["CT_Liver"] == {"dice": 0.9, "surface dice": 0.7, "cases": 2, "least": 0.85}
+    assert offered(report["mean"]) == ["CT_Larynx", "Microscopy_Nuclei"]
+    text = tables(report, {"CT_Liver": 4})
+    assert "| Liver (CT) | 0.90 | 0.85 | 0.70 | 2 | 0.92 | no | 4 |" in text
+    assert "| two | Liver | 0.85 | 0.60 |" in text
+    assert "| three | Nuclei | 0.70 (F1) | |" in text
+
+
+def test_volumes_are_counted_in_which_a_structure_can_be_learned(packed: Path) -> None:
+    counts = patients(packed)
+    assert counts == dict.fromkeys((f"CT_{name}" for name in TRUSTED), 1)
+
+
+def test_sparse_files_of_the_head_and_neck_set_become_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nibabel
+
+    monkeypatch.setattr(public_sources, "TRAINED", (7,))
+    monkeypatch.setattr(public_sources, "HELD_OUT", ())
+    folder = tmp_path / "open-kbp/provided-data/train-pats/pt_7"
+    folder.mkdir(parents=True)
+    row, column, below = np.meshgrid(np.arange(128), np.arange(128), np.arange(40, 60), indexing="ij")
+    indices = (row * 128 + column) * 128 + below
+    (folder / "ct.csv").write_text(",data\n" + "".join(f"{index},1064.0\n" for index in indices.ravel()))
+    (folder / "possible_dose_mask.csv").write_text(",data\n")
+    (folder / "Mandible.csv").write_text(f",data\n{(20 * 128 + 30) * 128 + 50},\n")
+    (folder / "voxel_dimensions.csv").write_text("4.0\n4.0\n3.0\n")
+    assert list(public_sources.convert_necks(tmp_path / "open-kbp", tmp_path / "out")) == ["pt_7"]
+    image, labels = (nibabel.load(tmp_path / f"out/pt_7_{kind}.nii.gz") for kind in ("ct", "labels"))
+    assert image.shape == (128, 128, 20) and np.asarray(image.dataobj).max() == 40
+    assert np.argwhere(np.asarray(labels.dataobj) == 5).tolist() == [[127 - 30, 127 - 20, 77 - 68]]
+    index = json.loads((tmp_path / "out/index.json").read_text())
+    assert index["volumes"][0]["contoured"] == ["Mandible"]
+    with pytest.raises(InputError, match="lacks the patient"):
+        list(public_sources.convert_necks(tmp_path, tmp_path / "out"))
+    (folder / "Mandible.csv").write_text(",data\n99999999,\n")
+    with pytest.raises(InputError, match="damaged"):
+        list(public_sources.convert_necks(tmp_path / "open-kbp", tmp_path / "out"))

@@ -70,7 +70,9 @@ def train_part(options: argparse.Namespace, output: Path, seconds: float) -> dic
     a_step, before = step_time(options.data, recipe, options.device, output / "trial")
     left = seconds - (time.monotonic() - begun) - before
     recipe, run = fitted(recipe, left, a_step), output / "run"
-    trainer = train_starter(options.data, run, recipe, device=options.device, minutes=(left + before) / 60, base=options.base)
+    trainer = train_starter(
+        options.data, run, recipe, device=options.device, minutes=(left + before) / 60, base=options.base
+    )
     write_starter(run, output / "model")
     draw_curve(run, output / "curve.png")
     return {"steps": trainer.step, "of": recipe.schedule[0].steps, "seconds_a_step": round(a_step, 4)}
