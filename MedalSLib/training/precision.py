@@ -16,7 +16,7 @@ _DEEP_STAGES = 2
 
 @lru_cache(maxsize=1)
 def processor_has_bfloat16() -> bool:
-    """Say whether the processor itself multiplies in bfloat16; others emulate it, ten times slower than float32."""
+    """Say whether the processor itself multiplies in bfloat16; others emulate it, fifty times slower than float32."""
     capabilities: Callable[[], dict[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)  # since 2.10
     found = capabilities() if capabilities is not None else {}
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))

@@ -19,7 +19,7 @@ from tools.starter.data_source import SynthesisSource
 _PROMPT_GAIN = 60.0
 _VOXEL_GAIN = 2.0
 _VOXEL_SHRINK = 0.5
-"""Of voxel embeddings that are trained already, which are ten times larger than new ones: codes are as strong as new."""
+"""Of trained voxel embeddings, which are ten times larger than new ones, so that new codes are not too sure."""
 _YES, _NO = 1.2, -0.6
 _FEWEST_SLOTS = 8
 _PATCHES_A_MODALITY = 3
@@ -70,12 +70,12 @@ def _take_over(model: PromptedModel, base: Path) -> None:
         model.encoder.load_state_dict(load_compact_encoder(base / manifest.text_encoder.files[0]).state_dict())
     except RuntimeError as error:
         raise InputError(f"The model in {base} is of another network.", "Begin without --base.") from error
+    if extra or any(not key.startswith("mid_mask_embed_proj") for key in missing):
+        raise InputError(f"The model in {base} is of another network.", "Begin without --base.")
     norms = [module for module in model.network.fusion_conv.modules() if isinstance(module, nn.InstanceNorm3d)]
     with torch.no_grad():
         norms[-1].weight.mul_(_VOXEL_SHRINK)
         norms[-1].bias.mul_(_VOXEL_SHRINK)
-    if extra or any(not key.startswith("mid_mask_embed_proj") for key in missing):
-        raise InputError(f"The model in {base} is of another network.", "Begin without --base.")
 
 
 def channel_owners(names: Sequence[str], width: int, coded: Sequence[str] = ()) -> list[str | None]:
