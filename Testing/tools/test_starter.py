@@ -16,6 +16,7 @@ from starter_inputs import BOXES, HOUNSFIELD, SPACING, TRUSTED, elements, hounsf
 from MedalSLib import vocabulary
 from MedalSLib.engine import open_engine
 from MedalSLib.errors import InputError, OutputError
+from MedalSLib.network.manifest import read_manifest
 from MedalSLib.training.distributed import World
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
@@ -421,7 +422,6 @@ def test_shipped_recipes_of_the_starter_are_complete(name: str) -> None:
 
 
 def test_the_bundled_model_is_of_the_recipe_it_says_it_is_of() -> None:
-    from MedalSLib.network.manifest import read_manifest
     from MedalSLib.network.registry import find_folder
 
     (stage,), recipe = read_manifest(find_folder("starter")).stages, shipped_recipe("trunk")
@@ -452,6 +452,8 @@ def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
             for key, value in network.state_dict().items():
                 torch.testing.assert_close(value, average[f"network.{key}"].half().float(), msg=key)
         result = session.segment(["liver, lt kidney"])
+    larger = bundle.write_starter(run, tmp_path / "larger", bundle.Bundling(patch=(64, 64, 32)))
+    assert read_manifest(larger).stages[0].patch_hwd == (64, 64, 32)
     assert set(result.masks) == {"Liver", "Left kidney"}
     assert result.masks["Liver"].shape == image.shape
     assert len(list(folder.glob("stage*.safetensors"))) == 1, "both stages share their weights"

@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Bundling:
         version: Version.
         stages: How many stages to keep, coarse first.
         text_stages: See the manifest's format.
+        patch: Patch (H, W, D) where it is not the recipe's, which modalities with a grid of their own keep.
     """
 
     classes: Path | None = None
@@ -92,10 +93,13 @@ class Bundling:
     version: str = "0.1.0"
     stages: int = 1
     text_stages: str = "both"
+    patch: tuple[int, int, int] | None = None
 
 
-def model_facts(settings: SynthesisSettings, options: Bundling) -> ModelFacts:
+def model_facts(recipe: Recipe, options: Bundling) -> ModelFacts:
     """Return what the model says about itself."""
+    settings = SynthesisSettings.of(recipe)
+    own = {"patch_hwd": list(recipe.patch_hwd)} if options.patch else {}
     taught = tuple(f"{known.modality}_{known.name}" for known in settings.classes())
     scores: dict[str, Any] = read_json(options.scores, "file of scores") if options.scores else {}
     return ModelFacts(
@@ -110,7 +114,7 @@ def model_facts(settings: SynthesisSettings, options: Bundling) -> ModelFacts:
         licence_url=_LICENCE_URL,
         text_stages=options.text_stages,
         windows={"CT": settings.window} if settings.window else {},
-        by_modality=settings.by_modality,
+        by_modality={modality: own | grid for modality, grid in settings.by_modality.items()},
     )
 
 
@@ -143,7 +147,9 @@ def write_starter(run: Path, output: Path, options: Bundling | None = None) -> P
     """
     options = options or Bundling()
     model, recipe = trained_model(run)
-    facts = model_facts(SynthesisSettings.of(recipe), options)
+    facts = model_facts(recipe, options)
+    if options.patch:
+        recipe = replace(recipe, patch_hwd=options.patch)
     networks: dict[str, tuple[MedalS, StageSpec]] = {
         stage: (model.network, spec) for stage, spec in stage_grids(recipe, options.stages).items()
     }
@@ -161,10 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="how many stages to keep, coarse first")
     parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
+    parser.add_argument("--patch", type=int, nargs=3, metavar="N", help="patch H W D (default: the recipe's)")
     options = parser.parse_args(arguments)
     try:
         asked = vars(options)
         run, output = asked.pop("run"), asked.pop("output")
+        asked["patch"] = tuple(options.patch) if options.patch else None
         folder = write_starter(run, output, Bundling(**asked))
     except MedalSError as error:
         sys.stderr.write(f"{error}\n")

@@ -29,7 +29,7 @@ from tools.interactive.correction_rounds import Simulation
 from tools.interactive.corrections import Kind
 from tools.interactive.labelled_images import LabelledImage
 from tools.interactive.prompt_report import curves_table, evaluate_prompts, known_truths, options_for
-from tools.starter.bundle import write_starter
+from tools.starter.bundle import Bundling, write_starter
 from tools.starter.held_out_cases import (
     LARGE,
     abdomen_case,
@@ -124,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default="starter", help="name or folder (default: %(default)s)")
     made.add_argument("--run", type=Path, help="score the last checkpoint of this run of tools.starter.train instead")
     made.add_argument("--volumes", type=Path, help="folder of the public volumes (tools.starter.public_sources)")
+    made.add_argument("--patch", type=int, nargs=3, metavar="N", help="of --run: patch H W D (default: the recipe's)")
     made.add_argument("--only", nargs="*", default=[], help="names of single cases")
     made.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     made.add_argument("--chest", type=Path, default=slicerio_data(), help="data of slicerio (default: as installed)")
@@ -142,7 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cases = held_out_cases(options)
         with tempfile.TemporaryDirectory() as folder:
-            model = options.model if options.run is None else write_starter(options.run, Path(folder) / "model")
+            bundling = Bundling(patch=tuple(options.patch) if options.patch else None)
+            model = (
+                options.model if options.run is None else write_starter(options.run, Path(folder) / "model", bundling)
+            )
             report = score(cases, str(model), options)
     except MedalSError as error:
         sys.stderr.write(f"{error}\n")
