@@ -23,7 +23,7 @@ from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.trainer import Trainer
 from MedalSLib.volume.windows import window_for
-from tools.starter import bundle, public_sources
+from tools.starter import bundle, public_sources, score
 from tools.starter.bundle import averaged_weights
 from tools.starter.card import offered, patients, tables
 from tools.starter.data_source import SynthesisSettings, SynthesisSource
@@ -512,3 +512,38 @@ def test_sparse_files_of_the_head_and_neck_set_become_volumes(tmp_path: Path, mo
     (folder / "Mandible.csv").write_text(",data\n99999999,\n")
     with pytest.raises(InputError, match="damaged"):
         list(public_sources.convert_necks(tmp_path / "open-kbp", tmp_path / "out"))
+
+
+@pytest.mark.slow
+def test_any_checkpoint_is_scored_on_every_public_case_that_is_held_out(
+    trained: tuple[Trainer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nibabel
+
+    rng = np.random.default_rng(0)
+    for folder in ("openkbp", "t1_head", "nuclei"):
+        (tmp_path / folder).mkdir()
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+
+    def save(name: str, array: np.ndarray) -> None:
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+
+    labels = np.zeros((32, 32, 24), np.uint8)
+    labels[12:20, 12:20, 4:20] = 2
+    save("openkbp/pt_9_ct", rng.integers(-100, 100, labels.shape).astype(np.int16))
+    save("openkbp/pt_9_labels", labels)
+    entry = {"name": "pt_9", "role": "held out", "contoured": ["SpinalCord"]}
+    (tmp_path / "openkbp/index.json").write_text(json.dumps({"labels": {"SpinalCord": 2}, "volumes": [entry]}))
+    save("t1_head/t1", rng.integers(0, 200, labels.shape).astype(np.int16))
+    save("t1_head/labels", np.where(labels, 10, 2).astype(np.int16))
+    nuclei = rng.integers(0, 200, (24, 24, 24)).astype(np.uint8)
+    np.savez(tmp_path / "nuclei/1137.npz", imgs=nuclei, gts=labels[:24, :24], spacing_um_zyx=np.array([0.2, 0.1, 0.1]))
+    command = ["--run", str(trained[1]), "--volumes", str(tmp_path), "--only", "pt_9", "T1 head", "Nuclei 1137"]
+    assert score.main([*command, "--device", "cpu", "-o", str(tmp_path / "out")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "out/scores.json").read_text())
+    assert set(report["cases"]) == {"pt_9", "T1 head", "Nuclei 1137"}
+    assert set(report["cases"]["pt_9"]["dice"]) == {"Spinal cord"} == set(report["cases"]["pt_9"]["surface dice"])
+    assert {"Brain", "Left thalamus"} <= set(report["cases"]["T1 head"]["dice"])
+    assert report["mean"]["CT_Spinal cord"]["cases"] == 1
+    assert score.main(["--run", str(tmp_path), "--volumes", str(tmp_path), "--only", "nothing"]) == InputError.exit_code
