@@ -400,6 +400,28 @@ def test_an_older_starter_goes_on_as_what_it_was(packed: Path, trained: tuple[Tr
         new_starter(other, SynthesisSource(packed, other, CPU), base)
 
 
+def test_structures_of_a_rare_plan_have_codes_too(tmp_path: Path) -> None:
+    elements = np.full((24, 24, 24), ELEMENTS["rest_1"], np.uint8)
+    elements[8:16, 8:16, 8:16] = ELEMENTS["nucleus"]
+    Packed(elements * 2, elements, (2.0, 1.0, 1.0), "Microscopy", ["Nuclei"]).save(tmp_path, "nuclei_1")
+    packed_folder(tmp_path / "ct")
+    (tmp_path / "ct/trunk.npz").rename(tmp_path / "trunk.npz")
+    plan = {"shape": [16, 32, 32], "spacing": [7.0, 9.0], "prompted": False}
+    rare = plan | {"share": 1e-6, "volumes": ["nuclei_*"], "spacing": [1.0, 2.0]}
+    kinds: dict[str, Any] = {"plans": [plan | {"volumes": ["trunk"]}, rare], "modalities": ["CT", "Microscopy"]}
+    recipe = Recipe.from_dict(
+        starter_recipe(weights={"trunk": 1.0, "nuclei_*": 1.0}, taught=["Liver", "Nuclei"], **kinds)
+    )
+    made = SynthesisSource(tmp_path, recipe, CPU)
+    model = new_starter(recipe, made)
+    image = made.batch(0, 1).image[:1]
+    with torch.no_grad():
+        features = model.network.encode(image, torch.zeros_like(image))
+        (code,) = model.network.mask_embeddings(features, model.queries([["Nuclei"]], ["Microscopy"], CPU))[0]
+    own = torch.tensor([owner == "Nuclei" for owner in channel_owners(["Nuclei"], len(code))])
+    assert code[own].min() > 0.5 and code[~own].max() < 0
+
+
 def test_structures_can_be_told_apart_before_training(packed: Path) -> None:
     model = new_starter(TINY, SynthesisSource(packed, TINY, CPU))
     classes = SynthesisSettings.of(TINY).classes()[:8]

@@ -149,11 +149,17 @@ class SynthesisSource:
         """
         return map(self.batch, batch_numbers(first_step, last_step, self._recipe.optimizer.accumulate, world))
 
-    def batch(self, number: int) -> Batch:
-        """Return a batch by its number: always the same one."""
+    def batch(self, number: int, plan_number: int | None = None) -> Batch:
+        """Return a batch by its number: always the same one.
+
+        Args:
+            number: Its number.
+            plan_number: Position of its plan; None to draw it.
+        """
         draws = Draws.of(self._recipe.seed, number, self._device)
         plans = self.settings.plans
-        chosen = _choose([plan.share for plan in plans], draws.host)
+        drawn = _choose([plan.share for plan in plans], draws.host)
+        chosen = drawn if plan_number is None else plan_number
         plan, volumes = plans[chosen], self._by_plan[chosen]
         weights = [volume.weight for volume in volumes]
         samples = [self._sample(volumes[_choose(weights, draws.host)], plan, draws) for _ in range(plan.samples)]

@@ -22,8 +22,7 @@ _VOXEL_SHRINK = 0.5
 """Of trained voxel embeddings, which are ten times larger than new ones, so that new codes are not too sure."""
 _YES, _NO = 1.2, -0.6
 _FEWEST_SLOTS = 8
-_PATCHES_A_MODALITY = 3
-_MOST_BATCHES = 60
+_BATCHES_A_PLAN = 2
 
 
 def new_starter(recipe: Recipe, source: SynthesisSource, base: Path | None = None) -> PromptedModel:
@@ -148,13 +147,15 @@ def assign_codes(model: PromptedModel, source: SynthesisSource, coded: Sequence[
 
 
 def _patches(source: SynthesisSource) -> list[tuple[str, Tensor]]:
-    """Return some patches [1, 1, H, W, D] of every modality, on the CPU."""
-    found: dict[str, list[Tensor]] = {known.modality: [] for known in source.settings.classes()}
-    for number in range(_MOST_BATCHES):
-        batch = source.batch(number)
-        for sample, modality in enumerate(batch.modalities):
-            if modality in found and len(found[modality]) < _PATCHES_A_MODALITY:
-                found[modality].append(batch.image[sample : sample + 1].cpu())
-        if all(len(some) == _PATCHES_A_MODALITY for some in found.values()):
-            break
-    return [(modality, patch) for modality, some in found.items() for patch in some]
+    """Return some patches [1, 1, H, W, D] of every kind that is trained on, on the CPU, with their modality."""
+    known = {known.modality for known in source.settings.classes()}
+    found = []
+    for position in range(len(source.settings.plans)):
+        for number in range(_BATCHES_A_PLAN):
+            batch = source.batch(number, position)
+            found += [
+                (modality, batch.image[sample : sample + 1].cpu())
+                for sample, modality in enumerate(batch.modalities)
+                if modality in known
+            ]
+    return found
