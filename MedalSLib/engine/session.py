@@ -197,11 +197,14 @@ class LocalSession(Session):
         return {item.key: window for window, members in groups.items() for item in members}
 
     def _own_windows(self, options: RunOptions) -> dict[str, str]:
-        """The user's windows, keyed by name: published ones, and those that the model brings itself."""
+        """The user's windows, keyed by name: published ones, and those that the model brings itself.
+
+        For all others the one window in which the model was trained to see this modality, if there is one.
+        """
         from MedalSLib.vocabulary import resolve
 
-        known = self._model.manifest.classes
-        overrides: dict[str, str] = {}
+        known, windows = self._model.manifest.classes, self._model.manifest.windows
+        overrides = {"*": windows[self.modality]} if self.modality in windows else {}
         for name, window in options.windows.items():
             read = [] if name == "*" else resolve(name, self.modality, known)
             names = ["*"] if name == "*" else [one for item in read for one in item.classes]

@@ -290,7 +290,7 @@ def estimate_run(
         first_stage_only: Whether stage 2 is left out.
         compute: How it will be run.
     """
-    specs = stage_specs(model)
+    specs = stage_specs(model, next(iter(keys), "").partition("_")[0])
     if first_stage_only and 1 in specs:
         specs = {1: specs[1]}
     patches, needs = 0, []

@@ -99,7 +99,7 @@ def segment_volume(
     options, compute, hooks = options or RunOptions(), compute or Compute(), hooks or Hooks()
     masks, locked = masks_dhw or {}, locked_dhw or {}
     _check(image.shape, structures, queries, masks, locked)
-    specs = stage_specs(model)
+    specs = stage_specs(model, structures[0].modality)
     run = _Run(
         model=model,
         image=image,

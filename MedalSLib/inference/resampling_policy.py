@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from MedalSLib.errors import InputError
 from MedalSLib.inference.class_rules import ClassRules, rules_of
 from MedalSLib.inference.tiling import Tile, tiles
 from MedalSLib.network.axes import hwd
+from MedalSLib.network.manifest import Resampling
 
 Hwd = tuple[int, int, int]
 HwdMm = tuple[float, float, float]
-Resampling = Literal["published", "plain"]
 
 _LARGEST_HWD = (1000, 1000, 700)
 """Axes beyond these many voxels keep their sub-millimetre spacing, and beyond these many mm get the network's."""
@@ -40,7 +39,8 @@ class StageSpec:
         spacing_hwd: Spacing in mm.
         patch_hwd: Patch in voxels.
         resampling: "published" for the rules of the published networks; "plain" brings every image to `spacing_hwd`
-            and pads what is smaller than a patch.
+            and pads what is smaller than a patch; "relative" does so with `spacing_hwd` in voxels of the image's finest
+            axis, for microscopes, whose voxels differ by powers of ten.
     """
 
     stage: int
@@ -106,7 +106,7 @@ def plan(
     keys = frozenset(classes)
     rules = rules_of(keys)
     iterations = int(spec.stage in rules.refined_in_stages)
-    if spec.resampling == "plain":
+    if spec.resampling != "published":
         return plain_plan(shape, spacing_hwd, spec, iterations)
     alone = magnify_single and not training and len(keys) == 1
     spacing = np.array(spacing_hwd, dtype=_F)
@@ -136,7 +136,10 @@ def plain_plan(
         spec: The stage; whatever its own resampling is.
         refinement_iterations: As of `ResamplingPlan`.
     """
-    return _tiled(shape, np.array(spacing_hwd, dtype=_F), spec.spacing_hwd, spec, refinement_iterations, None)
+    spacing = np.array(spacing_hwd, dtype=_F)
+    if spec.resampling == "relative":
+        spacing = spacing / spacing.min()
+    return _tiled(shape, spacing, spec.spacing_hwd, spec, refinement_iterations, None)
 
 
 def _tiled(
@@ -179,7 +182,7 @@ def region_spacing(
         spec: What stage 2's network was trained on.
         alone: Whether the rules for a class asked for alone hold.
     """
-    if spec.resampling == "plain":
+    if spec.resampling != "published":
         return np.array(spacing_dhw, dtype=_F)
     rules = rules_of(frozenset(classes))
     shape, spacing = _hwd(hwd(shape_dhw)), np.array(hwd(spacing_dhw), dtype=_F)

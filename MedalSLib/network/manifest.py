@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from MedalSLib.errors import CancelledError, ModelError
 from MedalSLib.records import model_record, to_json
@@ -20,6 +20,9 @@ from MedalSLib.records import model_record, to_json
 FORMAT = "medals-model/1"
 MANIFEST_NAME = "manifest.json"
 ORIENTATION = "LPS"
+Resampling = Literal["published", "plain", "relative"]
+_RESAMPLINGS = get_args(Resampling)
+_BY_MODALITY = {"spacing_hwd", "patch_hwd", "resampling"}
 ENCODER_KINDS = ("knowledge", "compact")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +41,8 @@ class StageManifest:
         sha256: Checksum of that file; "" where nobody recorded one.
         config: Architecture as `MedalSConfig.to_dict`; empty for the published one.
         resampling: "published" for the rules that the published networks were trained with; "plain" for networks that
-            were trained on true millimetres.
+            were trained on true millimetres; "relative" for ones that count in voxels of the finest axis.
+        by_modality: What differs in a modality: `spacing_hwd`, `patch_hwd` and `resampling` by its name.
     """
 
     stage: str
@@ -47,7 +51,25 @@ class StageManifest:
     weights: str
     sha256: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    resampling: Literal["published", "plain"] = "published"
+    resampling: Resampling = "published"
+    by_modality: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def used_for(self, modality: str) -> StageManifest:
+        """Return what holds in a modality; `by_modality` is empty then."""
+        other = {key: _tupled(value) for key, value in self.by_modality.get(modality, {}).items()}
+        return replace(self, by_modality={}, **other)
+
+    def rules(self) -> list[tuple[bool, str]]:
+        """Return what can be wrong with the entry: whether it is, and in which words."""
+        unknown = {key for entry in self.by_modality.values() for key in entry} - _BY_MODALITY
+        if unknown:
+            return [(True, f"a stage cannot differ by modality in {', '.join(sorted(unknown))}")]
+        used = [self, *(self.used_for(modality) for modality in self.by_modality)]
+        axes = [sizes for one in used for sizes in (one.spacing_hwd, one.patch_hwd)]
+        return [
+            (any(one.resampling not in _RESAMPLINGS for one in used), "resampling is published, plain or relative"),
+            (not all(map(_three_positive, axes)), "spacing_hwd and patch_hwd are three positive numbers"),
+        ]
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,7 @@ class Manifest:
         source: Where the files came from, and at which revision.
         text_stages: "both", or "first" where the fine network is better than the coarse one only from a mask that a
             user drew or corrected, so that text alone is answered by the coarse one.
+        windows: Intensity window by modality, for a network that was trained to see all structures of it in one.
         format: Version of this file's format.
     """
 
@@ -102,6 +125,7 @@ class Manifest:
     card: str = ""
     source: str = ""
     text_stages: str = "both"
+    windows: dict[str, str] = field(default_factory=dict)
     format: str = FORMAT
 
     def __post_init__(self) -> None:
@@ -119,11 +143,8 @@ class Manifest:
             (self.text_stages not in ("both", "first"), "text_stages is both or first"),
             (not names or set(names) - {"1", "2"} != set(), "stages are named 1 and 2"),
             (len(set(names)) != len(names), "a stage is given twice"),
+            *(rule for stage in self.stages for rule in stage.rules()),
             (not all("_" in key for key in self.classes), "a class is MODALITY_Name"),
-            (
-                not all(size > 0 for stage in self.stages for size in (*stage.spacing_hwd, *stage.patch_hwd)),
-                "spacings and patches are positive",
-            ),
             (self.text_encoder.kind not in ENCODER_KINDS, f'text encoder "{self.text_encoder.kind}" is not known'),
             (not self.text_encoder.files, "the text encoder has no files"),
             (any(not _stays_inside(path) for path in sums), "a file lies outside the model's folder"),
@@ -250,6 +271,14 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             f'The model "{manifest.name}" is damaged: wrong checksum of {", ".join(wrong)} in {folder}.',
             "Remove the model and install it again.",
         )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _three_positive(axes: tuple[Any, ...]) -> bool:
+    return len(axes) == 3 and all(type(value) in (int, float) and value > 0 for value in axes)
 
 
 def _stays_inside(path: str) -> bool:

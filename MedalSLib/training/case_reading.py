@@ -94,17 +94,22 @@ def _segment_names(case: SourceCase) -> list[str]:
     return names
 
 
-def load_case(case: SourceCase, window: str = "") -> LoadedCase:
+def load_case(case: SourceCase, window: str = "", ct_window: str = "") -> LoadedCase:
     """Read a case.
 
     Args:
         case: The case; of a plain folder, with a completed data set.
         window: Intensity window of a plain folder; "" for the one of its structures.
+        ct_window: Window of a plain folder of CT where `window` is ""; "" for the one of its structures.
 
     Raises:
         InputError: A file is damaged, or image and labels do not fit.
     """
-    return _load_challenge(case) if case.labels is None else _load_plain(case, case.labels, window)
+    return (
+        _load_challenge(case)
+        if case.labels is None
+        else _load_plain(case, case.labels, window or (ct_window if case.dataset.modality == "CT" else ""))
+    )
 
 
 def _load_challenge(case: SourceCase) -> LoadedCase:

@@ -18,7 +18,7 @@ from MedalSLib.network.medals import MedalS
 from MedalSLib.training.distributed import World, choose_device
 from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.queries import PromptedModel
-from MedalSLib.training.recipe import Precision, Recipe
+from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
 from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.steps import OnProgress
@@ -60,7 +60,7 @@ def dry_run(
     trainer = _trainer(recipe, patch, chosen)
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     seconds, activations = _measure(trainer, on_progress, cancel)
-    steps, dtype = recipe.learning_rate().total_steps, autocast_type(_precision_setting(recipe, chosen), chosen)
+    steps, dtype = recipe.learning_rate().total_steps, autocast_type(recipe.optimizer.precision, chosen)
     # Weights, their gradients and AdamW's two moments; the averaged weights if there are any.
     fixed = parameters * 4 * (5 if recipe.optimizer.ema_decay is not None else 4) / _MEBIBYTE
     a_step = seconds * factor
@@ -106,11 +106,6 @@ def _available(device: torch.device) -> float:
     return psutil.virtual_memory().available / _MEBIBYTE
 
 
-def _precision_setting(recipe: Recipe, device: torch.device) -> Precision:
-    # Half precision is for GPUs; a CPU is measured in the type it would train in.
-    return recipe.optimizer.precision if device.type == "cuda" else "auto"
-
-
 def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
     """Return the recipe's patch, its longest axes halved until it has at most 64 x 64 x 32 voxels."""
     stride = recipe.network_config().total_stride
@@ -127,7 +122,7 @@ def _shrunk(recipe: Recipe) -> tuple[int, int, int]:
 
 def _trainer(recipe: Recipe, patch: tuple[int, int, int], device: torch.device) -> Trainer:
     """Return a trainer of one batch again and again; it writes nothing as long as only `advance` is called."""
-    optimizer = replace(recipe.optimizer, precision=_precision_setting(recipe, device), ema_decay=None)
+    optimizer = replace(recipe.optimizer, ema_decay=None)
     prompts = replace(recipe.prompts, withhold_class_prompts=0.0)
     measured = replace(recipe, patch_hwd=patch, optimizer=optimizer, prompts=prompts)
     batch = _random_batch(measured)

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class ModelFacts:
         licence_url: Where it can be read.
         text_stages: As of `Manifest`.
         version: Version of the weights.
+        windows: As of `Manifest`.
+        by_modality: As of `StageManifest`, for every stage that is written.
     """
 
     name: str
@@ -62,6 +64,8 @@ class ModelFacts:
     licence_url: str = ""
     text_stages: str = "both"
     version: str = "1"
+    windows: Mapping[str, str] = field(default_factory=dict)
+    by_modality: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def inference_network(network: MedalS) -> MedalS:
@@ -108,7 +112,9 @@ def write_model(
                 stages.append(stage)
             described = _write_encoder(folder, facts, encoder, encoder_folder, dtype)
             manifest = Manifest(
-                **vars(facts),  # its fields are the manifest's
+                **{
+                    name: value for name, value in vars(facts).items() if name != "by_modality"
+                },
                 stages=tuple(sorted(stages, key=lambda entry: entry.stage)),
                 text_encoder=described,
                 source=f"trained with Medal S {__version__}",
@@ -175,7 +181,13 @@ def _write_stages(
         config = bare.config.to_dict()
         stages.append(
             StageManifest(
-                stage, spec.spacing_hwd, spec.patch_hwd, files[id(network)], config=config, resampling=spec.resampling
+                stage,
+                spec.spacing_hwd,
+                spec.patch_hwd,
+                files[id(network)],
+                config=config,
+                resampling=spec.resampling,
+                by_modality=dict(facts.by_modality),
             )
         )
     return stages

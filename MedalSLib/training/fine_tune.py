@@ -118,7 +118,8 @@ def fine_tune(
         results = [_fine_tune_stage(base, stage, sources, options, here, on_progress, cancel) for stage in chosen]
         report: dict[str, Any] = {}
         if here.leads:
-            model = export_fine_tuned(base, results, output / "model", options.name or output.name)
+            windows = {} if options.window else base.manifest.windows
+            model = export_fine_tuned(base, results, output / "model", options.name or output.name, windows)
             report = fine_tune_report(model, results)
             write_json(output / "report.json", report)
         here.wait()
@@ -182,12 +183,15 @@ def _fine_tune_stage(
     cancel: threading.Event | None,
 ) -> StageResult:
     network = base.network(stage)
-    described = replace(base.manifest.stage(stage), config=network.config.to_dict())
+    grid = base.manifest.stage(stage).used_for(sources.cases[0].dataset.modality if sources.cases else "")
+    described = replace(grid, config=network.config.to_dict())
     recipe = _recipe(described, options, f"fine-tune-stage{stage}")
     root = options.output / f"prepared-stage{stage}"
     if here.leads:
         preparing = partial(on_progress, f"preparing stage {stage}") if on_progress else None
-        chosen = PrepareOptions(recipe.stage_spec(), options.window, options.workers)
+        chosen = PrepareOptions(
+            recipe.stage_spec(), options.window, base.manifest.windows.get("CT", ""), options.workers
+        )
         prepare_cases(sources, root, chosen, preparing, cancel)
     here.wait()
     prepared = open_prepared(root)  # the same cases in the same order in every process

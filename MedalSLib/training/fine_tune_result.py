@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,9 @@ class StageResult:
     steps: int
 
 
-def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path, title: str) -> Path:
+def export_fine_tuned(
+    base: Model, results: Sequence[StageResult], target: Path, title: str, windows: Mapping[str, str] | None = None
+) -> Path:
     """Write the model folder.
 
     Args:
@@ -43,6 +45,7 @@ def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path,
         results: The trained stages.
         target: The model folder.
         title: What the user calls the model.
+        windows: As of `Manifest`.
 
     Raises:
         OutputError: It cannot be written.
@@ -69,6 +72,7 @@ def export_fine_tuned(base: Model, results: Sequence[StageResult], target: Path,
         scores=scores,
         card=card,
         licence=base.manifest.licence,
+        windows=windows or {},
         # A fine network that was not trained answers to masks alone if it did before.
         text_stages="both" if "2" in tuned else base.manifest.text_stages,
     )

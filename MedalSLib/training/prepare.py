@@ -40,11 +40,13 @@ class PrepareOptions:
     Attributes:
         spec: Stage, spacing and patch of the network.
         window: Intensity window of plain folders; "" for the one of their structures.
+        ct_window: Window of CT in plain folders where `window` is "", for a model that sees all of CT in one.
         workers: Processes; 0 prepares in this one.
     """
 
     spec: StageSpec
     window: str = ""
+    ct_window: str = ""
     workers: int = 1
 
 
@@ -171,7 +173,7 @@ def _prepare_one(case: SourceCase, output: Path, options: PrepareOptions) -> Cas
 
 
 def _prepare_case(case: SourceCase, output: Path, options: PrepareOptions) -> CaseRecord:
-    loaded = load_case(case, options.window)
+    loaded = load_case(case, options.window, options.ct_window)
     info = case.dataset
     classes = [canonical_key(texts, info.modality) for texts in info.texts.values()]
     image, labels, spacing = to_training_grid(loaded, classes, options.spec)
@@ -220,7 +222,7 @@ def _fingerprint(case: SourceCase, options: PrepareOptions) -> str:
         options.spec.spacing_hwd,
         options.spec.patch_hwd,
         options.spec.resampling,
-        options.window,
+        options.window or (case.dataset.modality == "CT" and options.ct_window) or "",
         case.dataset.modality,
         sorted((label, texts[0]) for label, texts in case.dataset.texts.items()),
         case.dataset.instances,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.inference.resampling_policy import StageSpec
 from MedalSLib.network.config import MedalSConfig
+from MedalSLib.network.manifest import Resampling
 from MedalSLib.records import from_json, read_json, to_json
 from MedalSLib.resources import resource
 from MedalSLib.training.augmentation import AugmentationSettings
@@ -52,7 +53,8 @@ class OptimizerSettings:
         skip_norm: A step whose gradient norm reaches this changes nothing; None to take every step.
         query_rate: Learning rate of all but the U-Net (text encoder, query decoder, heads), as a share of the U-Net's.
         query_begins: Share of the schedule before which these parts stand still.
-        precision: Autocast type; "auto" is bfloat16 where the device computes it natively, else float32.
+        precision: Autocast type; "auto" is bfloat16 where the device computes it natively, else float32.  On a CPU all
+            settings but "float32" mean "auto".
         channels_last: Whether volumes lie in memory with their channels last.
         ema_decay: Decay a step of the averaged weights, which are then the ones evaluated and exported; None for none.
         ema_warm_up: Whether the decay begins small, (1 + n) / (10 + n) in step n, so that the random weights of the
@@ -117,7 +119,7 @@ class Recipe:
     spacing_hwd: tuple[float, float, float]
     patch_hwd: tuple[int, int, int]
     schedule: tuple[Cycle, ...]
-    resampling: Literal["published", "plain"] = "published"
+    resampling: Resampling = "published"
     network: dict[str, Any] = field(default_factory=dict)
     text: TextSettings = field(default_factory=TextSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

@@ -163,6 +163,36 @@ def test_windows_are_reported_and_can_be_changed(engine: LocalEngine, image: np.
     assert (narrow.masks["Liver"] != usual.masks["Liver"]).any()
 
 
+def test_a_model_of_one_window_sees_every_structure_in_it_unless_the_user_says_otherwise(
+    engine: LocalEngine, image: np.ndarray, affine: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = replace(engine.model.manifest, windows={"CT": "soft tissue"})
+    monkeypatch.setattr(engine.model, "manifest", one)
+    with engine.open_session(image, affine, "CT") as session:
+        found = session.segment(["liver", "left lung"]).report.structures
+        other = session.segment(["left lung"], options=RunOptions(windows={"*": "lung"})).report.structures
+    assert found["Left lung"].window == found["Liver"].window == "soft tissue L40 W400"
+    assert other["Left lung"].window.startswith("lung")
+
+
+def test_a_modality_runs_on_the_grid_that_the_model_has_for_it(
+    engine: LocalEngine, image: np.ndarray, affine: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = {"MRI": {"spacing_hwd": [60.0, 60.0, 60.0], "resampling": "plain"}}
+    manifest = engine.model.manifest
+    other = replace(manifest, stages=tuple(replace(stage, by_modality=coarse) for stage in manifest.stages))
+    patches, masks = {}, {}
+    for name, given in (("usual", manifest), ("other", other)):
+        monkeypatch.setattr(engine.model, "manifest", given)
+        for modality in ("CT", "MRI"):
+            with engine.open_session(image, affine, modality) as session:
+                patches[name, modality] = session.estimate(["liver"]).patches
+                masks[name, modality] = session.segment(["liver"], options=RunOptions(stages="first")).masks["Liver"]
+    assert patches["other", "CT"] == patches["usual", "CT"]
+    assert (masks["other", "CT"] == masks["usual", "CT"]).all()
+    assert (masks["other", "MRI"] != masks["usual", "MRI"]).any()
+
+
 def test_instances_are_numbered_apart(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     drawn = block(image.shape, 2, 7) | block(image.shape, 14, 20)
     with engine.open_session(image, affine, "CT") as session:

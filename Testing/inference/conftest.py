@@ -13,6 +13,7 @@ import torch
 from tiny_models import small_config
 from torch import Tensor, nn
 
+from MedalSLib.network.manifest import StageManifest
 from MedalSLib.network.medals import MedalS, VoxelFeatures, plain_features
 from MedalSLib.vocabulary import Structure, describe
 
@@ -67,12 +68,7 @@ class FakeModel:
 
     @property
     def manifest(self) -> Any:
-        stages = [
-            SimpleNamespace(
-                stage=stage, spacing_hwd=(self.spacings[stage],) * 3, patch_hwd=self.patch, resampling="published"
-            )
-            for stage in self.networks
-        ]
+        stages = [StageManifest(stage, (self.spacings[stage],) * 3, self.patch, "") for stage in self.networks]
         return SimpleNamespace(stages=stages, text_stages="both")
 
     def network(self, stage: str) -> nn.Module:

@@ -112,6 +112,13 @@ def test_plain_resampling_keeps_true_millimetres_whatever_the_size_and_the_class
     assert made.separate_axis is None
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-6])
+def test_relative_resampling_counts_in_voxels_of_the_finest_axis_whatever_the_unit(unit: float) -> None:
+    spec = StageSpec(1, (2.0, 2.0, 2.0), (16, 16, 16), "relative")
+    made = plan((100, 100, 50), (0.13 * unit, 0.13 * unit, 0.26 * unit), ["Microscopy_Nuclei"], spec)
+    assert made.resampled_shape == (50, 50, 50)
+
+
 def test_published_resampling_takes_submillimetre_voxels_for_a_millimetre_and_plain_does_not() -> None:
     spec = StageSpec(1, (6.0, 6.0, 8.0), (64, 64, 32))
     shape, spacing = (512, 512, 300), (0.7, 0.7, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tiny_models import CLASSES, write_published_lookalike, write_tiny_model
 
 from MedalSLib.errors import ModelError, PromptError
 from MedalSLib.network.bundle import open_model
-from MedalSLib.network.manifest import MANIFEST_NAME, Manifest, read_manifest
+from MedalSLib.network.manifest import MANIFEST_NAME, Manifest, StageManifest, read_manifest
 
 
 @pytest.fixture
@@ -146,6 +147,17 @@ def test_a_manifest_survives_its_file(folder: Path) -> None:
     assert Manifest.from_dict(json.loads(json.dumps(manifest.to_dict()))) == manifest
 
 
+def test_a_stage_says_what_differs_in_a_modality() -> None:
+    by_modality = {"Microscopy": {"spacing_hwd": [2.0, 2.0, 2.0], "resampling": "relative"}}
+    stage = StageManifest("1", (4.0, 4.0, 4.0), (32, 32, 32), "a", resampling="plain", by_modality=by_modality)
+    assert stage.used_for("CT") == replace(stage, by_modality={})
+    small = stage.used_for("Microscopy")
+    assert (small.spacing_hwd, small.patch_hwd, small.resampling) == ((2.0, 2.0, 2.0), (32, 32, 32), "relative")
+
+
+STAGE = {"stage": "1", "spacing_hwd": [1, 1, 1], "patch_hwd": [32, 32, 32], "weights": "a"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -163,6 +175,10 @@ def test_a_manifest_survives_its_file(folder: Path) -> None:
         {"stages": [{"stage": "1", "spacing_hwd": [1, 1, 1], "patch_hwd": [32, 32, 32], "weights": "C:\\a"}]},
         {"stages": [{"stage": "1"}]},
         {"stages": [{"stage": "1", "spacing_hwd": [1, 1, 1], "patch_hwd": [32, 32, 32], "weights": "a", "config": 3}]},
+        {"stages": [STAGE | {"by_modality": {"MRI": {"weights": "b"}}}]},
+        {"stages": [STAGE | {"by_modality": {"MRI": {"spacing_hwd": [3, 3]}}}]},
+        {"stages": [STAGE | {"by_modality": {"MRI": {"resampling": "somehow"}}}]},
+        {"windows": "soft tissue"},
         {"stages": 7},
         {"text_encoder": {"kind": "magic", "files": ["a"]}},
         {"text_encoder": {"kind": "compact", "files": []}},

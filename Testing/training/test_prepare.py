@@ -145,6 +145,19 @@ def test_images_without_labels_are_named_and_no_case_at_all_is_an_error(tmp_path
         find_sources(tmp_path / "empty")
 
 
+def test_a_model_that_sees_all_of_ct_in_one_window_gets_its_cases_in_it(tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "data", cases=1)
+    means = {}
+    for name, options in {
+        "usual": PrepareOptions(SPEC, workers=0),
+        "the model's": PrepareOptions(SPEC, ct_window="bone", workers=0),
+        "the user's": PrepareOptions(SPEC, "soft tissue", ct_window="bone", workers=0),
+    }.items():
+        folder = prepare_cases(find_sources(source, "CT"), tmp_path / name, options)
+        means[name] = float(CaseReader(folder.root).window(folder.cases[0], (0, 0, 0), (30, 30, 30))[0].mean())
+    assert means["usual"] == means["the user's"] > means["the model's"] + 5
+
+
 def test_windows_of_a_case_are_read_with_zeros_outside(tmp_path: Path) -> None:
     folder = prepared(challenge_folder(tmp_path / "data", cases=1), tmp_path / "out")
     reader, record = CaseReader(folder.root), folder.cases[0]

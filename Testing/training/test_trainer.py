@@ -16,6 +16,7 @@ from pretend_gpu import RoundedConvolutions
 from training_inputs import challenge_folder, toy_recipe
 
 from MedalSLib.errors import CancelledError, InputError, OutputError
+from MedalSLib.training import precision
 from MedalSLib.training.building import freeze, new_model
 from MedalSLib.training.distributed import World
 from MedalSLib.training.prepare import PrepareOptions, prepare_cases
@@ -175,9 +176,19 @@ def test_the_left_organ_of_a_sample_lies_left_of_the_right_one_unless_published(
     assert all(orders) == always
 
 
-@pytest.mark.parametrize("precision", ["bfloat16"])
-def test_mixed_precision_trains(data: PreparedFolder, tmp_path: Path, precision: str) -> None:
-    recipe = Recipe.from_dict(toy_recipe(optimizer={"precision": precision}))
+@pytest.mark.parametrize("setting", ["auto", "bfloat16", "float16", "float32"])
+def test_a_processor_computes_in_half_precision_only_where_it_has_it(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for native in (False, True):
+        monkeypatch.setattr(precision, "processor_has_bfloat16", lambda native=native: native)
+        half = precision.autocast_type(setting, torch.device("cpu"))
+        assert half == (torch.bfloat16 if native and setting != "float32" else None)
+
+
+def test_mixed_precision_trains(data: PreparedFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "processor_has_bfloat16", lambda: True)
+    recipe = Recipe.from_dict(toy_recipe(optimizer={"precision": "bfloat16"}))
     with RoundedConvolutions():
         assert np.isfinite(trainer(data, tmp_path / "run", recipe).run(until=2).losses).all()
 

@@ -42,6 +42,7 @@ def test_the_starter_is_trained_on_a_gpu(tmp_path: Path) -> None:
     packed = packed_folder(tmp_path / "packed")
     entries = starter_recipe(steps=3)
     entries["optimizer"]["ema_decay"] = None  # the pretended GPU's tensors cannot be copied as a whole
+    entries["data"]["plans"][1] |= {"answered": 1.0, "share": 9.0}  # prompts made of the model's own answers
     recipe = Recipe.from_dict(entries)
     with pretend_gpu():
         trainer = train_starter(packed, tmp_path / "run", recipe, device="cuda:0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from MedalSLib.network.manifest import StageManifest
 from tools.benchmarks.scenes import write_logits
 
 _SPACINGS = {1: (1.5, 1.5, 3.0), 2: (1.0, 1.0, 1.0)}
@@ -17,10 +18,7 @@ def two_stage_model(patches: dict[int, tuple[int, int, int]], network: Any) -> A
         patches: Patch (H, W, D) of each stage.
         network: Runs in both.
     """
-    stages = [
-        SimpleNamespace(stage=str(stage), spacing_hwd=_SPACINGS[stage], patch_hwd=patch, resampling="published")
-        for stage, patch in patches.items()
-    ]
+    stages = [StageManifest(str(stage), _SPACINGS[stage], patch, "") for stage, patch in patches.items()]
     return SimpleNamespace(manifest=SimpleNamespace(stages=stages, text_stages="both"), network=lambda stage: network)
 
 

@@ -142,3 +142,40 @@ def mr_appearance(old_mean: np.ndarray, old_spread: float, rng: np.random.Genera
     grain = np.full(COUNT, rng.uniform(0, 14))
     grain[[ELEMENTS["air"], ELEMENTS["object"]]] = 0
     return Appearance(mean, gain, grain, rng.uniform(6, 24))
+
+
+_T1 = (
+    (("cerebral_white_matter",), (175, 215)), (("cerebellum_white_matter",), (165, 205)),
+    (("cerebral_cortex", "cerebellum_cortex", "hippocampus", "amygdala", "accumbens"), (110, 150)),
+    (("caudate", "putamen"), (125, 160)), (("thalamus",), (140, 178)), (("pallidum", "ventral_dc"), (150, 190)),
+    (("brainstem",), (150, 195)),
+)  # fmt: skip
+"""Ranges of T1 contrast by the beginnings of names, on a scale of 0..255."""
+_OUTER = tuple(name for name in ELEMENTS if name.startswith("head_"))
+
+
+def brain_appearance(rng: np.random.Generator) -> Appearance:
+    """Return 0..255 means for the label map of a head: T1 contrast half of the time, else every tissue at random."""
+    mean = rng.uniform(10, 230, COUNT)
+    paired = {name.removesuffix("_left").removesuffix("_right") for name in _BRAIN}
+    for name in sorted(paired):  # both sides look alike
+        mean[[ELEMENTS[one] for one in _BRAIN if one.startswith(name)]] = rng.uniform(25, 225)
+    fluid = [*_ids(_FLUID), ELEMENTS["outer_csf"]]
+    mean[fluid] = rng.uniform(10, 230)
+    if rng.random() < 0.5:
+        scale = rng.uniform(0.85, 1.1)
+        for begins, (low, high) in _T1:
+            level = rng.uniform(low, high) * scale
+            for begin in begins:
+                numbers = [ELEMENTS[one] for one in _BRAIN if one.startswith(begin)]
+                mean[numbers] = level + rng.normal(0, 5)
+        mean[fluid] = rng.uniform(15, 70)
+    mean[fluid] += rng.normal(0, 6, len(fluid))
+    if rng.random() < 0.35:  # without what is outside the brain, as after skull stripping
+        mean[_ids(_OUTER)] = 0.0
+        if rng.random() < 0.6:
+            mean[ELEMENTS["outer_csf"]] = 0.0
+    grain = np.full(COUNT, rng.uniform(0, 14))
+    mean[ELEMENTS["air"]] = rng.uniform(0, 6)
+    grain[mean == 0.0] = grain[ELEMENTS["air"]] = 0
+    return Appearance(np.maximum(mean, 0.0), np.zeros(COUNT), grain, rng.uniform(6, 24))

@@ -9,6 +9,8 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
 from tools.starter.data_source import SynthesisSettings
 from tools.starter.packages import SOURCES
+from tools.starter.public_sources import PUBLIC_SOURCES
 
 _NAME, _TITLE = "starter", "Starter: a small Medal S that ships with this software"
 _LICENCE, _LICENCE_URL = "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"
@@ -55,14 +58,48 @@ def trained_model(run: Path) -> tuple[PromptedModel, Recipe]:
 
 def training_data(settings: SynthesisSettings) -> str:
     """Return what a recipe trains on, in words."""
-    used = [source for source in SOURCES if settings.weights is None or source.name in settings.weights]
+    patterns = tuple(settings.weights or ("*",))
+    used = [source for source in SOURCES if any(fnmatch(source.name, pattern) for pattern in patterns)]
     packages = sorted({(source.package, source.licence) for source in used})
     listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
-    return f"{len(used)} volumes that ship inside these packages: {listed}; images also synthesized from their labels."
+    told = f"{len(used)} volumes that ship inside these packages: {listed}"
+    public = [
+        source for source in PUBLIC_SOURCES if source.packed and any(one.startswith(source.packed) for one in patterns)
+    ]
+    if public:
+        told += "; of public repositories: " + ", ".join(
+            f"{one.what} ({one.repository}, {one.licence})" for one in public
+        )
+    return f"{told}; images also synthesized from their labels."
 
 
-def model_facts(settings: SynthesisSettings, options: argparse.Namespace) -> ModelFacts:
-    """Return what the model says about itself, from the command line's files."""
+@dataclass(frozen=True)
+class Bundling:
+    """What a model folder says besides its weights.
+
+    Attributes:
+        classes: JSON list of what the model may claim; None for everything taught.
+        scores: JSON of held-out scores.
+        card: Model card.
+        version: Version.
+        stages: How many stages to keep, coarse first.
+        text_stages: See the manifest's format.
+        patch: Patch (H, W, D) where it is not the recipe's, which modalities with a grid of their own keep.
+    """
+
+    classes: Path | None = None
+    scores: Path | None = None
+    card: Path | None = None
+    version: str = "0.1.0"
+    stages: int = 1
+    text_stages: str = "both"
+    patch: tuple[int, int, int] | None = None
+
+
+def model_facts(recipe: Recipe, options: Bundling) -> ModelFacts:
+    """Return what the model says about itself."""
+    settings = SynthesisSettings.of(recipe)
+    own = {"patch_hwd": list(recipe.patch_hwd)} if options.patch else {}
     taught = tuple(f"{known.modality}_{known.name}" for known in settings.classes())
     scores: dict[str, Any] = read_json(options.scores, "file of scores") if options.scores else {}
     return ModelFacts(
@@ -76,6 +113,8 @@ def model_facts(settings: SynthesisSettings, options: argparse.Namespace) -> Mod
         licence=_LICENCE,
         licence_url=_LICENCE_URL,
         text_stages=options.text_stages,
+        windows={"CT": settings.window} if settings.window else {},
+        by_modality={modality: own | grid for modality, grid in settings.by_modality.items()},
     )
 
 
@@ -94,20 +133,23 @@ def stage_grids(recipe: Recipe, count: int) -> dict[str, StageSpec]:
     return grids
 
 
-def write_starter(run: Path, output: Path, options: argparse.Namespace) -> Path:
+def write_starter(run: Path, output: Path, options: Bundling | None = None) -> Path:
     """Write the model folder: weights in half precision, and the manifest.
 
     Args:
         run: Folder of a run of `tools.starter.train`.
         output: Model folder.
-        options: Command line.
+        options: What it says; None for everything taught, in one stage.
 
     Raises:
         InputError: The run or one of the files cannot be read.
         OutputError: The folder cannot be written.
     """
+    options = options or Bundling()
     model, recipe = trained_model(run)
-    facts = model_facts(SynthesisSettings.of(recipe), options)
+    facts = model_facts(recipe, options)
+    if options.patch:
+        recipe = replace(recipe, patch_hwd=options.patch)
     networks: dict[str, tuple[MedalS, StageSpec]] = {
         stage: (model.network, spec) for stage, spec in stage_grids(recipe, options.stages).items()
     }
@@ -125,9 +167,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", default="0.1.0")
     parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="how many stages to keep, coarse first")
     parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
+    parser.add_argument("--patch", type=int, nargs=3, metavar="N", help="patch H W D (default: the recipe's)")
     options = parser.parse_args(arguments)
     try:
-        folder = write_starter(options.run, options.output, options)
+        asked = vars(options)
+        run, output = asked.pop("run"), asked.pop("output")
+        asked["patch"] = tuple(options.patch) if options.patch else None
+        folder = write_starter(run, output, Bundling(**asked))
     except MedalSError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.sample_batch import Batch, batch_numbers
 from tools.starter.appearance import COUNT
 from tools.starter.labels import NOT_MIRRORED, StarterClass, mirrored_elements, starter_classes
-from tools.starter.mask_prompts import prompts_for
-from tools.starter.patch_appearance import Draws, new_appearance
+from tools.starter.mask_prompts import corrected_answers, prompts_for
+from tools.starter.patch_appearance import CtShares, Draws, new_appearance
 from tools.starter.patch_geometry import Plan, place_patch
 from tools.starter.synthesis import positions, sample
 from tools.starter.volumes import Volume, load_volumes
@@ -35,6 +37,10 @@ _MIN_VOXELS = 8
 _FORBIDDEN = -1e4
 _TO_NETWORK = (0, 1, 3, 4, 2)
 """From (B, N, D, H, W), in which patches are made, to the network's (B, N, H, W, D)."""
+_FROM_NETWORK = (0, 1, 4, 2, 3)
+
+Answers = Callable[[Batch], Tensor]
+"""Probabilities (B, N, H, W, D) that the model in training gives for a batch by its names alone."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,16 @@ class SynthesisSettings:
         queries: Structures asked for in each sample.
         names_only: Ask with the published names alone, which is what inference asks with, instead of any wording.
         modalities: Modalities of the volumes that are trained on.
-        taught: Names of the structures that are taught, None for all of `starter_classes`.
+        taught: Names of the structures that are taught ("Liver", or "CT_Liver" in one modality alone), None for all of
+            `starter_classes`.
+        coded: Names that the weights which the run begins with know already, in the order of their codes.
         real_share: Share of CT patches that keep the patient's own intensities (more or less); the others are
             synthesized.
-        weights: How often each volume is drawn, by name; volumes that are not named are held out.  None for all, as
-            often as they were packed to be.
+        as_mr: Share of the synthesized patches of a CT that look like MR.
+        weights: How often each volume is drawn, by name ("neck_*": all that begin so); volumes that are not named are
+            held out.  None for all, as often as they were packed to be.
+        window: Window of every CT patch; "" for one of those that the structures are looked at in.
+        by_modality: Grid of the model folder where it is not the recipe's, as of `StageManifest`.
         fine: Second stage of the model folder; None for a model of one stage.
     """
 
@@ -72,8 +83,12 @@ class SynthesisSettings:
     names_only: bool = False
     modalities: tuple[str, ...] = ("CT", "MRI")
     taught: tuple[str, ...] | None = None
+    coded: tuple[str, ...] = ()
     real_share: float = 0.58
+    as_mr: float = 0.57
     weights: dict[str, float] | None = None
+    window: str = ""
+    by_modality: dict[str, dict[str, Any]] = field(default_factory=dict)
     fine: FineStage | None = None
 
     @classmethod
@@ -90,7 +105,8 @@ class SynthesisSettings:
         return tuple(
             known
             for known in starter_classes()
-            if known.modality in self.modalities and (self.taught is None or known.name in self.taught)
+            if known.modality in self.modalities
+            and (self.taught is None or not {known.name, f"{known.modality}_{known.name}"}.isdisjoint(self.taught))
         )
 
 
@@ -108,9 +124,11 @@ class SynthesisSource:
 
     def __init__(self, folder: Path, recipe: Recipe, device: torch.device) -> None:
         self.settings = settings = SynthesisSettings.of(recipe)
-        self.volumes = _drawn(load_volumes(folder, device), settings)
-        if not self.volumes:
-            raise InputError(f"{folder} holds none of the recipe's volumes.", "Pack them with tools.starter.pack.")
+        self.volumes = _drawn(load_volumes(folder, device, tuple(settings.weights or ("*",))), settings)
+        self._by_plan = [_matching(self.volumes, plan.volumes) for plan in settings.plans]
+        if not all(self._by_plan):
+            raise InputError(f"{folder} lacks volumes of the recipe.", "Pack them with tools.starter.pack.")
+        self.answers: Answers | None = None
         self._recipe, self._device = recipe, device
         self._classes = settings.classes()
         members = torch.zeros((len(self._classes), COUNT))
@@ -131,17 +149,36 @@ class SynthesisSource:
         """
         return map(self.batch, batch_numbers(first_step, last_step, self._recipe.optimizer.accumulate, world))
 
-    def batch(self, number: int) -> Batch:
-        """Return a batch by its number: always the same one."""
+    def batch(self, number: int, plan_number: int | None = None) -> Batch:
+        """Return a batch by its number: always the same one.
+
+        Args:
+            number: Its number.
+            plan_number: Position of its plan; None to draw it.
+        """
         draws = Draws.of(self._recipe.seed, number, self._device)
         plans = self.settings.plans
-        plan = plans[_choose([plan.share for plan in plans], draws.host)]
-        weights = [volume.weight for volume in self.volumes]
-        samples = [self._sample(self.volumes[_choose(weights, draws.host)], plan, draws) for _ in range(plan.samples)]
+        drawn = _choose([plan.share for plan in plans], draws.host)
+        chosen = drawn if plan_number is None else plan_number
+        plan, volumes = plans[chosen], self._by_plan[chosen]
+        weights = [volume.weight for volume in volumes]
+        samples = [self._sample(volumes[_choose(weights, draws.host)], plan, draws) for _ in range(plan.samples)]
         target = torch.stack([one.target for one in samples])
-        prompts = prompts_for(target, draws.host, draws.fields) if plan.prompted else torch.zeros_like(target).float()
         # One wait for the device in each batch: texts are made on the host.
         asked = torch.stack([one.asked for one in samples]).tolist()
+        batch = self._batch(samples, asked, torch.zeros_like(target).float(), draws)
+        if not plan.prompted:
+            return batch
+        if self.answers is not None and draws.host.random() < plan.answered:
+            answers = self.answers(batch).permute(_FROM_NETWORK)
+            prompts = corrected_answers(answers, target, draws.host, draws.fields)
+        else:
+            prompts = prompts_for(target, draws.host, draws.fields)
+        prompts = prompts.permute(_TO_NETWORK).contiguous()
+        return replace(batch, prompts=prompts, union=prompts.amax(1, keepdim=True))
+
+    def _batch(self, samples: Sequence[_Sample], asked: list[list[int]], prompts: Tensor, draws: Draws) -> Batch:
+        target = torch.stack([one.target for one in samples])
         return Batch(
             image=torch.stack([one.image for one in samples])[:, None].permute(_TO_NETWORK).contiguous(),
             target=target.permute(_TO_NETWORK).contiguous(),
@@ -161,9 +198,16 @@ class SynthesisSource:
         host = draws.host
         warp, view = place_patch(volume, plan, host)
         places = positions(warp, draws.fields, self._device)
-        image = sample(volume.image, places, volume.spacing)
         elements = sample(volume.elements, places, volume.spacing, nearest=True).long()
-        image, window = new_appearance(volume, image, elements, self.settings.real_share, draws)
+        image = (
+            sample(volume.image, places, volume.spacing)
+            if volume.image is not None
+            else torch.zeros(plan.shape, device=self._device)
+        )
+        settings = self.settings
+        own = settings.real_share if plan.real_share is None else plan.real_share
+        shares = CtShares(own, (1.0 - own) * (1.0 - settings.as_mr))
+        image, window = new_appearance(volume, image, elements, shares, draws, settings.window)
         inside = torch.zeros(plan.shape, dtype=torch.bool, device=self._device)
         inside[view] = True
         image, elements = image * inside, elements * inside
@@ -172,20 +216,19 @@ class SynthesisSource:
             image, elements = image.flip(2), self._mirror[elements].flip(2)
         if host.random() < 0.05:  # along y
             image, elements = image.flip(1), elements.flip(1)
-        asked, real = self._questions(volume, window, mirrored, elements, draws)
+        modality = "CT" if window != "percentile" else "MRI" if volume.modality == "CT" else volume.modality
+        asked, real = self._questions(volume, modality, window, mirrored, elements, draws)
         target = self._members[asked][:, elements.flatten()].view(len(asked), *plan.shape) > 0
-        modality = "MRI" if window == "percentile" else "CT"
         return _Sample(image, target & real.view(-1, 1, 1, 1), asked, real, modality, volume.name)
 
     def _questions(
-        self, volume: Volume, window: str, mirrored: bool, elements: Tensor, draws: Draws
+        self, volume: Volume, modality: str, window: str, mirrored: bool, elements: Tensor, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Draw the structures to ask for, (N), as rows of the classes, and say which of them are real questions.
 
         Mostly ones that are there and that inference looks at in this window, some that are not; only where the
         volume's labels can be trusted.
         """
-        modality = "MRI" if window == "percentile" else "CT"
         allowed = [
             known.modality == modality
             and known.name in volume.trusted
@@ -193,7 +236,8 @@ class SynthesisSource:
             for known in self._classes
         ]
         fitting = torch.tensor(
-            [_WINDOW_GAIN * (known.window == window) for known in self._classes], device=self._device
+            [_WINDOW_GAIN * (known.window == window and not self.settings.window) for known in self._classes],
+            device=self._device,
         )
         present = (self._members @ torch.bincount(elements.flatten(), minlength=COUNT).float()) > _MIN_VOXELS
         uniform = torch.rand(len(allowed), generator=draws.fields, device=self._device).clamp(1e-6, 1 - 1e-6)
@@ -222,7 +266,15 @@ def _drawn(volumes: Sequence[Volume], settings: SynthesisSettings) -> list[Volum
     weights = settings.weights
     if weights is None:
         return kept
-    return [replace(volume, weight=weights[volume.name]) for volume in kept if volume.name in weights]
+    drawn = []
+    for pattern, weight in weights.items():
+        named = _matching(kept, (pattern,))
+        drawn += [replace(volume, weight=weight / len(named)) for volume in named]
+    return drawn
+
+
+def _matching(volumes: Sequence[Volume], patterns: Sequence[str]) -> list[Volume]:
+    return [volume for volume in volumes if any(fnmatch(volume.name, pattern) for pattern in patterns)]
 
 
 def _log_weight(known: StarterClass) -> float:

@@ -1,9 +1,17 @@
-"""The cases held out of the starter's training: slicerio's chest CT, the challenge's abdominal CT, and two in MR."""
+"""The cases held out of the starter's training.
+
+slicerio's chest CT, the challenge's abdominal CT, and of the public volumes (`tools.starter.public_sources`) the
+head-and-neck CTs that are set aside for it, a head in MR and one volume of nuclei.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+import numpy as np
+from MedalSLib.training.records import read_json
 
 from MedalSLib.errors import InputError
 from MedalSLib.volume import axial_grid
@@ -11,6 +19,8 @@ from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation_reading import read_segmentation
 from tools.interactive.labelled_images import LabelledImage
+from tools.starter.labels import starter_classes
+from tools.starter.public_volumes import HELD_OUT_NUCLEI, NECK_NAMES, brain_names, head_elements
 
 ABDOMEN = {
     1: "Spleen", 2: "Right kidney", 3: "Left kidney", 4: "Gallbladder", 5: "Esophagus", 6: "Liver", 7: "Stomach",
@@ -59,6 +69,63 @@ def abdomen_case(folder: Path) -> LabelledImage:
     grid = axial_grid(labels.shape, image.spacing_dhw, _ABDOMEN_ORIENTATION)
     truths = {name: labels == number for number, name in ABDOMEN.items()}
     return LabelledImage("AMOS", image.imgs, grid, "CT", truths, windowed=True)
+
+
+def neck_cases(folder: Path) -> Iterator[LabelledImage]:
+    """Read the head-and-neck CTs that are held out, with what was contoured in each.
+
+    Args:
+        folder: The folder `openkbp` of the public volumes.
+
+    Raises:
+        InputError: The folder does not hold them.
+    """
+    index = read_json(folder / "index.json", "index of the head-and-neck set")
+    for entry in index["volumes"]:
+        if entry["role"] == "train":
+            continue
+        image = read_image(folder / f"{entry['name']}_ct.nii.gz")
+        labels = read_image(folder / f"{entry['name']}_labels.nii.gz").array_kji
+        truths = {NECK_NAMES[name]: labels == index["labels"][name] for name in entry["contoured"]}
+        yield LabelledImage(entry["name"], image.array_kji, image.grid, "CT", truths)
+
+
+def head_case(folder: Path) -> LabelledImage:
+    """Read the head in MR and the parts of its brain.
+
+    Args:
+        folder: The folder `t1_head` of the public volumes.
+
+    Raises:
+        InputError: The folder does not hold it.
+    """
+    image = read_image(folder / "t1.nii.gz")
+    elements = head_elements(read_image(folder / "labels.nii.gz").array_kji.astype(np.int64))
+    wanted = set(brain_names())
+    truths = {
+        known.name: np.isin(elements, known.elements)
+        for known in starter_classes()
+        if known.modality == "MRI" and known.name in wanted
+    }
+    return LabelledImage("T1 head", image.array_kji, image.grid, "MRI", truths)
+
+
+def nuclei_case(folder: Path) -> LabelledImage:
+    """Read the volume of nuclei; its truth holds instances, not one mask.
+
+    Args:
+        folder: The folder `nuclei` of the public volumes.
+
+    Raises:
+        InputError: The folder does not hold it.
+    """
+    path = folder / f"{HELD_OUT_NUCLEI}.npz"
+    if not path.is_file():
+        raise InputError(f"{path} is not there.", "Get the public volumes with tools.starter.public_sources.")
+    with np.load(path, allow_pickle=False) as file:
+        image, instances, spacing = file["imgs"], file["gts"], file["spacing_um_zyx"]
+    grid = axial_grid(image.shape, [float(value) for value in spacing])
+    return LabelledImage("Nuclei 1137", image, grid, "Microscopy", {"Nuclei": instances})
 
 
 def labelled_cases(folder: Path, modality: str) -> list[LabelledImage]:

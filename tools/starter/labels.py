@@ -22,7 +22,7 @@ _SIDED = (
     "femur", "hip", "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas", "kidney_cyst",
     "cerebral_white_matter", "lateral_ventricle", "inferior_lateral_ventricle", "cerebellum_white_matter",
     "cerebellum_cortex", "thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala", "accumbens",
-    "ventral_dc",
+    "ventral_dc", "parotid",
     *(f"rib_{n}" for n in range(1, 13)),
 )  # fmt: skip
 _UNSIDED = (
@@ -33,6 +33,11 @@ _UNSIDED = (
     "intervertebral_discs", "mesenteric_artery", "cerebral_cortex", "third_ventricle", "fourth_ventricle",
     "brainstem", "csf", "brain",
     *(f"vertebrae_{name}" for name in _VERTEBRAE),
+    "mandible", "larynx", "nucleus",
+    # Skull, eyes, skin and other tissue around a brain, as label maps of heads number them; and the fluid there.
+    *(f"head_{n}" for n in range(1, 13)), "outer_csf",
+    # Where two nuclei touch: of neither, so that they stay apart.
+    "nucleus_border",
     # What is left of the body, by intensity; "object" is the table and whatever else lies outside the body.
     "fat", "soft", "bright_soft", "bone", "gas", "object", "rest_1", "rest_2", "rest_3", "rest_4",
 )  # fmt: skip
@@ -47,8 +52,11 @@ ELEMENTS: dict[str, int] = {
 
 BACKGROUND = tuple(
     ELEMENTS[name]
-    for name in ("air", "fat", "soft", "bright_soft", "bone", "gas", "object", "rest_1", "rest_2", "rest_3", "rest_4")
-)
+    for name in (
+        "air", "fat", "soft", "bright_soft", "bone", "gas", "object", "rest_1", "rest_2", "rest_3", "rest_4",
+        *(f"head_{n}" for n in range(1, 13)), "outer_csf", "nucleus_border",
+    )
+)  # fmt: skip
 
 _LUNGS = {
     "left": ("lung_left", "lung_upper_lobe_left", "lung_lower_lobe_left"),
@@ -113,6 +121,10 @@ _CT_ONLY: dict[str, tuple[str, ...]] = {
     "Brachiocephalic trunk": ("brachiocephalic_trunk",),
     "Left atrial appendage": ("atrial_appendage_left",),
     "Brainstem": ("brainstem",),
+    "Left parotid gland": ("parotid_left",),
+    "Right parotid gland": ("parotid_right",),
+    "Mandible": ("mandible",),
+    "Larynx": ("larynx",),
     "Lung upper lobe left": ("lung_upper_lobe_left",),
     "Lung lower lobe left": ("lung_lower_lobe_left",),
     "Lung upper lobe right": ("lung_upper_lobe_right",),
@@ -134,10 +146,28 @@ _MRI_ONLY: dict[str, tuple[str, ...]] = {
     "Vertebrae": _ALL_VERTEBRAE,
     "Intervertebral discs": ("intervertebral_discs",),
     "Pulmonary Artery": ("pulmonary_artery",),
+    "Brainstem": ("brainstem",),
+    "Cerebellum": tuple(
+        f"cerebellum_{part}_{side}" for part in ("white_matter", "cortex") for side in ("left", "right")
+    ),
+    **{
+        f"{side.capitalize()} {words}": (f"{name}_{side}",)
+        for side in ("left", "right")
+        for words, name in (
+            ("lateral ventricle", "lateral_ventricle"),
+            ("thalamus", "thalamus"),
+            ("caudate", "caudate"),
+            ("putamen", "putamen"),
+            ("pallidum", "pallidum"),
+            ("hippocampus", "hippocampus"),
+            ("amygdala", "amygdala"),
+        )
+    },
     "Left gluteus maximus": ("gluteus_maximus_left",),
     "Right gluteus maximus": ("gluteus_maximus_right",),
 }
 
+_MICROSCOPY: dict[str, tuple[str, ...]] = {"Nuclei": ("nucleus",)}
 
 _LUNG_WINDOW = ("Left lung", "Right lung", "Lung ", "Trachea")
 _BONE_WINDOW = ("Vertebrae", "Sacrum", "humerus", "femur", "hip", "scapula", "clavicula")
@@ -148,7 +178,7 @@ class StarterClass:
     """A structure the starter is taught.
 
     Attributes:
-        modality: "CT" or "MRI".
+        modality: "CT", "MRI" or "Microscopy".
         name: Canonical published name.
         elements: Numbers of the elements it is made of.
     """
@@ -172,7 +202,11 @@ class StarterClass:
 @cache
 def starter_classes() -> tuple[StarterClass, ...]:
     """Return every structure, CT first, in a fixed order."""
-    tables = (("CT", {**_BOTH_MODALITIES, **_CT_ONLY}), ("MRI", {**_BOTH_MODALITIES, **_MRI_ONLY}))
+    tables = (
+        ("CT", {**_BOTH_MODALITIES, **_CT_ONLY}),
+        ("MRI", {**_BOTH_MODALITIES, **_MRI_ONLY}),
+        ("Microscopy", _MICROSCOPY),
+    )
     return tuple(
         StarterClass(modality, name, tuple(ELEMENTS[part] for part in parts))
         for modality, table in tables

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,39 @@ class Loaded:
 
     array: np.ndarray
     spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A volume as it is trained on.
+
+    Attributes:
+        image: (D, H, W) bytes as `encode` returns them; None for a label map without an image.
+        elements: (D, H, W) element numbers.
+        spacing: (z, y, x) in mm; in microscopy in voxels of the finest axis.
+        modality: "CT", "MRI" or "Microscopy".
+        trusted: Names of the structures whose absence from the labels means absence from the image.
+    """
+
+    image: np.ndarray | None
+    elements: np.ndarray
+    spacing: tuple[float, ...]
+    modality: str
+    trusted: Sequence[str]
+
+    def save(self, folder: Path, name: str, weight: float = 1.0) -> Path:
+        """Write `NAME.npz`; `weight` says how often the volume is drawn."""
+        path = folder / f"{name}.npz"
+        np.savez_compressed(
+            path,
+            image=np.zeros((0, 0, 0), np.uint8) if self.image is None else self.image,
+            elements=self.elements,
+            spacing=np.array(self.spacing, dtype=np.float32),
+            modality=np.array(self.modality),
+            trusted=np.array(list(self.trusted)),
+            weight=np.array(weight, dtype=np.float32),
+        )
+        return path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -220,17 +254,8 @@ def pack(source: Source, root: Path, output: Path) -> Path:
         brain = ndimage.binary_fill_holes(ndimage.binary_closing(stripped > 0, iterations=3))
         elements[brain & (elements == 0)] = ELEMENTS["brain"]
     fill_background(elements, intensities, body, source.modality)
-    path = output / f"{source.name}.npz"
-    np.savez_compressed(
-        path,
-        image=_encode(intensities, source.modality),
-        elements=elements,
-        spacing=np.array(target, dtype=np.float32),
-        modality=np.array(source.modality),
-        trusted=np.array(trusted_names(source)),
-        weight=np.array(source.weight, dtype=np.float32),
-    )
-    return path
+    packed = Packed(encode(intensities, source.modality), elements, target, source.modality, trusted_names(source))
+    return packed.save(output, source.name, source.weight)
 
 
 def trusted_names(source: Source) -> list[str]:
@@ -240,7 +265,7 @@ def trusted_names(source: Source) -> list[str]:
     return sorted({known.name for known in starter_classes()} - source.untrusted)
 
 
-def _encode(intensities: np.ndarray, modality: str) -> np.ndarray:
+def encode(intensities: np.ndarray, modality: str) -> np.ndarray:
     """Return bytes: positions in `HU_CODE` for CT, 0..255 up to a high percentile for MR."""
     if modality == "CT":
         middles = (HU_CODE[1:] + HU_CODE[:-1]) / 2

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from MedalSLib.volume.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, Window
-from tools.starter.appearance import ct_appearance, mr_appearance
+from MedalSLib.volume.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, WINDOWS, Window
+from tools.starter.appearance import COUNT, brain_appearance, ct_appearance, mr_appearance
 from tools.starter.patch_geometry import triple
 from tools.starter.synthesis import blur, render, smooth_noise, thick_slices
 from tools.starter.volumes import AIR_SHIFT, Volume
@@ -42,8 +42,21 @@ class Draws:
         return cls(host, torch.Generator(device).manual_seed(int(host.integers(2**62))))
 
 
+@dataclass(frozen=True)
+class CtShares:
+    """How the patches of a CT look; what is left looks like MR.
+
+    Attributes:
+        real: Share that keeps the patient's own intensities, more or less.
+        synthetic: Share whose Hounsfield units are drawn anew.
+    """
+
+    real: float
+    synthetic: float
+
+
 def new_appearance(
-    volume: Volume, image: Tensor, elements: Tensor, real_share: float, draws: Draws
+    volume: Volume, image: Tensor, elements: Tensor, shares: CtShares, draws: Draws, window: str = ""
 ) -> tuple[Tensor, str]:
     """Return the image of a patch as another scanner could have made it, and the name of its intensity window.
 
@@ -51,18 +64,25 @@ def new_appearance(
         volume: The volume that the patch was read from.
         image: (D, H, W), intensities of the volume.
         elements: (D, H, W) element numbers, int64.
-        real_share: Share of CT patches that keep the patient's own intensities, more or less.
+        shares: How a CT looks.
         draws: Source of randomness.
+        window: The window of every CT patch; "" to draw one of those that the structures are looked at in.
 
     Returns:
-        0..255 (D, H, W), and the window's name: "percentile" for an image that counts as MR.
+        0..255 (D, H, W), and the window's name: "percentile" for an image that does not count as CT.
     """
     host = draws.host
+    if volume.modality == "Microscopy":
+        return _mr_scale(_scanner(image, 6.0, draws), draws), "percentile"
+    if volume.image is None:
+        nothing = torch.zeros(COUNT, device=image.device)
+        image = render(image, elements, nothing, brain_appearance(host), 1.0, draws.fields)
+        return _mr_scale(_scanner(image, 8.0, draws), draws), "percentile"
     raw = image - AIR_SHIFT if volume.modality == "CT" else image
     chance = host.random()
     if volume.modality == "CT":
-        synthetic = real_share + 0.43 * (1.0 - real_share)
-        kind = "real" if chance < real_share else "synthetic" if chance < synthetic else "mr"
+        drawn = shares.real + shares.synthetic
+        kind = "real" if chance < shares.real else "synthetic" if chance < drawn else "mr"
     else:
         kind = "as is" if chance < 0.5 else "mr" if chance < 0.82 else "synthetic"
     if kind == "as is":
@@ -78,7 +98,7 @@ def new_appearance(
         image = render(raw, elements, old_mean, look, limit, draws.fields)
     image = _scanner(image, 30.0 if kind in ("real", "synthetic") else 12.0, draws)
     if kind in ("real", "synthetic"):
-        return _windowed(image, volume.name.startswith("head"), host)
+        return _windowed(image, volume.name.startswith("head"), host, window)
     return _mr_scale(image, draws), "percentile"
 
 
@@ -101,10 +121,10 @@ def _scanner(image: Tensor, noise: float, draws: Draws) -> Tensor:
     return image
 
 
-def _windowed(hounsfield: Tensor, head: bool, host: np.random.Generator) -> tuple[Tensor, str]:
+def _windowed(hounsfield: Tensor, head: bool, host: np.random.Generator, name: str) -> tuple[Tensor, str]:
     """Return 0..255 after a window, as inference does for the structures asked for, and the window's name."""
     choices: list[Window] = [BRAIN, SOFT_TISSUE, BONE] if head else [SOFT_TISSUE, LUNG, BONE]
-    window = choices[host.choice(3, p=[0.62, 0.22, 0.16])]
+    window = WINDOWS[name] if name else choices[host.choice(3, p=[0.62, 0.22, 0.16])]
     assert window.level is not None and window.width is not None
     level, width = window.level, window.width
     if host.random() < 0.5:

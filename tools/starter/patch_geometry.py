@@ -22,6 +22,9 @@ class Plan:
         samples: Samples of a batch.
         share: How often batches of this kind are drawn, relative to the others.
         slices: Spacing along z as a multiple of that in plane.
+        volumes: Names of the volumes it is drawn from; "neck_*" stands for all that begin so.
+        real_share: As of `SynthesisSettings`, for this kind; None for the settings' own.
+        answered: Share of prompted batches whose prompts come of the model's own answers.
     """
 
     shape: Shape
@@ -30,6 +33,9 @@ class Plan:
     samples: int = 1
     share: float = 1.0
     slices: float = 1.0
+    volumes: tuple[str, ...] = ("*",)
+    real_share: float | None = None
+    answered: float = 0.0
 
 
 def triple(values: Iterable[float]) -> Triple:

@@ -14,14 +14,16 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from MedalSLib.errors import CancelledError, MedalSError
 from MedalSLib.training.distributed import world
 from MedalSLib.training.recipe import Recipe, load_recipe
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.sample_batch import Batch
 from MedalSLib.training.steps import Hooks, StepReport
 from MedalSLib.training.trainer import Trainer
-from tools.starter.data_source import SynthesisSource
+from tools.starter.data_source import Answers, SynthesisSource
 from tools.starter.model import new_starter
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -46,6 +48,7 @@ def train_starter(
     minutes: float = 0.0,
     until: int | None = None,
     resume: bool = False,
+    base: Path | None = None,
 ) -> Trainer:
     """Train, and leave a checkpoint in the run's folder.
 
@@ -57,6 +60,7 @@ def train_starter(
         minutes: Stop after this time; 0 for no limit.
         until: Stop after this step; None for the whole schedule.
         resume: Go on with the run in the folder.
+        base: Folder of an older starter to begin with; None for random weights.
 
     Returns:
         The trainer as it stopped.
@@ -68,9 +72,10 @@ def train_starter(
     with world(device) as here:
         source = SynthesisSource(data, recipe, here.device)
         hooks = _stop_after(minutes)
-        facts = {"data_digest": _digest(data)}
-        model, folder = new_starter(recipe, source), RunFolder(run)
+        facts = {"data_digest": _digest(data), "base": base.name if base else ""}
+        model, folder = new_starter(recipe, source, base), RunFolder(run)
         trainer = Trainer(model, source, recipe, here, folder, hooks)
+        source.answers = _answers(trainer)
         trainer.start(facts, resume)
         try:
             trainer.run(until)
@@ -79,6 +84,19 @@ def train_starter(
         finally:
             folder.close()
     return trainer
+
+
+def _answers(trainer: Trainer) -> Answers:
+    """Return what gives the trained model's own answers to a batch, by names alone."""
+
+    @torch.no_grad()
+    def answers(batch: Batch) -> Tensor:
+        nothing = torch.zeros_like(batch.image)
+        prompts = torch.zeros_like(batch.target, dtype=torch.float32)
+        logits: Tensor = trainer.model(batch.texts, batch.modalities, batch.image, nothing, prompts)[0]
+        return logits.sigmoid()
+
+    return answers
 
 
 def _stop_after(minutes: float) -> Hooks:
@@ -114,6 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time (default: no limit)")
     parser.add_argument("--steps", type=int, help="stop after this step (default: the whole schedule)")
+    parser.add_argument("--base", type=Path, help="folder of an older starter to begin with (default: random weights)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     options = parser.parse_args(arguments)
     try:
@@ -126,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             minutes=options.minutes,
             until=options.steps,
             resume=options.resume,
+            base=options.base,
         )
     except MedalSError as error:
         sys.stderr.write(f"{error}\n")

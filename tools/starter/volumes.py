@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +36,9 @@ class Volume:
 
     Attributes:
         name: File name without ending.
-        modality: "CT" or "MRI".
-        image: (D, H, W) float: Hounsfield units + `AIR_SHIFT`, or 0..255.
-        elements: (D, H, W) element numbers, as floats for `synthesis.sample`.
+        modality: "CT", "MRI" or "Microscopy".
+        image: (D, H, W) float: Hounsfield units + `AIR_SHIFT`, or 0..255; None for a label map without an image.
+        elements: (D, H, W) element numbers, uint8.
         mean: Mean of the raw intensity (Hounsfield units or 0..255) by element number (256), on the host.
         organs: Labelled elements that are large enough to aim at.
         spacing: (z, y, x) in mm.
@@ -46,7 +48,7 @@ class Volume:
 
     name: str
     modality: str
-    image: Tensor
+    image: Tensor | None
     elements: Tensor
     mean: np.ndarray
     organs: tuple[Organ, ...]
@@ -57,19 +59,19 @@ class Volume:
     @property
     def extent(self) -> Triple:
         """Size (z, y, x) in mm."""
-        d, h, w = (n * s for n, s in zip(self.image.shape, self.spacing, strict=True))
+        d, h, w = (n * s for n, s in zip(self.elements.shape, self.spacing, strict=True))
         return d, h, w
 
 
-def load_volumes(folder: Path, device: torch.device) -> list[Volume]:
-    """Read every packed volume of a folder.
+def load_volumes(folder: Path, device: torch.device, patterns: Sequence[str] = ("*",)) -> list[Volume]:
+    """Read the packed volumes of a folder whose names match one of the patterns.
 
     Raises:
         InputError: There is none.
     """
-    paths = sorted(folder.glob("*.npz"))
+    paths = [path for path in sorted(folder.glob("*.npz")) if any(fnmatch(path.stem, one) for one in patterns)]
     if not paths:
-        raise InputError(f"{folder} holds no packed volumes.", "Run tools.starter.pack first.")
+        raise InputError(f"{folder} holds no packed volumes to train on.", "Run tools.starter.pack first.")
     return [_load(path, device) for path in paths]
 
 
@@ -79,16 +81,19 @@ def _load(path: Path, device: torch.device) -> Volume:
         stored, elements = file["image"], file["elements"]
         spacing = tuple(float(value) for value in file["spacing"])
         trusted, weight = frozenset(file["trusted"].tolist()), float(file["weight"])
-    intensities = HU_CODE[stored] if modality == "CT" else stored.astype(np.float32)
     counts = np.bincount(elements.ravel(), minlength=COUNT)
-    sums = np.bincount(elements.ravel(), weights=intensities.ravel(), minlength=COUNT)
+    image: Tensor | None = None
+    sums: np.ndarray = np.zeros(COUNT)
+    if stored.size:
+        intensities = HU_CODE[stored] if modality == "CT" else stored.astype(np.float32)
+        sums = np.bincount(elements.ravel(), weights=intensities.ravel(), minlength=COUNT)
+        image = torch.from_numpy(intensities + np.float32(AIR_SHIFT if modality == "CT" else 0.0)).to(device)
     organs = _organs(elements, counts, spacing)
-    shift = AIR_SHIFT if modality == "CT" else 0.0
     return Volume(
         name=path.stem,
         modality=modality,
-        image=torch.from_numpy(intensities + np.float32(shift)).to(device),
-        elements=torch.from_numpy(elements.astype(np.float32)).to(device),
+        image=image,
+        elements=torch.from_numpy(elements).to(device),
         mean=sums / np.maximum(counts, 1),
         organs=organs,
         spacing=(spacing[0], spacing[1], spacing[2]),
