@@ -195,6 +195,8 @@ def _tell(summary: BatchSummary, arguments: argparse.Namespace, manifest: Path) 
                 "manifest": str(manifest),
             }
         )
+    if failed and arguments.quiet:
+        note(f"medals: {len(failed)} studies failed, the last one because: {failed[-1].cause}")
     note(f"done {summary.done}, done or failed before {summary.skipped}, failed {len(failed)}", arguments.quiet)
     if summary.failed_before:
         note(f"{len(summary.failed_before)} that failed before were left out; --retry-failed tries them again.")

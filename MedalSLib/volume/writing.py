@@ -29,6 +29,9 @@ SEGMENTATION_SUFFIXES = (".seg.nrrd", ".nii.gz", ".nii", ".dcm", ".npz")
 NIFTI_COMMENT = 6
 _NIFTI = (".nii", ".nii.gz")
 _USUAL_PACKING, _LEAST_BYTES = 100, 1 << 16
+_PLACELESS = (
+    "An npz file does not hold where the image lies in the patient: its labels are upright, from the origin on."
+)
 _UNSHEARED = (
     "The image lies on a sheared grid, which programs read from NIfTI in different ways; the labels were resampled to "
     "one with right angles (.seg.nrrd keeps the image's own)."
@@ -91,6 +94,8 @@ def write_segmentation(
     if suffix == ".npz":
         frame = NetworkFrame(grid)
         write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(boxed), overwrite)
+        if source is not None and source.source.format != "challenge npz":
+            notes = (_PLACELESS,)
     else:
         if grid.is_sheared:
             labels, grid = resample_nearest(labels, grid, grid.unsheared()), grid.unsheared()
