@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from MedalSLib.cli.console import quiet_libraries
 from tools.robustness.damaged_files import read_damaged
 from tools.robustness.made_up_options import run_made_up
+
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="time limits need POSIX signals")
 
 
 def test_damaged_files_are_read_or_refused_with_a_sentence(tmp_path: Path) -> None:
