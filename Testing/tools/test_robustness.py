@@ -11,7 +11,6 @@ from MedalSLib.cli.console import quiet_libraries
 from tools.robustness.damaged_files import read_damaged
 from tools.robustness.made_up_options import run_made_up
 
-
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="time limits need POSIX signals")
 
 

@@ -29,6 +29,9 @@ class Watch:
         self._saved = [os.dup(number) for number in self._streams]
         for number in self._streams:
             os.dup2(self._file.fileno(), number)
+        # Whoever runs this may have put other objects in the place of the streams.
+        self._python = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = os.fdopen(os.dup(self._file.fileno()), "w", errors="backslashreplace")
         self._before = signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(self._seconds)
         return self
@@ -38,8 +41,9 @@ class Watch:
     ) -> None:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, self._before)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        if not sys.stdout.closed:
+            sys.stdout.close()
+        sys.stdout, sys.stderr = self._python
         for number, saved in zip(self._streams, self._saved, strict=True):
             os.dup2(saved, number)
             os.close(saved)
