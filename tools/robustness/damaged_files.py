@@ -36,7 +36,7 @@ class Outcomes:
 
     def report(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
-        return {"files": sum(self.counts.values()), **dict(self.counts), "failures": self.failures}
+        return {"tried": sum(self.counts.values()), **dict(self.counts), "failures": self.failures}
 
 
 def read_damaged(folder: Path, count: int, seed: int = 0) -> Outcomes:
