@@ -6,8 +6,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, note, print_json
-from MedalSLib.errors import InputError, ResourceError
+from MedalSLib.cli.console import Commands, note, print_json, read_key
+from MedalSLib.errors import ResourceError
 
 
 def add_commands(commands: Commands) -> None:
@@ -146,11 +146,7 @@ def run_used(arguments: argparse.Namespace) -> int:
     """Show how the keys of a running server were used."""
     from MedalSLib.service.client import ask_key_usage
 
-    try:
-        key = arguments.api_key_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The file {arguments.api_key_file} cannot be read ({error}).", "Check it.") from error
-    uses = ask_key_usage(arguments.url, key)
+    uses = ask_key_usage(arguments.url, read_key(arguments.api_key_file)["api_key"])
     if arguments.json:
         print_json({name: asdict(use) for name, use in uses.items()})
         return 0

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import requests
 from bad_network import BadNetwork
 from fake_engine import FakeEngine
 from service_support import AFFINE, KEY, make_image, running_server, same_result
 
-from MedalSLib.errors import MedalSError, ServiceError
+from MedalSLib.errors import InputError, MedalSError, ServiceError
 from MedalSLib.service.client import RemoteEngine, connect
 from MedalSLib.service.client_errors import TransientError
 from MedalSLib.service.encoding import body_digest
@@ -61,7 +62,7 @@ def test_connections_that_died_in_silence_cost_one_try_and_not_the_call() -> Non
 @pytest.mark.parametrize("moment", ["connect", "open", "estimate", "segment"])
 def test_a_call_gives_up_in_its_time_when_nothing_passes_any_more(moment: str) -> None:
     with running_server(FakeEngine()) as running, BadNetwork(int(running.url.rpartition(":")[2])) as bad:
-        engine = connect(bad.url, KEY, timeout=4.0)
+        engine = connect(bad.url, KEY, timeout=6.0)
         session = engine.open_session(IMAGE, AFFINE, "CT")
         bad.fault.black_hole = True
         work = {
@@ -158,6 +159,27 @@ def test_events_that_were_missed_do_not_keep_a_run_that_is_over(monkeypatch: pyt
         assert ends(lambda: results.append(session.segment(["liver"]))) is None
         assert same_result(results[0], EXPECTED)
         assert isinstance(ends(lambda: session.segment(["unknown"])), MedalSError)
+
+
+class SlowEngine(FakeEngine):
+    """Takes longer to open an image than a client waits for an answer."""
+
+    def open_session(self, array_kji, affine_ras, modality=None):
+        time.sleep(8.0)
+        return super().open_session(array_kji, affine_ras, modality)
+
+
+@pytest.mark.slow
+def test_an_image_that_takes_long_to_open_is_opened_once_and_what_is_wrong_with_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("MedalSLib.service.server.ANSWER_SECONDS", 0.2)
+    engine = SlowEngine()
+    with running_server(engine) as running, running.connect(timeout=6.0) as remote:
+        session = remote.open_session(IMAGE, AFFINE, "CT")
+        assert same_result(session.segment(["liver"]), EXPECTED) and len(engine.opened) == 1
+        with pytest.raises(InputError, match="one value everywhere"):
+            remote.open_session(np.zeros_like(IMAGE), AFFINE)
 
 
 def test_patience_is_renewed_by_progress_alone() -> None:

@@ -112,7 +112,7 @@ def test_a_server_killed_in_mid_upload_gets_the_rest_from_the_start() -> None:
 
 @pytest.mark.slow
 def test_a_server_that_stays_dead_is_named_and_the_session_works_when_it_is_back() -> None:
-    with ServerProcess(patches=10) as server, connect(server.url, KEY, timeout=1.0) as engine:
+    with ServerProcess(patches=10) as server, connect(server.url, KEY, timeout=6.0) as engine:
         with engine.open_session(IMAGE, AFFINE, "CT") as session:
             server.kill()
             with pytest.raises(ServiceError, match="Nothing listens at") as raised:
@@ -306,7 +306,7 @@ def test_a_network_that_is_gone_is_said_in_time_and_the_session_works_when_it_is
     network: tuple[BadNetwork, Running],
 ) -> None:
     bad, _ = network
-    with connect(bad.url, KEY, timeout=1.0) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
+    with connect(bad.url, KEY, timeout=6.0) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
         bad.fault.refuse = True
         bad.cut_all()
         with pytest.raises(ServiceError, match=r"was cut|failed"):
@@ -478,7 +478,7 @@ def test_many_sessions_over_the_budget_all_give_their_result() -> None:
 def test_a_budget_that_is_in_use_is_refused_with_its_reason_and_works_afterwards() -> None:
     fake = FakeEngine(patches=10_000, seconds_per_patch=0.01)
     image = make_image((8, 16, 16))
-    with running_server(fake, memory_bytes=image.size * 12) as running, running.connect(timeout=1.0) as engine:
+    with running_server(fake, memory_bytes=image.size * 12) as running, running.connect(timeout=6.0) as engine:
         session = engine.open_session(image, AFFINE, "CT")
         cancel = threading.Event()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from service_support import ROOT, running_server, serve
 
+from MedalSLib.cli import main
 from MedalSLib.errors import ResourceError, ServiceError
 from MedalSLib.service.client import connect
 from MedalSLib.service.healthcheck import healthy
@@ -49,6 +50,26 @@ def test_serve_says_where_it_listens_logs_json_and_stops_when_asked(tmp_path: Pa
     lines = [json.loads(line) for line in log.splitlines()]
     assert any(line["event"] == "request" and line["route"] == "/v1/info" for line in lines)
     assert key not in log
+
+
+def test_keys_are_listed_with_what_they_are_for_and_their_use_is_asked_of_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keys"
+    assert main(["keys", "add", str(path), "ward", "--scope", "run", "--expires", "2999-12-31"]) == 0
+    ward = capsys.readouterr().out.strip()
+    (tmp_path / "admin").write_text(add_key(path, "boss", ["admin"]))
+    assert main(["keys", "list", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "ward" in said and "2999-12-31" in said and "admin" in said and ward not in said
+    with running_server(keys=(), key_file=path) as running:
+        connect(running.url, ward).close()
+        assert main(["keys", "used", running.url, "--api-key-file", str(tmp_path / "admin")]) == 0
+        used = capsys.readouterr().out.splitlines()
+        assert used[0].startswith("boss") and used[1].startswith("ward") and "last 20" in used[1]
+        (tmp_path / "ward").write_text(ward)
+        assert main(["keys", "used", running.url, "--api-key-file", str(tmp_path / "ward")]) == 8
+        assert "not for that" in capsys.readouterr().err
 
 
 def test_serve_refuses_what_cannot_work(tmp_path: Path) -> None:
