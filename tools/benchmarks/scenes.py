@@ -76,6 +76,7 @@ class BenchStructure:
 
     key: str
     kind: Literal["semantic"] = "semantic"
+    modality: str = "CT"
 
     @property
     def name(self) -> str:
