@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_stages import PUBLISHED_STAGES
 
 from MedalSLib.inference.resampling import (
     labelmap_to_plan,
@@ -44,7 +45,7 @@ def cut(volume: torch.Tensor, tile: tuple[int, ...]) -> np.ndarray:
 def test_patches_hold_the_published_intensities_and_labels(index: int) -> None:
     case, expect = CASES[index]["case"], CASES[index]["expect"]
     image = golden_inputs.blocky_image(case["seed"], case["shape_dhw"]).transpose(1, 2, 0)
-    made = plan(image.shape, case["spacing_hwd"], case["classes"], case["stage"])
+    made = plan(image.shape, case["spacing_hwd"], case["classes"], PUBLISHED_STAGES[int(case["stage"])])
     volume = preprocess(image, made)
     first, last = cut(volume, made.tiles[0]), cut(volume, made.tiles[-1])
     where = np.random.default_rng(0).integers(0, first.size, 64)
