@@ -112,9 +112,7 @@ def write_model(
                 stages.append(stage)
             described = _write_encoder(folder, facts, encoder, encoder_folder, dtype)
             manifest = Manifest(
-                **{
-                    name: value for name, value in vars(facts).items() if name != "by_modality"
-                },
+                **{name: value for name, value in vars(facts).items() if name != "by_modality"},
                 stages=tuple(sorted(stages, key=lambda entry: entry.stage)),
                 text_encoder=described,
                 source=f"trained with Medal S {__version__}",
