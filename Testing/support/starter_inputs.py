@@ -88,7 +88,7 @@ def starter_recipe(steps: int = 4, **data: Any) -> dict[str, Any]:
         "data": {
             "plans": [
                 {"shape": [16, 32, 32], "spacing": [9.0, 11.0], "prompted": False, "share": 0.6},
-                {"shape": [16, 32, 32], "spacing": [7.0, 9.0], "prompted": True, "share": 0.4},
+                {"shape": [16, 32, 32], "spacing": [7.0, 9.0], "prompted": True, "share": 0.9, "answered": 0.7},
             ],
             "queries": 6,
             "fine": {"spacing_hwd": [4.0, 4.0, 4.0], "patch_hwd": [32, 32, 16]},
