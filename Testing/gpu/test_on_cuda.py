@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from starter_inputs import elements, hounsfield, packed_folder, starter_recipe
-from tiny_models import blocky_image, write_tiny_model
+from tiny_models import blocky_image, small_config, write_tiny_model
 
 from MedalSLib.engine import open_engine
-from MedalSLib.network import MedalS, MedalSConfig
 from MedalSLib.network.gpu_network import GpuNetwork
+from MedalSLib.network.medals import MedalS
 from MedalSLib.run import RunOptions
 from MedalSLib.training.recipe import Recipe
 from tools.starter.bundle import write_starter
@@ -49,7 +49,7 @@ def image() -> np.ndarray:
 def test_both_forms_of_the_network_give_the_cpus_logits(dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
-    network = MedalS(MedalSConfig.small((32, 32, 32), widths=(8, 8, 16, 16), query_dim=32)).eval()
+    network = MedalS(small_config((32, 32, 32), widths=(8, 8, 16, 16), query_dim=32)).eval()
     image, queries = torch.rand(1, 1, 32, 32, 32) * 255, torch.randn(1, 5, 32)
     prompts = (torch.rand(1, 5, 32, 32, 32) > 0.7).float()
     union = prompts.amax(1, keepdim=True)

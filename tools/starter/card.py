@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from MedalSLib.training.records import read_json
 
+from MedalSLib.records import read_json
 from tools.starter.labels import starter_classes
 
 _BAR = 0.70

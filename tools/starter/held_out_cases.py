@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from MedalSLib.training.records import read_json
 
 from MedalSLib.errors import InputError
+from MedalSLib.records import read_json
 from MedalSLib.volume import axial_grid
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.reading import read_image

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from MedalSLib.training.records import read_json
 
+from MedalSLib.records import read_json
 from tools.starter.anatomy import body_mask, fill_background
 from tools.starter.labels import ELEMENTS
 from tools.starter.pack import Packed, encode, read, resample
