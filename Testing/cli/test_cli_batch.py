@@ -11,6 +11,8 @@ import pytest
 
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
+pytestmark = pytest.mark.slow
+
 NAMES = "liver, lt kidney"
 
 
@@ -108,7 +110,6 @@ def test_help_teaches_how_a_batch_goes_on(medals) -> None:
         assert word in printed
 
 
-@pytest.mark.slow
 def test_workers_on_ray_give_the_same_results(medals, arguments: list[object], tmp_path: Path) -> None:
     ray = pytest.importorskip("ray", reason="needs the scale-out extra")
     try:

@@ -17,6 +17,8 @@ from MedalSLib.engine.local import LocalEngine
 from MedalSLib.inference import pipeline
 from MedalSLib.run import RunOptions, RunResult
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 KNOWN = ("CT_Liver", "CT_Spleen", "CT_Left kidney", "CT_Right kidney")
 

@@ -17,6 +17,8 @@ from MedalSLib.network.manifest import read_manifest, write_manifest
 from MedalSLib.run import Progress, RunOptions
 from MedalSLib.volume import BoxMask
 
+pytestmark = pytest.mark.slow
+
 
 def block(shape: tuple[int, ...], start: int, stop: int) -> np.ndarray:
     mask = np.zeros(shape, dtype=bool)

@@ -15,6 +15,8 @@ from slicer_host.phantoms import box
 
 from MedalSLib.panel.install.system import Gpu, SystemFacts
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (30, 40, 48)
 PARTS = {
     "Liver": box(SHAPE, (4, 22), (5, 28), (4, 26)),

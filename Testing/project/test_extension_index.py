@@ -18,6 +18,8 @@ import check_extension  # noqa: E402
 from extension_checks import package  # noqa: E402
 from extension_checks.extension import Check, Extension  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HERE = Extension(ROOT)
 CHECKS = {check.title: check for check in check_extension.CHECKS}
 
@@ -236,7 +238,6 @@ def stand_in() -> None:
         pytest.skip(reason)
 
 
-@pytest.mark.slow
 class TestThePackage:
     @pytest.mark.usefixtures("stand_in")
     def test_it_loads_and_its_panel_opens_and_closes(self) -> None:

@@ -26,6 +26,8 @@ from MedalSLib.service.event_stream import EventReader, RunEvent, format_event, 
 from MedalSLib.service.protocol import DIGEST_HEADER
 from MedalSLib.service.transport import Patience, Transport, TransportOptions
 
+pytestmark = pytest.mark.slow
+
 IMAGE = make_image()
 EXPECTED = FakeEngine().open_session(IMAGE, AFFINE, "CT").segment(["liver"])
 
@@ -48,7 +50,6 @@ def ends(work: Callable[[], object], seconds: float = 40.0) -> BaseException | N
     return raised[0]
 
 
-@pytest.mark.slow
 def test_connections_that_died_in_silence_cost_one_try_and_not_the_call() -> None:
     with running_server(FakeEngine()) as running, BadNetwork(int(running.url.rpartition(":")[2])) as bad:
         with connect(bad.url, KEY) as engine, engine.open_session(IMAGE, AFFINE, "CT") as session:
@@ -58,7 +59,6 @@ def test_connections_that_died_in_silence_cost_one_try_and_not_the_call() -> Non
             assert same_result(session.segment(["liver"]), EXPECTED)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["connect", "open", "estimate", "segment"])
 def test_a_call_gives_up_in_its_time_when_nothing_passes_any_more(moment: str) -> None:
     with running_server(FakeEngine()) as running, BadNetwork(int(running.url.rpartition(":")[2])) as bad:
@@ -76,7 +76,6 @@ def test_a_call_gives_up_in_its_time_when_nothing_passes_any_more(moment: str) -
         bad.fault.black_hole = False
 
 
-@pytest.mark.slow
 def test_progress_that_only_looks_like_some_ends_too() -> None:
     """The events' connection swallows everything; the server is asked, and says that the run is done."""
     with running_server(FakeEngine(patches=20, seconds_per_patch=0.1)) as running:
@@ -169,7 +168,6 @@ class SlowEngine(FakeEngine):
         return super().open_session(array_kji, affine_ras, modality)
 
 
-@pytest.mark.slow
 def test_an_image_that_takes_long_to_open_is_opened_once_and_what_is_wrong_with_it_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,6 +19,8 @@ from MedalSLib.service.app import create_app
 from MedalSLib.service.keys import add_key
 from MedalSLib.service.serving import make_server
 
+pytestmark = pytest.mark.slow
+
 yaml = pytest.importorskip("yaml")
 
 FOLDER = ROOT / "Resources" / "Operation"
@@ -84,7 +86,6 @@ def test_the_kubernetes_example_runs_as_the_container_s_user_with_readable_keys_
     assert ports == [serve["http_options"]["port"]]
 
 
-@pytest.mark.slow
 def test_the_application_that_kuberay_imports_is_one_and_is_never_open_to_everybody(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the scale-out extra")
     from ray.serve import Application

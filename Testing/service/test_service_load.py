@@ -26,6 +26,8 @@ from MedalSLib.service.encoding import encode_mask
 from MedalSLib.service.serving import bind
 from MedalSLib.volume.mask import BoxMask
 
+pytestmark = pytest.mark.slow
+
 KEYS = (("greedy", "key-of-the-greedy-one"), ("tester", KEY))
 GREEDY = KEYS[0][1]
 MIB = 1 << 20
@@ -109,7 +111,6 @@ def test_connections_that_come_faster_than_any_client_s_are_closed_at_once() -> 
         assert all(listener.admits("10.1.2.3") for _ in range(2000)), "a proxy brings everybody's connections"
 
 
-@pytest.mark.slow
 def test_a_head_that_does_not_end_is_not_waited_for_however_it_drips() -> None:
     with running_server(head_seconds=1.0) as running, raw_connections(running, 2, b"GET /health HTTP/1.1\r\n") as slow:
         end = time.monotonic() + 20
@@ -119,7 +120,6 @@ def test_a_head_that_does_not_end_is_not_waited_for_however_it_drips() -> None:
         wait_until(lambda: closed(slow[1]))
 
 
-@pytest.mark.slow
 def test_the_second_head_of_a_connection_is_not_waited_for_either() -> None:
     with running_server(head_seconds=1.0) as running:
         with raw_connections(running, 1, b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as (slow,):
@@ -155,7 +155,6 @@ def test_a_body_that_only_drips_is_given_up() -> None:
                 slow.sendall(b" ")
 
 
-@pytest.mark.slow
 def test_an_answer_that_is_not_read_is_given_up() -> None:
     fake = FakeEngine({"Liver": NOISE}, patches=1)
     with running_server(fake, body_seconds=1.0, memory_bytes=1024 * MIB, chunk_bytes=4 * MIB) as running:
@@ -215,7 +214,6 @@ def test_endless_small_images_of_one_key_are_refused() -> None:
         assert announce(running, 1, KEY).status_code == 200
 
 
-@pytest.mark.slow
 def test_queued_bodies_and_bodies_on_their_way_are_in_the_budget_and_its_metric() -> None:
     fake = FakeEngine({}, patches=10_000, seconds_per_patch=0.02)
     with (

@@ -120,6 +120,7 @@ def test_keys_are_hashed_at_rest_and_the_file_is_private(tmp_path: Path) -> None
     assert len(key) > 40 and key != new_key()
 
 
+@pytest.mark.slow
 def test_keys_are_rotated_without_a_restart_and_sessions_survive_it(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     old = add_key(path, "radiology")
@@ -150,6 +151,7 @@ def replace_by_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, Path.unlink, overwrite, replace_by_folder])
+@pytest.mark.slow
 def test_a_key_file_that_cannot_be_used_closes_the_door_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage
 ) -> None:

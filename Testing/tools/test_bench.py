@@ -35,6 +35,8 @@ from tools.benchmarks.commands import BENCHMARKS, bench, benchmark
 from tools.benchmarks.operations import operations
 from tools.benchmarks.scenes import BenchOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> BenchOptions:
@@ -77,14 +79,12 @@ def test_many_classes_are_compared_with_as_many_single_runs(tiny: BenchOptions) 
     assert report["rows"][1]["one_by_one"]["cpu_s"] == pytest.approx(3 * single, abs=0.01)
 
 
-@pytest.mark.slow
 def test_a_further_name_is_the_answer_of_a_fresh_run_and_comes_from_the_cache(tiny: BenchOptions) -> None:
     report = sessions.new_name(tiny)
     assert all(row["identical"] for row in report["rows"])
     assert all(any("voxel features" in words for words in row["cached"]) for row in report["rows"])
 
 
-@pytest.mark.slow
 def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(tiny: BenchOptions) -> None:
     report = sessions.correction(tiny)
     assert {row["stroke"] for row in report["rows"]} == {"near a corner", "a third in"}
@@ -94,7 +94,6 @@ def test_a_correction_is_the_answer_of_a_full_run_and_comes_from_the_cache(tiny:
     assert all(any("answers" in words for words in row["cached"]) for row in again)
 
 
-@pytest.mark.slow
 def test_sessions_are_measured_with_the_bundled_model_on_a_phantom_or_on_a_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +127,6 @@ def test_memory_seen_is_the_highest_in_between() -> None:
     assert peak.highest_mb >= peak.before_mb
 
 
-@pytest.mark.slow
 def test_openvino_and_pytorch_answer_alike(tiny: BenchOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(cpu_engine, "_PRODUCT", 64)
@@ -165,7 +163,6 @@ def test_operations_are_counted_as_they_are_done_and_the_gpus_form_runs(tiny: Be
         gpu._pass(form, queries, image, (image > 0.5).float(), masks > 0.5)
 
 
-@pytest.mark.slow
 def test_a_whole_run_finds_every_class_and_counts_what_the_networks_did(tiny: BenchOptions) -> None:
     patches = {1: (32, 32, 16), 2: (32, 32, 32)}
     rows = whole_run.whole_runs(tiny, 0.1, device="cpu", shape_dhw=(40, 48, 44), patches=patches, count=3)

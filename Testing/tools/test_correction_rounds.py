@@ -9,6 +9,8 @@ from MedalSLib.errors import InputError
 from tools.interactive.correction_rounds import CaseCurve, Masks, Simulation, correction_rounds
 from tools.interactive.prompt_comparison import present_truths
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (14, 20, 20)
 NOTHING = np.zeros(SHAPE, bool)
 LIVER, SPLEEN = NOTHING.copy(), NOTHING.copy()

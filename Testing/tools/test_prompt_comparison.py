@@ -26,6 +26,8 @@ from tools.interactive.prompt_report import curves_table, evaluate_prompts
 from tools.interactive.text_ablation import without_texts
 from tools.starter.held_out_cases import chest_case
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (14, 20, 20)
 LIVER, SPLEEN = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
 LIVER[2:12, 2:12, 2:12] = True
@@ -139,7 +141,6 @@ def evaluated(gts: Path, images: Path, out: Path | None, model: Path) -> dict[st
         return evaluate_prompts(engine, map(open_labelled, find_images(gts, images)), Simulation(2), out)
 
 
-@pytest.mark.slow
 def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tmp_path: Path) -> None:
     gts, images = folders(tmp_path)
     out = tmp_path / "out"

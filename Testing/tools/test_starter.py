@@ -39,6 +39,8 @@ from tools.starter.train import starter_recipe as shipped_recipe
 from tools.starter.train import train_starter
 from tools.starter.volumes import AIR_SHIFT, load_volumes
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 ALONE = World(0, 1, CPU)
 PLAN = {"shape": [32, 32, 48], "spacing": [8.0, 9.0], "prompted": False, "samples": 2}
@@ -456,7 +458,6 @@ def test_the_bundled_model_is_of_the_recipe_it_says_it_is_of() -> None:
     assert all(stage.config[key] == config[key] for key in config if key not in ("image_size", "deep_supervision"))
 
 
-@pytest.mark.slow
 def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
     trained: tuple[Trainer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -536,7 +537,6 @@ def test_sparse_files_of_the_head_and_neck_set_become_volumes(tmp_path: Path, mo
         list(public_sources.convert_necks(tmp_path / "open-kbp", tmp_path / "out"))
 
 
-@pytest.mark.slow
 def test_any_checkpoint_is_scored_on_every_public_case_that_is_held_out(
     trained: tuple[Trainer, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,8 @@ from MedalSLib.errors import CancelledError
 from MedalSLib.training.dry_run import dry_run
 from MedalSLib.training.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, object] = {"sampling": {"batch_size": 1, "max_queries": 2}}
 LIMIT = (32, 32, 16)
 

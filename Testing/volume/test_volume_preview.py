@@ -16,6 +16,8 @@ from MedalSLib.volume.segment_info import SegmentInfo
 from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
+pytestmark = pytest.mark.slow
+
 
 def infos_of(found: Segmentation) -> dict[str, SegmentInfo]:
     return {segment.name: SegmentInfo(segment.color, segment.terminology) for segment in found.segments}
