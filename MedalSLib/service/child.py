@@ -95,19 +95,31 @@ class ChildServer:
         return process.pid if process is not None else None
 
     def url(self, seconds: float = START_SECONDS, cancel: threading.Event | None = None) -> str:
-        """Return the address of the running child, waiting for it.
-
-        Who waits for a child that is given up is told why; who asks afterwards has it started again.
+        """Return the address of the running child, waiting for it; one that was given up is started again.
 
         Raises:
             MedalSError: It could not be started, or ended again and again.
             CancelledError: `cancel` was set.
         """
-        end = time.monotonic() + seconds
+        self.revive()
+        return self.awaited_url(seconds, cancel)
+
+    def revive(self) -> None:
+        """Start a child that was given up again: somebody asks for it anew."""
         with self._condition:
             if self._error is not None and not self._closing and not self._thread.is_alive():
                 self._error, self._crashes = None, 0
                 self._begin()
+
+    def awaited_url(self, seconds: float = START_SECONDS, cancel: threading.Event | None = None) -> str:
+        """Return the address of the running child, waiting for it; who waits for one that is given up is told why.
+
+        Raises:
+            MedalSError: As `url`.
+            CancelledError: As `url`.
+        """
+        end = time.monotonic() + seconds
+        with self._condition:
             while not self._port and self._error is None:
                 self._condition.wait(0.05)
                 if cancel is not None and cancel.is_set():
@@ -249,7 +261,7 @@ class _ChildTransport(Transport):
 
     def __init__(self, child: ChildServer, options: TransportOptions, cancel_seconds: float) -> None:
         self._child = child
-        super().__init__(child.url(), options)
+        super().__init__(child.awaited_url(), options)
         self.cancel_seconds = cancel_seconds
         self.lost_tries = 2
 
@@ -260,8 +272,12 @@ class _ChildTransport(Transport):
             seconds: It is waited for so long at most.
             cancel: Ends the waiting.
         """
-        self.url = self._child.url(max(seconds, START_SECONDS), cancel)
+        self.url = self._child.awaited_url(max(seconds, START_SECONDS), cancel)
         return self.url
+
+    def call_begins(self) -> None:
+        """Start a child that was given up again; the tries within a call do not, or they would go on for ever."""
+        self._child.revive()
 
     @property
     def dormant(self) -> bool:

@@ -144,6 +144,9 @@ class Transport:
         """
         return self.url
 
+    def call_begins(self) -> None:
+        """Called before the first try of each request."""
+
     @property
     def dormant(self) -> bool:
         """Whether there is no server now, and nobody has asked for one yet."""
@@ -238,6 +241,7 @@ class Transport:
         loading = Patience(startup_seconds)
         pause = FIRST_PAUSE
         auth = _Bearer(self.options.api_key if with_key else "")
+        self.call_begins()
         while True:
             if cancel is not None and cancel.is_set():
                 raise CancelledError()
