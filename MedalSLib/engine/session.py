@@ -369,8 +369,9 @@ class LocalSession(Session):
         """Bring a result to the image's own grid."""
         request, frame, manifest = run.request, self._frame, self._model.manifest
         names = {item.key: item.name for item in request.structures}
+        masks = {names[key]: frame.mask_from_network(mask) for key, mask in found.box_masks.items()}
         return RunResult(
-            box_masks={names[key]: frame.mask_from_network(mask) for key, mask in found.box_masks.items()},
+            box_masks=masks,
             labels=frame.array_from_network(found.labels),
             names=request.names,
             report=Report(
@@ -382,14 +383,23 @@ class LocalSession(Session):
                 cached=found.cached,
                 steps=found.steps,
                 warnings=(*self.warnings, *request.notes),
-                structures=self._structure_reports(found, run),
+                structures=self._structure_reports(found, run, masks),
                 understood=request.understood,
                 seed=request.options.seed,
             ),
             instances={names[key]: frame.array_from_network(labels) for key, labels in found.instances.items()},
         )
 
-    def _structure_reports(self, found: VolumeResult, run: _Run) -> dict[str, StructureReport]:
+    def _structure_reports(
+        self, found: VolumeResult, run: _Run, masks: Mapping[str, BoxMask]
+    ) -> dict[str, StructureReport]:
+        """Return what is said of each structure.
+
+        Args:
+            found: On the network's axes.
+            run: The run.
+            masks: What was found by published name, on the image's own axes.
+        """
         reports: dict[str, StructureReport] = {}
         for item in run.request.structures:
             structure = found.structures[item.key]
@@ -404,7 +414,7 @@ class LocalSession(Session):
                 source=structure.source,
                 instances=None if instances is None else int(instances.crop.max(initial=0)),
                 worth_checking=tuple(map(self._frame.slice_from_network, doubtful)),
-                cut_off=self._grid.sides_touched(self._frame.mask_from_network(found.box_masks[item.key])),
+                cut_off=self._grid.sides_touched(masks[item.name]),
             )
         return reports
 
