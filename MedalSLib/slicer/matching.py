@@ -43,13 +43,13 @@ def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
         segment = segments.segmentOf(segmentationNode, segmentID)
         if targets.instanceOf(segment):
             continue
-        structure, how = structureOf(segment, modality)
+        structure, how = matchedStructure(segment, modality)
         empty = not segments.hasVoxels(segmentationNode, segmentID)
         found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, targets.isLocked(segment)))
     return found
 
 
-def structureOf(segment: Any, modality: str) -> tuple[str, How]:
+def matchedStructure(segment: Any, modality: str) -> tuple[str, How]:
     """Return the published name that a segment stands for, empty if none was found, and what that was concluded from.
 
     Args:

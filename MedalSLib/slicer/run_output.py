@@ -142,8 +142,9 @@ class RunOutput:
         target = self.writer.target(name, instance)
         if target and not instance:  # an undo brings back what the user drew before, and is no painting
             baseline, volumeNode = self._baselineOf(self._node), self._request.volumeNode
-            baseline.see(self._node, volumeNode, target)
-            baseline.look(self._node, volumeNode, target, self._ui)
+            baseline.see(self._node, volumeNode, target, ui=self._ui)
+            if name not in self.writer.written:
+                baseline.look(self._node, volumeNode, target, self._ui)
         written = self.writer.write(name, mask, instance)
         if self._onWritten is not None:
             self._onWritten(written)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.slicer import segments, transforms, volumes
-from MedalSLib.slicer.matching import structureOf
-from MedalSLib.slicer.targets import isCorrected, setCorrected
-from MedalSLib.slicer.targets import structureOf as structureTag
+from MedalSLib.slicer.matching import matchedStructure
+from MedalSLib.slicer.targets import isCorrected, setCorrected, structureOf
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.volume.edit_history import Edit, EditHistory
 from MedalSLib.volume.mask import BoxMask
@@ -67,7 +66,14 @@ class Baseline:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
 
-    def see(self, segmentationNode: Any, volumeNode: Any, segmentID: str, asPaint: bool = False) -> None:
+    def see(
+        self,
+        segmentationNode: Any,
+        volumeNode: Any,
+        segmentID: str,
+        asPaint: bool = False,
+        ui: UiYield | None = None,
+    ) -> None:
         """Take note of a segment as it is, unless it is known: what is painted from now on is a correction.
 
         Args:
@@ -75,15 +81,33 @@ class Baseline:
             volumeNode: The volume.
             segmentID: The segment.
             asPaint: Whether all of it is paint, made before anybody looked.
+            ui: Keeps the GUI responsive.
         """
-        known = self._records.get(segmentID)
-        if known is not None and not asPaint and known.history.shape == volumes.shapeOf(volumeNode):
+        if not asPaint and self._knows(segmentID, volumeNode):
             return
         if asPaint or not segments.hasVoxels(segmentationNode, segmentID):
             mask = BoxMask.empty(volumes.shapeOf(volumeNode))
         else:
-            mask = segments.readSegment(segmentationNode, segmentID, volumeNode)
+            mask = segments.readSegment(segmentationNode, segmentID, volumeNode, ui)
         self._records[segmentID] = _Record(EditHistory(mask))
+
+    def seeNew(self, segmentationNode: Any, volumeNode: Any, selected: str | None) -> None:
+        """Take note of segments that are about to be painted: of new ones, which are empty, and of the selected one.
+
+        Args:
+            segmentationNode: The segmentation.
+            volumeNode: The volume.
+            selected: The segment that the editor would paint.
+        """
+        for segmentID in segments.segmentIDs(segmentationNode):
+            if self._knows(segmentID, volumeNode):
+                continue
+            if segmentID == selected or not segments.hasVoxels(segmentationNode, segmentID):
+                self.see(segmentationNode, volumeNode, segmentID)
+
+    def _knows(self, segmentID: str, volumeNode: Any) -> bool:
+        record = self._records.get(segmentID)
+        return record is not None and record.history.shape == volumes.shapeOf(volumeNode)
 
     def record(
         self,
@@ -129,11 +153,9 @@ class Baseline:
             segmentID: The segment.
             ui: Keeps the GUI responsive.
         """
-        record = self._records.get(segmentID)
-        if record is None or segmentationNode.GetSegmentation().GetSegment(segmentID) is None:
+        if segmentationNode.GetSegmentation().GetSegment(segmentID) is None or not self._knows(segmentID, volumeNode):
             return None
-        if record.history.shape != volumes.shapeOf(volumeNode):
-            return None
+        record = self._records[segmentID]
         state = _stateOf(segmentationNode, segmentID, volumeNode)
         if not state or state != record.state:
             mask = segments.readSegment(segmentationNode, segmentID, volumeNode, ui)
@@ -161,7 +183,7 @@ class Baseline:
                 continue
             segment = segments.segmentOf(segmentationNode, segmentID)
             setCorrected(segment, True)
-            name = record.structure or structureOf(segment, modality or "CT")[0]
+            name = record.structure or matchedStructure(segment, modality or "CT")[0]
             if not name or name in edits:
                 name = _free(segment.GetName(), edits)
             edits[name], segmentIDs[name] = edit, segmentID
@@ -182,7 +204,7 @@ class Baseline:
             else:
                 held = not record.history.decided.is_empty
             if held:
-                found.append(structureTag(segment) or segment.GetName())
+                found.append(structureOf(segment) or segment.GetName())
         return tuple(found)
 
     def check(self, segmentationNode: Any, volumeNode: Any, segmentID: str, place: tuple[int, int]) -> None:

@@ -46,7 +46,7 @@ class EditHistory:
     def __init__(self, result: BoxMask) -> None:
         self._base = _Base(result, BoxMask.empty(result.shape))
         self._seen: OrderedDict[bytes, _Base] = OrderedDict()
-        self._note(result)
+        self._note(_digest(result))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ class EditHistory:
     def record(self, result: BoxMask, decided: BoxMask | None = None) -> None:
         """Take note of a result; `decided` are the user's voxels that it honours."""
         self._base = _Base(result, decided or BoxMask.empty(result.shape))
-        self._note(result)
+        self._note(_digest(result))
 
     def decide(self, voxels: BoxMask) -> None:
         """Take note that the user finds voxels right as they are."""
@@ -70,13 +70,13 @@ class EditHistory:
 
     def edit(self, current: BoxMask) -> Edit | None:
         """Return what the user changed since the last result; None if the mask is a result."""
-        self._base = self._seen.get(_digest(current), self._base)
-        self._note(current)
+        key = _digest(current)
+        self._base = self._seen.get(key, self._base)
+        self._note(key)
         change = current ^ self._base.result
         return None if change.is_empty else Edit(current, change, self._base.decided | change)
 
-    def _note(self, state: BoxMask) -> None:
-        key = _digest(state)
+    def _note(self, key: bytes) -> None:
         self._seen[key] = self._base
         self._seen.move_to_end(key)
         if len(self._seen) > _STATES:
