@@ -118,7 +118,7 @@ class RunPresenter:
             return self._spatial.problems[0]
         if not self._prompt.structures and not self._spatial.prompts:
             return self._blockerOfPrompt()
-        if not self._open() and not self._spatial.prompts:
+        if not self._uncorrected() and not self._spatial.prompts:
             text = _("Nothing to do: {names} as you corrected it.").format(names=", ".join(self._prompt.structures))
             return f"{text} {_('Correct more, type another name, or start over.')}"
         return ""
@@ -335,7 +335,7 @@ class RunPresenter:
             if refine:
                 request = replace(request, refine=True, prompts=self._new())
             elif not anew:
-                request = replace(request, prompts=self._open())
+                request = replace(request, prompts=self._uncorrected())
             if not refine and not request.prompts and not request.spatialPrompts:
                 raise PromptError(self._blockerOfPrompt())
             if not self._mayUse(engine, request):
@@ -359,7 +359,7 @@ class RunPresenter:
             self._set("idle", "")
             self._refreshSegments()
 
-    def _open(self) -> tuple[str, ...]:
+    def _uncorrected(self) -> tuple[str, ...]:
         """Return the structures of the prompt whose result nobody corrected."""
         return tuple(name for name in self._prompt.structures if name not in self.held)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import slicer
@@ -107,12 +108,8 @@ class Workspace:
         """Take note of segments before they are painted: of new ones, and of the one that is chosen in the editor."""
         if not self._canPaint:
             return
-        node, volume = self.state.segmentation, self.state.volume
-        selected = self._logic.runner.editing.node.GetSelectedSegmentID()
-        baseline = self._logic.runner.baseline(node)
-        for segmentID in segments.segmentIDs(node):
-            if segmentID == selected or not segments.hasVoxels(node, segmentID):
-                baseline.see(node, volume, segmentID)
+        node, runner = self.state.segmentation, self._logic.runner
+        runner.baseline(node).seeNew(node, self.state.volume, runner.editing.node.GetSelectedSegmentID())
 
     def checkSlice(self) -> str:
         """Take note that the slice in view of the segment chosen in the editor is right; return the segment's name.
@@ -210,42 +207,37 @@ class Workspace:
             onWritten: Called after each structure.
             cancel: Set it to stop.
         """
-        self._former = self._review, self._reviewed, self._ranOn
-        self._endReview()
-        try:
-            return self._run(engine, request, onProgress, onWritten, cancel)
-        except BaseException:
-            if self._review is None and self._former is not None:
-                # Nothing of this run is left, so the last good result can still be taken back.
-                self._review, self._reviewed, self._ranOn = self._former
-            raise
-        finally:
-            self._former = None
-
-    def _run(
-        self,
-        engine: Engine,
-        request: NodeRequest,
-        onProgress: ProgressCallback,
-        onWritten: WrittenCallback,
-        cancel: threading.Event,
-    ) -> Sequence[RunOutcome]:
         runner = self._logic.runner
-        if not request.refine:
-            self._reviewed, self._ranOn = (None, 0), request.volumeNode
-        series = sequenceOf(request.volumeNode) if request.allFrames and not request.refine else None
-        if series is None:
-            return (self._finished(runner.run(engine, request, onProgress, onWritten, cancel)),)
 
         def progressed(_frame: int, event: Progress) -> None:
             onProgress(event)
 
-        results = FrameResults(series)
+        with self._lastReviewKept():
+            if not request.refine:
+                self._reviewed, self._ranOn = (None, 0), request.volumeNode
+            series = sequenceOf(request.volumeNode) if request.allFrames and not request.refine else None
+            if series is None:
+                return (self._finished(runner.run(engine, request, onProgress, onWritten, cancel)),)
+            results = FrameResults(series)
+            try:
+                return runFrames(runner, engine, request, series, progressed, onWritten, cancel, results)
+            finally:  # frames that were finished before an error keep their results
+                if results.frames:
+                    self.state.segmentation, self._review = results.node, results
+
+    @contextmanager
+    def _lastReviewKept(self) -> Iterator[None]:
+        """End the review of the last result, and take it up again if nothing of the run in this block is left."""
+        self._former = self._review, self._reviewed, self._ranOn
+        self._endReview()
         try:
-            return runFrames(runner, engine, request, series, progressed, onWritten, cancel, results)
-        finally:  # frames that were finished before an error keep their results
-            if results.frames:
-                self.state.segmentation, self._review = results.node, results
+            yield
+        except BaseException:
+            if self._review is None and self._former is not None:
+                self._review, self._reviewed, self._ranOn = self._former
+            raise
+        finally:
+            self._former = None
 
     def volumes(self) -> Mapping[str, float] | None:
         """Return the volume in ml by ID of each segment beside the last result; None if that is not shown now."""
