@@ -1,8 +1,8 @@
 """JSON to frozen dataclasses and back, with errors that name the entry that is wrong.
 
 Manifests of models, configurations of networks, recipes and indexes of prepared cases are all read here.  pydantic does
-the same but is no dependency outside the server; dataclass readers without dependencies (dacite) do not name unknown
-entries with their path.
+the same but is no dependency outside the server; `service.protocol.from_json` leaves out what a newer server added,
+where this refuses it; dataclass readers without dependencies (dacite) do not name unknown entries with their path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -37,7 +38,7 @@ def from_json(kind: type[Record], values: Any, where: str) -> Record:
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where} is not a table of entries.", "Correct the file.")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable: mypy does not see it for a type variable
     known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every kind passed here is a dataclass
     if unknown := sorted(set(values) - known):
         raise InputError(f"{where} has the unknown entry {unknown[0]}.", f"Known are: {', '.join(sorted(known))}.")
@@ -77,6 +78,11 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"The {what} {path} cannot be read ({error.strerror}).", "Check its path.") from error
     except ValueError as error:
         raise InputError(f"The {what} {path} is not valid JSON ({error}).", "Correct the file.") from error
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)  # kept, because records are read line by line
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -226,6 +227,11 @@ class RunMessage:
     options: RunOptions = field(default_factory=RunOptions)
     stream_structures: bool = False
 
+    @property
+    def mask_groups(self) -> tuple[dict[str, EncodedArray], ...]:
+        """Everything in the message that is decoded to masks, by name."""
+        return self.masks, self.locked, self.painted
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -317,11 +323,16 @@ def from_json(cls: type[T], values: object) -> T:
         ValueError: A field is missing or not of its type.
     """
     try:
-        types = get_type_hints(cls)
+        types = _hints(cls)  # type: ignore[arg-type]  # classes are hashable: mypy does not see it for a type variable
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}  # type: ignore[attr-defined, index, operator]
         return cls(**{name: _convert(types[name], value) for name, value in known.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"not the JSON of {cls.__name__}") from error
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)  # kept, because a request may have a thousand nested messages
 
 
 def _convert(kind: Any, value: Any) -> Any:

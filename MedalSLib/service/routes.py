@@ -9,11 +9,13 @@ import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,7 +23,7 @@ from starlette.responses import Response, StreamingResponse
 import MedalSLib
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import DamagedError, body_digest
-from MedalSLib.service.event_stream import format_event
+from MedalSLib.service.event_format import format_event
 from MedalSLib.service.http_errors import (
     HttpError,
     invalid,
@@ -41,6 +43,8 @@ LONG_JSON = 8192
 """Bytes of JSON that are parsed at once in the event loop."""
 MOST_VALUES = 50_000
 """Commas and brackets in a request: 512 masks and as many locked ones have less than 30,000."""
+_COUNTED_AT_ONCE = 1 << 19
+"""Bytes of a long body looked through before another thread may run."""
 LONGEST_STREAM_SECONDS = 25.0
 """An event stream ends after this long and is asked for again, so that even a proxy that collects whole answers
 before it hands them on delivers progress."""
@@ -84,10 +88,11 @@ def _parse_run(body: bytes) -> Any:
     Raises:
         HttpError: It is none, or it holds more values than any has.
     """
-    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
+    starts = range(0, len(body), _COUNTED_AT_ONCE)
+    if sum(body.count(sign, start, start + _COUNTED_AT_ONCE) for start in starts for sign in b",[{") > MOST_VALUES:
         raise too_large("The request holds too many values.", "Split it into several runs.")
-    values = json.loads(body)
     try:
+        values = from_json(body)  # a fifth of json.loads' time, in which no other thread runs
         protocol.from_json(protocol.RunMessage, values)  # stops at the first error, where pydantic collects them all
     except ValueError as error:
         raise invalid(str(error)) from error
@@ -383,7 +388,7 @@ async def estimate(session: UsedSessionOf, body: protocol.RunMessage, server: Se
 
 def _estimate(session: OpenSession, body: protocol.RunMessage, server: Server) -> Response:
     _check_run(server.settings, session, body)
-    with server.store.reserved(session.owner, len(body.masks) * session.image.voxels):
+    with server.store.reserved(session.owner, sum(map(len, body.mask_groups)) * session.image.voxels):
         request = decode_request(body, session.image.shape)
         return answer(session.engine.estimate(request.prompts, request.masks, request.options))
 
@@ -504,10 +509,10 @@ def _check_run(settings: Settings, session: OpenSession, body: protocol.RunMessa
     Raises:
         HttpError: Something cannot be meant.
     """
-    if max(len(body.masks), len(body.locked)) > settings.masks or len(body.prompts) > settings.prompts:
+    if max(map(len, body.mask_groups)) > settings.masks or len(body.prompts) > settings.prompts:
         most = f"A run takes {settings.masks} masks and {settings.prompts} prompts at most."
         raise too_large(most, "Split it into several runs.")
-    if sum(map(len, (*body.prompts, *body.masks, *body.locked))) > settings.text_characters:
+    if sum(map(len, chain(body.prompts, *body.mask_groups))) > settings.text_characters:
         most = f"The prompts and names of a run may have {settings.text_characters} characters together."
         raise too_large(most, "Split it into several runs.")
     try:

@@ -51,8 +51,9 @@ def check_request(message: RunMessage, shape: Shape) -> None:
     Raises:
         DamagedError: A mask is not on the grid of the image.
     """
-    for encoded in [*message.masks.values(), *message.locked.values(), *message.painted.values()]:
-        check_array(encoded, shape, (BITS,))
+    for group in message.mask_groups:
+        for encoded in group.values():
+            check_array(encoded, shape, (BITS,))
 
 
 def decode_request(message: RunMessage, shape: Shape) -> RunRequest:
@@ -62,8 +63,7 @@ def decode_request(message: RunMessage, shape: Shape) -> RunRequest:
         DamagedError: A mask does not fit the image, or was damaged.
     """
     masks, locked, painted = (
-        {name: decode_mask(encoded, shape) for name, encoded in given.items()}
-        for given in (message.masks, message.locked, message.painted)
+        {name: decode_mask(encoded, shape) for name, encoded in given.items()} for given in message.mask_groups
     )
     return RunRequest(message.prompts, masks, locked, painted, message.roi, message.options)
 

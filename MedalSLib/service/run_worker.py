@@ -51,7 +51,7 @@ class RunWorker:
         message = run.request
         if message is None or run.cancel.is_set() or run.session.engine_session is None:
             raise CancelledError()
-        masks = len(message.masks) + len(message.locked)
+        masks = sum(map(len, message.mask_groups))
         with self._store.reserved(run.owner, masks * run.session.image.voxels):
             request = decode_request(message, run.session.image.shape)
             on_structure = _structure_publisher(run) if message.stream_structures else None

@@ -190,6 +190,8 @@ class Server:
         self.decoding = Gate(2)
         self.opening = Gate(1)
         self.answers = Answers()
+        self.after_first_run: Callable[[], None] | None = None
+        """Called once, when what an engine only loads for a run is there."""
         worker = RunWorker(self.store, self._run_ended)
         self.queue = RunQueue(worker, settings.queue_length, settings.runs_per_key)
         self.metrics.watch("medals_sessions", "Open sessions", self.store.session_count)
@@ -225,6 +227,9 @@ class Server:
         self.metrics.run_seconds.observe(seconds)
         fields = {"run": run.id, "session": run.session.id, "outcome": run.state, "seconds": round(seconds, 2)}
         self.audit.write(run.owner, "run_ended", {**fields, "structures": list(names)})
+        settle, self.after_first_run = self.after_first_run, None
+        if settle is not None:
+            settle()
 
     async def sweep_forever(self) -> None:
         """Read the keys again and free what is abandoned or revoked, once a second."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +64,15 @@ def test_only_the_box_of_a_mask_travels() -> None:
     encoded = encode_mask(BoxMask.of(mask))
     assert encoded.box == ((10, 20), (30, 50), (200, 216)) == bounding_box(mask)
     assert len(encoded.data) < 60
+
+
+@pytest.mark.parametrize("voxels", [0, 1, 7, 1000, 1 << 21])
+def test_noise_which_cannot_be_compressed_travels_and_one_kilobyte_more_does_not(voxels: int) -> None:
+    mask = np.random.default_rng(1).random((1, 1, voxels or 5)) > (0.5 if voxels else 1.0)
+    encoded = encode_mask(BoxMask.of(mask))
+    assert np.array_equal(decode_mask(encoded, mask.shape).array(), mask)
+    with pytest.raises(DamagedError, match="longer than its box"):
+        decode_mask(replace(encoded, data=encoded.data + "A" * (1024 + len(encoded.data) // 500)), mask.shape)
 
 
 @settings(max_examples=200, deadline=None)

@@ -467,7 +467,8 @@ def test_too_many_masks_prompts_and_runs_are_refused() -> None:
         def start(body: dict) -> requests.Response:
             return call(running, "PUT", f"/v1/sessions/{session.id}/runs/{uuid.uuid4().hex}", json=body)
 
-        assert start({"masks": {str(number): mask for number in range(4)}}).status_code == 413
+        for group in ("masks", "locked", "painted"):
+            assert start({group: {str(number): mask for number in range(4)}}).status_code == 413
         assert start({"prompts": ["a"] * 4}).status_code == 413
         assert [start({"prompts": ["a"]}).status_code for _ in range(3)] == [200, 200, 429]
         assert int(start({}).headers["Retry-After"]) >= 1
