@@ -80,10 +80,12 @@ def run_batch(
         before = read_manifest(job.output)
         _check_same_batch(before, job)
         todo = [study for study in studies if not _settled(before.get(str(study)), job.output, retry_failed)]
-        left_out = {str(study) for study in studies} - {str(study) for study in todo}
-        skipped = [before[study] for study in left_out]
+        waiting = {str(study) for study in todo}
+        # In the order of the studies: the last failure is the one whose code the command ends with.
+        skipped = [before[study] for study in dict.fromkeys(map(str, studies)) if study not in waiting]
         refused = [] if job.overwrite else _not_ours(todo, names, before, job)
-        free = [study for study in todo if str(study) not in {outcome.study for outcome in refused}]
+        taken = {outcome.study for outcome in refused}
+        free = [study for study in todo if str(study) not in taken]
         work = _Work(free, names, job, engine_factory, on_progress, cancel or threading.Event())
         outcomes = work.here() if workers is None else work.on_ray(workers, say)
         done, failures = 0, []

@@ -23,10 +23,9 @@ from MedalSLib.volume.files import replacing
 from MedalSLib.volume.geometry import NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.mask import BoxMask
-from MedalSLib.volume.modality_guess import guess_modality
-from MedalSLib.volume.preview import best_slices
+from MedalSLib.volume.preview import best_slices, usual_window
 from MedalSLib.volume.segment_info import SegmentInfo, completed
-from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, apply_window, resolved
+from MedalSLib.volume.windows import apply_window, resolved
 
 TABLE, PAGE, PICTURES = "summary.csv", "summary.html", "thumbnails"
 _LONGEST_SIDE = 192
@@ -57,8 +56,8 @@ def save_thumbnail(
     turned = [frame.mask_to_network(mask) for mask in masks.values()]
     array = frame.to_network(image.array_kji)
     row = best_slices(turned, array.shape)[1]
-    window = SOFT_TISSUE if guess_modality(image.array_kji).modality == "CT" else PERCENTILE
-    grey = apply_window(array[:, row], resolved(window, image.array_kji), "uint8")
+    window = resolved(usual_window(image.array_kji), image.array_kji)
+    grey = apply_window(array[:, row], window, "uint8")
     picture = np.repeat(grey[..., None].astype(np.float32), 3, axis=2)
     for index, (name, mask) in enumerate(zip(masks, turned, strict=True)):
         color = completed(infos.get(name), index).color or (1.0, 1.0, 1.0)
@@ -95,7 +94,7 @@ def reasons_to_look(outcomes: Sequence[StudyOutcome]) -> dict[str, tuple[str, ..
         asked = [outcome for outcome in done if name in (outcome.structures or {})]
         if 2 * len(having) > len(asked):
             for outcome in asked:
-                if outcome not in having:
+                if (outcome.structures or {})[name] <= 0.0:
                     reasons[outcome.study].append(f"no {name}")
         for outcome, size in _far_from_the_rest(name, having):
             reasons[outcome.study].append(f"{name} is {size} than in the other studies")

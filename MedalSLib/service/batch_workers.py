@@ -134,7 +134,7 @@ class RayWorkers:
             outcome = self._ray.get(one)
         except self._ray.exceptions.RayActorError as error:
             self._start_worker()
-            lost = all(one["NodeID"] != node or not one["Alive"] for one in self._ray.nodes())
+            lost = all(machine["NodeID"] != node or not machine["Alive"] for machine in self._ray.nodes())
             self._crashes[study] += not lost  # a machine that went away is not the study's fault
             if self._crashes[study] < CRASHES_ALLOWED:
                 self._waiting.appendleft(study)

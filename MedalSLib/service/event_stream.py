@@ -8,13 +8,13 @@ import logging
 import queue
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from MedalSLib.errors import MedalSError, ServiceError
 from MedalSLib.service.client_errors import TransientError, network_error
+from MedalSLib.service.event_format import checksum
 from MedalSLib.service.transport import FIRST_PAUSE, LONGEST_PAUSE, Transport
 
 LOG = logging.getLogger("medals.client")
@@ -35,21 +35,6 @@ class RunEvent:
     number: int
     kind: str
     values: dict[str, Any]
-
-
-def format_event(number: int, kind: str, payload: str) -> str:
-    """Return an event as it is sent, with a checksum, without which a flipped bit would be believed.
-
-    Args:
-        number: The event's number.
-        kind: One of `KINDS`.
-        payload: Its values as JSON.
-    """
-    return f"id: {number}\nevent: {kind}\ndata: {payload}\ncheck: {_checksum(str(number), kind, payload)}\n\n"
-
-
-def _checksum(number: str, kind: str, payload: str) -> str:
-    return f"{zlib.crc32(f'{number} {kind} {payload}'.encode()):08x}"
 
 
 def parse_events(pieces: Iterable[bytes]) -> Iterator[RunEvent | None]:
@@ -77,7 +62,7 @@ def _parse_event(block: str) -> RunEvent | None:
         return None
     number, kind, payload = fields.get("id", "0"), fields.get("event", ""), fields.get("data", "{}")
     if fields.keys() - {"id", "event", "data", "check"} or (
-        "check" in fields and fields["check"] != _checksum(number, kind, payload)
+        "check" in fields and fields["check"] != checksum(number, kind, payload)
     ):
         raise ValueError("the event was damaged")
     values = json.loads(payload)

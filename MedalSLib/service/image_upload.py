@@ -12,10 +12,9 @@ import numpy as np
 from MedalSLib.errors import CancelledError
 from MedalSLib.service import protocol
 from MedalSLib.service.encoding import array_bytes, digest_of, encode_chunk
-from MedalSLib.service.transport import Patience, Transport
+from MedalSLib.service.transport import POLL_SECONDS, Patience, Transport
 
 UPLOADS_AT_ONCE = 3
-POLL_SECONDS = 0.05
 
 UploadProgress = Callable[[float], None]
 """Called with the share of the image the server has, 0..1."""

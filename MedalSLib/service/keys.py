@@ -28,8 +28,8 @@ from pathlib import Path
 
 from MedalSLib.atomic_files import replacing
 from MedalSLib.errors import ServiceError
+from MedalSLib.service.logs import log
 
-LOG = logging.getLogger("medals.service")
 PREFIX = "medals_"
 SHORTEST = 16
 """Characters of a plain key: shorter ones could be guessed, because right keys are never slowed down."""
@@ -266,9 +266,9 @@ class ApiKeys:
             records = self._fixed + read_key_file(self._path)
         except ServiceError as error:
             if self.problem is None or self.problem.cause != error.cause:
-                LOG.error("keys_unusable", extra={"fields": {"cause": error.cause}})
+                log(logging.ERROR, "keys_unusable", cause=error.cause)
             self.problem, self._records = error, self._fixed
             return
         if self.problem is not None or records != self._records:
-            LOG.info("keys_reloaded", extra={"fields": {"keys": len(records)}})
+            log(logging.INFO, "keys_reloaded", keys=len(records))
         self._records, self.problem = records, None

@@ -17,11 +17,9 @@ from MedalSLib.service.client_errors import LostError, error_from_body
 from MedalSLib.service.encoding import Shape, decode_mask
 from MedalSLib.service.event_stream import ENDED, EventReader, RunEvent
 from MedalSLib.service.run_messages import decode_result
-from MedalSLib.service.transport import Patience, Transport
+from MedalSLib.service.transport import POLL_SECONDS, Patience, Transport
 
 LOG = logging.getLogger("medals.client")
-POLL_SECONDS = 0.05
-"""How often the waiting thread looks at the user's cancel."""
 QUIET_SECONDS = 5.0
 """The server's signs of life come every two seconds; after this long without one it is asked."""
 

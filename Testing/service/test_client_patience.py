@@ -22,7 +22,8 @@ from MedalSLib.errors import InputError, MedalSError, ServiceError
 from MedalSLib.service.client import RemoteEngine, connect
 from MedalSLib.service.client_errors import TransientError
 from MedalSLib.service.encoding import body_digest
-from MedalSLib.service.event_stream import EventReader, RunEvent, format_event, parse_events
+from MedalSLib.service.event_format import format_event
+from MedalSLib.service.event_stream import EventReader, RunEvent, parse_events
 from MedalSLib.service.protocol import DIGEST_HEADER
 from MedalSLib.service.transport import Patience, Transport, TransportOptions
 
