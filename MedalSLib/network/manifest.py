@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from MedalSLib.atomic_files import write_json
 from MedalSLib.errors import CancelledError, ModelError
 from MedalSLib.records import model_record, to_json
 
@@ -224,8 +225,7 @@ def parse_manifest(content: bytes, source: str) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a model folder's manifest."""
-    text = json.dumps(manifest.to_dict(), indent=1, ensure_ascii=False)
-    (folder / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST_NAME, manifest.to_dict())
 
 
 def file_sha256(

@@ -88,9 +88,8 @@ def save_preview(
     for name, mask in masks.items():
         if mask.shape != grid.shape_kji:
             raise InputError(f"The mask '{name}' does not lie on the image's grid.", "Resample it first.")
-    shades = window or (SOFT_TISSUE if guess_modality(image_kji).modality == "CT" else PERCENTILE)
     colors = [completed((infos or {}).get(name), index).color for index, name in enumerate(masks)]
-    shades = resolved(shades, image_kji)
+    shades = resolved(window or usual_window(image_kji), image_kji)
     boxed = {name: BoxMask.of(mask) for name, mask in masks.items()}
     turned = [frame.mask_to_network(mask) for mask in boxed.values()]
     panels = _panels(frame, frame.to_network(image_kji), turned, shades)
@@ -98,6 +97,11 @@ def save_preview(
     figure = _draw(panels, volumes, [color for color in colors if color is not None], title, str(shades))
     with replacing(target, overwrite) as temporary:
         figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
+
+
+def usual_window(image_kji: np.ndarray) -> Window:
+    """Return the window in which a picture shows most: soft tissue for what looks like CT, percentiles for the rest."""
+    return SOFT_TISSUE if guess_modality(image_kji).modality == "CT" else PERCENTILE
 
 
 def check_preview_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:

@@ -28,12 +28,12 @@ from MedalSLib.inference.correction import propagate_correction
 from MedalSLib.run import RunOptions
 from MedalSLib.volume import BoxArray, BoxMask, Grid, bounding_box
 from MedalSLib.volume.box import Box, corner_of, grown, slices
-from MedalSLib.volume.reading import read_image
 from tools.interactive.corrections import Correction, Kind, next_correction
 from tools.interactive.figure import draw_curves
 from tools.interactive.labelled_images import LabelledImage
 from tools.interactive.prompt_report import options_for
-from tools.starter.held_out_cases import abdomen_case, chest_case, labelled_cases, slicerio_data
+from tools.starter.held_out_cases import abdomen_case, chest_case, labelled_cases, neck_cases, slicerio_data
+from tools.starter.public_volumes import NECK_NAMES
 
 _AROUND_MM = 60.0
 """What is kept of an image around a structure: more than the reach of a correction."""
@@ -213,16 +213,6 @@ def tasks_of(
         yield Task(case, name, cut, np.asarray(spacing, dtype=float), here, begun, None, start is None, box)
 
 
-def head_cases(folder: Path, role: str) -> Iterator[LabelledImage]:
-    """Read the fully contoured head-and-neck CTs of a role ("train", "held out") from a folder with `index.json`."""
-    index = json.loads((folder / "index.json").read_text())
-    for entry in index["volumes"]:
-        if entry["role"] == role and len(entry["contoured"]) == len(index["labels"]):
-            image, labels = (read_image(folder / f"{entry['name']}_{part}.nii.gz") for part in ("ct", "labels"))
-            truths = {name: labels.array_kji == number for name, number in index["labels"].items()}
-            yield LabelledImage(entry["name"], image.array_kji, image.grid, "CT", truths)
-
-
 def coarser(case: LabelledImage, step: int) -> LabelledImage:
     """Return every n-th voxel of a case's slices."""
     affine = case.grid.affine_ras.copy()
@@ -241,7 +231,8 @@ def cases_of(args: argparse.Namespace) -> Iterator[LabelledImage]:
     if args.mr:
         yield from labelled_cases(args.mr, "MRI")
     if args.heads:
-        yield from head_cases(args.heads, "held out")
+        # Those in which everything was contoured.
+        yield from (case for case in neck_cases(args.heads) if len(case.truths) == len(NECK_NAMES))
 
 
 def measured(case: LabelledImage, engine: Engine | None, args: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -7,14 +7,15 @@ and `classes.json` (what the model may claim: `tools.starter.bundle --classes`).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from MedalSLib.atomic_files import write_json
 from MedalSLib.records import read_json
+from tools.starter.appearance import COUNT
 from tools.starter.labels import starter_classes
 
 _BAR = 0.70
@@ -54,7 +55,7 @@ def patients(data: Path) -> dict[str, int]:
     for path in sorted(data.glob("*.npz")):
         with np.load(path, allow_pickle=False) as file:
             modality, trusted = str(file["modality"]), frozenset(file["trusted"].tolist())
-            voxels = np.bincount(file["elements"].ravel(), minlength=256)
+            voxels = np.bincount(file["elements"].ravel(), minlength=COUNT)
         for known in starter_classes():
             if (
                 known.modality == modality
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     report: dict[str, Any] = read_json(options.scores, "file of scores")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "tables.md").write_text(tables(report, patients(options.data)), encoding="utf-8")
-    (options.output / "classes.json").write_text(json.dumps(offered(report["mean"]), indent=1) + "\n", encoding="utf-8")
+    write_json(options.output / "classes.json", offered(report["mean"]))
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from MedalSLib.atomic_files import write_json
 from MedalSLib.errors import MedalSError
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
@@ -134,7 +135,7 @@ def gpu_run(options: argparse.Namespace) -> dict[str, Any]:
         except (MedalSError, RuntimeError, OSError) as error:
             report[name] = {"error": str(error)}
         report[name]["seconds"] = round(time.monotonic() - begun, 1)
-        (output / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(output / "report.json", report)
         sys.stderr.write(f"{name}: {json.dumps(report[name])}\n")
 
     do("training", lambda: train_part(options, output, _TRAINING_SHARE * 60.0 * options.minutes))

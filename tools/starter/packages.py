@@ -160,7 +160,7 @@ def _total_ids() -> dict[int, str]:
 
 TOTAL_CT = _total_ids()
 _HEAD_AND_NECK = frozenset({"Brainstem", "Left parotid gland", "Right parotid gland", "Mandible", "Larynx"})
-_IN_THE_BRAIN = frozenset(
+IN_THE_BRAIN = frozenset(
     {"Cerebellum"}
     | {
         f"{side} {part}"
@@ -168,8 +168,8 @@ _IN_THE_BRAIN = frozenset(
         for part in ("lateral ventricle", "thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala")
     }
 )
-_NOT_IN_TOTAL_CT = _HEAD_AND_NECK | _IN_THE_BRAIN | {"Pulmonary Artery", "Intervertebral discs"}
-_NOT_IN_TOTAL_MR = _HEAD_AND_NECK | _IN_THE_BRAIN | {"Brain", "Superior vena cava", "Pulmonary Artery"}
+_NOT_IN_TOTAL_CT = _HEAD_AND_NECK | IN_THE_BRAIN | {"Pulmonary Artery", "Intervertebral discs"}
+_NOT_IN_TOTAL_MR = _HEAD_AND_NECK | IN_THE_BRAIN | {"Brain", "Superior vena cava", "Pulmonary Artery"}
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ SOURCES: tuple[Source, ...] = (
         name="head_mr_2", package="mricron-data", requirement="Debian package mricron-data", licence="BSD-3-Clause",
         image="usr/share/mricron/templates/ch2.nii.gz", modality="MRI", spacing=(1.5, 1.5, 1.5),
         derive=("brain",), stripped="usr/share/mricron/templates/ch2bet.nii.gz",
-        untrusted=_IN_THE_BRAIN | {"Vertebrae", "Spinal cord", "Brainstem"}, weight=0.8,
+        untrusted=IN_THE_BRAIN | {"Vertebrae", "Spinal cord", "Brainstem"}, weight=0.8,
     ),
 )  # fmt: skip
 """Every training volume of the bundled starter."""

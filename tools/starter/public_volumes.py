@@ -17,6 +17,7 @@ from MedalSLib.records import read_json
 from tools.starter.anatomy import body_mask, fill_background
 from tools.starter.labels import ELEMENTS
 from tools.starter.pack import Packed, encode, read, resample
+from tools.starter.packages import IN_THE_BRAIN
 
 HELD_OUT_NUCLEI = "1137"
 _NECK_ELEMENTS = {
@@ -77,8 +78,7 @@ def head_elements(labels: np.ndarray) -> np.ndarray:
 
 def brain_names() -> list[str]:
     """Return the names of the structures that a labelled head can judge."""
-    parts = ("lateral ventricle", "thalamus", "caudate", "putamen", "pallidum", "hippocampus", "amygdala")
-    return ["Brain", "Brainstem", "Cerebellum", *(f"{side} {part}" for side in ("Left", "Right") for part in parts)]
+    return ["Brain", "Brainstem", *sorted(IN_THE_BRAIN)]
 
 
 def pack_necks(folder: Path, output: Path) -> Iterator[Path]:
