@@ -26,7 +26,7 @@ class ResultRow:
         note: What else is worth knowing: instances, intensity window.
         segments: IDs of the segments that hold it: one, one for each instance, or none.
         worthChecking: Slices worth a look, the most doubtful first: axis (K, J, I) and index.
-        cutOff: Whether it goes on beyond the edge of the scan, so that its volume is a lower bound.
+        cutOff: Where it goes on beyond the edge of the scan, in words, so that its volume is a lower bound; else empty.
         gone: Whether these segments are not there any more: the run was undone, or they were deleted.
     """
 
@@ -37,7 +37,7 @@ class ResultRow:
     note: str = ""
     segments: tuple[str, ...] = ()
     worthChecking: tuple[tuple[int, int], ...] = ()
-    cutOff: bool = False
+    cutOff: str = ""
     gone: bool = False
 
 
@@ -114,7 +114,7 @@ def _measured(row: ResultRow, volumes: Mapping[str, float]) -> ResultRow:
     return replace(row, volume=_bound(sum(there), row.cutOff) if there else "", gone=not there)
 
 
-def _bound(volume: float, cutOff: bool) -> str:
+def _bound(volume: float, cutOff: str) -> str:
     return f"≥ {volumeText(volume)}" if cutOff else volumeText(volume)
 
 
@@ -130,9 +130,8 @@ def _finished(report: StructureReport, written: Sequence[Written], refined: bool
         status = _("painted by hand")
     if state == "kept":
         status = _("locked, left as it is")
-    cutOff = bool(report.cut_off)
-    if cutOff:
-        status = _("{status}, cut off ({sides})").format(status=status, sides=", ".join(map(sideText, report.cut_off)))
+    sides = ", ".join(map(sideText, report.cut_off))
+    cutOff = _("cut off {sides}").format(sides=sides) if sides else ""
     segments = tuple(item.segmentID for item in written if item.segmentID)
     volume = _bound(report.volume_ml, cutOff)
     return ResultRow(report.name, state, status, volume, " · ".join(notes), segments, report.worth_checking, cutOff)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +26,7 @@ from MedalSLib.panel.result_rows import (
 )
 from MedalSLib.panel.signal import Signal
 from MedalSLib.panel.spatial import SpatialPresenter
+from MedalSLib.panel.structures import StructureRow, structureRows
 from MedalSLib.panel.wording import estimateText, progressText
 from MedalSLib.run import Progress, RunOptions
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
@@ -61,6 +62,7 @@ class RunPresenter:
         comparing: Whether the segments are shown as they were before the run.
         corrected: Structures that were painted or erased since their last result: the next run refines them.
         held: Structures whose last result honours corrections: only `startOver` replaces it.
+        volumes: Volume in ml by ID of each segment of the chosen segmentation.
     """
 
     def __init__(
@@ -80,7 +82,10 @@ class RunPresenter:
         self._waiting: Callable[[], None] | None = None
         self._unread: tuple[str, ...] = ()
         self._lastGood: tuple[tuple[ResultRow, ...], tuple[str, ...]] = ((), ())
+        self._about: tuple[object, ...] = (None,)
+        self._isForgotten = False
         self.changed = Signal()
+        prompt.changed.connect(self._dropStale)
         self.state: RunState = "idle"
         self.fraction = 0.0
         self.progress = ""
@@ -91,6 +96,7 @@ class RunPresenter:
         self.comparing = False
         self.corrected: tuple[str, ...] = ()
         self.held: tuple[str, ...] = ()
+        self.volumes: Mapping[str, float] = {}
 
     @property
     def busy(self) -> bool:
@@ -127,6 +133,13 @@ class RunPresenter:
     def canReview(self) -> bool:
         """Whether there is a result to accept, compare or revert."""
         return not self.busy and self._workspace.canRevert and not self._workspace.resultElsewhere
+
+    @property
+    def structures(self) -> tuple[StructureRow, ...]:
+        """The list of structures."""
+        rows = () if self.isElsewhere else self.rows
+        frame = None if self.busy else self._workspace.resultFrame
+        return structureRows(rows, self._spatial.rows, self.volumes, frame)
 
     @property
     def isElsewhere(self) -> bool:
@@ -225,12 +238,6 @@ class RunPresenter:
         if waiting is not None:
             waiting()
 
-    def accept(self) -> None:
-        """Keep the last result."""
-        self.compare(False)
-        self._workspace.accept()
-        self._say(Message(_("The result is kept."), "success"))
-
     def revert(self) -> None:
         """Take the last result back."""
         if self.busy:
@@ -250,6 +257,7 @@ class RunPresenter:
             self.message = messageOf(error)
         finally:
             self.fraction = 0.0
+            self._about = (None,)
             self._set("idle", "")
             self._refreshSegments()
 
@@ -260,10 +268,9 @@ class RunPresenter:
             self.comparing = before
             self.changed.emit()
 
-    def show(self, row: int) -> None:
-        """Bring the structure of a row into view."""
-        if 0 <= row < len(self.rows) and self.rows[row].segments:
-            self._workspace.show(self.rows[row].segments[0])
+    def show(self, segmentID: str) -> None:
+        """Bring a segment into view."""
+        self._workspace.show(segmentID)
 
     def sliceIsRight(self) -> None:
         """Take note that the slice in view of the chosen segment is right: no refinement changes it."""
@@ -293,20 +300,36 @@ class RunPresenter:
         if self.busy:
             return
         volumes = self._workspace.volumes()
-        rows = self.rows if volumes is None else measuredRows(self.rows, volumes)
+        here = self._workspace.showsResult and not self._workspace.resultElsewhere
+        rows = measuredRows(self.rows, volumes) if here else self.rows
         strokes = self._workspace.strokes(self._prompt.modality)
-        shown = rows, () if strokes is None else tuple(strokes.edits), self._workspace.held()
-        if shown != (self.rows, self.corrected, self.held):
-            self.rows, self.corrected, self.held = shown
+        shown = rows, () if strokes is None else tuple(strokes.edits), self._workspace.held(), volumes
+        if shown != (self.rows, self.corrected, self.held, self.volumes):
+            self.rows, self.corrected, self.held, self.volumes = shown
             self.changed.emit()
+        self._dropStale()
+
+    def _dropStale(self) -> None:
+        """Take back what was said of a state of things that is over: another image, other names, an edit, an undo."""
+        if self.busy or self.isElsewhere:
+            return
+        former, self._about = self._about, self._situation()
+        # Where no image was chosen, it was the run's, which is no longer there: that was said.
+        if former[0] is not None and former != self._about and (self.message.text or self.remarks):
+            self.message, self.remarks = Message(), ()
+            self.changed.emit()
+
+    def _situation(self) -> tuple[object, ...]:
+        return self._workspace.state.volume, self._prompt.text, self.rows, self.corrected, self.volumes
 
     def forget(self) -> None:
         """Stop, and forget the last result: the scene was closed."""
         self._cancel.set()
         self._waiting = None
         self.rows, self.remarks, self.comparing = (), (), False
-        self._lastGood, self.corrected, self.held = ((), ()), (), ()
+        self._lastGood, self.corrected, self.held, self.volumes = ((), ()), (), (), {}
         self.estimate, self.message = "", Message()
+        self._isForgotten = True
         self.changed.emit()
 
     def _start(self, anew: bool) -> None:
@@ -326,6 +349,7 @@ class RunPresenter:
         self.compare(False)
         self._cancel = threading.Event()
         self._lastGood = self.rows, self.remarks
+        self._isForgotten = False
         self.message, self.remarks = Message(), ()
         self.fraction = 0.0
         self._set("opening", _("Loading the model …"))
@@ -353,9 +377,11 @@ class RunPresenter:
             self._finished(outcomes, former)
         except Exception as error:
             self.rows, self.remarks = self._lastGood  # the segments are as they were, and so is what is known of them
-            self.message = self._fault(error)
+            # Who closed the scene need not be told so when the next patient is open.
+            self.message = Message() if self._isForgotten else self._fault(error)
         finally:
             self.fraction = 0.0
+            self._about = (None,)
             self._set("idle", "")
             self._refreshSegments()
 
@@ -423,5 +449,5 @@ class RunPresenter:
         self.changed.emit()
 
     def _say(self, message: Message) -> None:
-        self.message = message
+        self.message, self._about = message, self._situation()
         self.changed.emit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +33,10 @@ class SegmentRow:
         locked: Whether no run changes it.
         empty: Whether it has no voxels, so that it can be no prompt.
         isResult: Whether Medal S wrote it.
-        state: What the user did to it, in words; empty if nothing.
+        edit: What the user did to it since its last result, in words; empty if nothing.
+        right: How many of its slices the user found right.
+        color: Red, green and blue, 0..1.
+        visible: Whether it is shown in the views.
     """
 
     segmentID: str
@@ -43,7 +47,10 @@ class SegmentRow:
     locked: bool
     empty: bool
     isResult: bool = False
-    state: str = ""
+    edit: str = ""
+    right: int = 0
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    visible: bool = True
 
     @property
     def problem(self) -> str:
@@ -56,7 +63,7 @@ class SegmentRow:
 
 
 class SpatialPresenter:
-    """The table of segments below the editor.
+    """The segments of the chosen segmentation and what the next run takes them for.
 
     Args:
         workspace: The application.
@@ -146,6 +153,11 @@ class SpatialPresenter:
         self._workspace.lock(segmentID, locked)
         self.refresh(self._modality)
 
+    def makeVisible(self, segmentIDs: Iterable[str], visible: bool) -> None:
+        """Show segments in the views, or hide them."""
+        self._workspace.makeVisible(segmentIDs, visible)
+        self.refresh(self._modality)
+
     def _namesIn(self, text: str) -> list[str]:
         return [name for item in resolve(text, self._modality, self._model.classes) for name in item.classes]
 
@@ -165,8 +177,6 @@ class SpatialPresenter:
             "name": _("from its name"),
         }.get(source, "")
         how = _("chosen by you") if chosen and chosen != structure else reason
-        checked = len(self._workspace.checked(item.segmentID))
-        right = _("1 slice right") if checked == 1 else _("{count} slices right").format(count=checked)
         return SegmentRow(
             item.segmentID,
             item.name,
@@ -176,7 +186,10 @@ class SpatialPresenter:
             item.locked,
             item.empty,
             isResult=source == "result",
-            state=", ".join(part for part in (edit, right if checked else "") if part),
+            edit=edit,
+            right=len(self._workspace.checked(item.segmentID)),
+            color=item.color,
+            visible=item.visible,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,6 +172,12 @@ class Workspace:
         """Lock or unlock a segment."""
         setLocked(self.state.segmentation, segmentID, locked)
 
+    def makeVisible(self, segmentIDs: Iterable[str], visible: bool) -> None:
+        """Show segments in the views, or hide them."""
+        display = self.state.segmentation.GetDisplayNode()
+        for segmentID in segmentIDs if display is not None else ():
+            display.SetSegmentVisibility(segmentID, visible)
+
     def describeUpload(self, engine: Engine, request: NodeRequest) -> UploadDescription:
         """Say what a run on a server would send; sends nothing."""
         array = volumes.readVolume(request.volumeNode, copy=False).array
@@ -239,9 +245,10 @@ class Workspace:
         finally:
             self._former = None
 
-    def volumes(self) -> Mapping[str, float] | None:
-        """Return the volume in ml by ID of each segment beside the last result; None if that is not shown now."""
-        return self._volumes.of(self._reviewed[0]) if self._showsResult else None
+    def volumes(self) -> Mapping[str, float]:
+        """Return the volume in ml by ID of each segment of the chosen segmentation."""
+        node = self.state.segmentation
+        return {} if node is None else self._volumes.of(node)
 
     @property
     def resultElsewhere(self) -> bool:
@@ -251,7 +258,14 @@ class Workspace:
         return otherNode or (self._ranOn is not None and self._ranOn is not self.state.volume)
 
     @property
-    def _showsResult(self) -> bool:
+    def resultFrame(self) -> int | None:
+        """The frame of the last result, counted from 1, if another one is shown; else None."""
+        node, frame = self._reviewed
+        return None if node is None or node.GetScene() is None or self.showsResult else frame + 1
+
+    @property
+    def showsResult(self) -> bool:
+        """Whether the chosen frame is that of the last result."""
         node, frame = self._reviewed
         return bool(node is not None and node.GetScene() is not None and frameOf(node) == frame)
 
@@ -261,7 +275,7 @@ class Workspace:
         review = self._review
         if review is None or not review.frames:
             return False
-        return self._showsResult if review.series is None else review.node.GetScene() is not None
+        return self.showsResult if review.series is None else review.node.GetScene() is not None
 
     def revert(self, onProgress: ProgressCallback = lambda _event: None, cancel: threading.Event | None = None) -> None:
         """Put the segments back to what they were before the last run, on all frames after a run on all frames.
@@ -277,10 +291,6 @@ class Workspace:
         self.compare(False)
         self._saveState()
         self._review.rollback(self._logic.runner, onProgress, cancel)
-        self._endReview()
-
-    def accept(self) -> None:
-        """Keep the last result: it is no longer compared or reverted."""
         self._endReview()
 
     def compare(self, before: bool) -> None:

@@ -23,6 +23,8 @@ class SegmentMatch:
         how: What the structure was concluded from: an earlier result, the terminology, or the name.
         empty: Whether it has no voxels.
         locked: Whether the user locked it.
+        color: Red, green and blue, 0..1.
+        visible: Whether it is shown in the views.
     """
 
     segmentID: str
@@ -31,6 +33,8 @@ class SegmentMatch:
     how: How
     empty: bool
     locked: bool
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    visible: bool = True
 
 
 def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
@@ -39,13 +43,16 @@ def matchSegments(segmentationNode: Any, modality: str) -> list[SegmentMatch]:
     Segments with one instance of a structure are left out: they are no prompt for the whole of it.
     """
     found = []
+    display = segmentationNode.GetDisplayNode()
     for segmentID in segments.segmentIDs(segmentationNode):
         segment = segments.segmentOf(segmentationNode, segmentID)
         if targets.instanceOf(segment):
             continue
         structure, how = matchedStructure(segment, modality)
         empty = not segments.hasVoxels(segmentationNode, segmentID)
-        found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, targets.isLocked(segment)))
+        locked, color = targets.isLocked(segment), segment.GetColor()
+        visible = display is None or bool(display.GetSegmentVisibility(segmentID))
+        found.append(SegmentMatch(segmentID, segment.GetName(), structure, how, empty, locked, color, visible))
     return found
 
 

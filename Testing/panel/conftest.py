@@ -110,6 +110,21 @@ class Bench:
             for row in range(table.rowCount)
         ]
 
+    def structures(self):
+        """Return the list of structures: volume, state and role by name."""
+        return {row[1]: row[2:] for row in self.table("structuresTable")}
+
+    def role(self, name, words):
+        """Choose an entry of a structure's menu by some of its words."""
+        from MedalSLib.panel.widgets.structures_view import ROLE
+
+        self.find("structuresTable").cellClicked.emit(list(self.structures()).index(name), ROLE)
+        menu = self.view.structures.menu
+        (action,) = [one for one in menu.actions() if words in one.text]
+        action.trigger()
+        menu.hide()
+        self.settle()
+
     def segments(self):
         node = self.logic.parameters.segmentation
         if node is None:

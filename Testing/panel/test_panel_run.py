@@ -148,9 +148,31 @@ class TestRun:
         desk.workspace.measured = {"Liver": 1400.0, "Spleen": 200.0}
         desk.run.run()
         desk.run.measure()
-        liver, spleen = desk.run.rows
-        assert (liver.status, liver.volume) == ("found, cut off (below, on the right)", "≥ 1400 ml")
-        assert (spleen.status, spleen.volume) == ("found", "200 ml")
+        liver, spleen = desk.run.structures
+        assert (liver.state, liver.volume) == ("⚠ found, cut off below, on the right", "≥ 1400 ml")
+        assert (spleen.state, spleen.volume) == ("✓ found", "200 ml")
+
+    def test_what_was_said_of_a_result_ends_with_it(self, desk):
+        desk.workspace.measured = {"Liver": 1400.0, "Spleen": 200.0}
+        desk.workspace.warnings = ("The scan is short.",)
+        desk.run.run()
+        desk.run.measure()
+        assert desk.run.message.text.startswith("2 of 2") and desk.run.remarks
+        desk.workspace.measured = {}  # undone
+        desk.run.measure()
+        assert (desk.run.message.text, desk.run.remarks) == ("", ())
+
+    def test_a_reason_for_a_cancelled_run_ends_when_other_names_are_typed(self, desk):
+        desk.workspace.during = desk.run.cancel
+        desk.run.run()
+        assert desk.run.message.text
+        desk.prompt.text = "liver"
+        assert desk.run.message.text == ""
+
+    def test_the_list_says_of_which_frame_a_result_is(self, desk):
+        desk.run.run()
+        desk.workspace.resultFrame = 3
+        assert [row.state for row in desk.run.structures] == ["✓ found, in frame 3"] * 2
 
     def test_found_structures_come_before_absent_ones(self, desk):
         desk.workspace.found = {"Spleen": 1.0}
@@ -286,13 +308,6 @@ class TestNothingIsLost:
 
 
 class TestReview:
-    def test_accept_keeps_and_ends_the_review(self, desk):
-        desk.run.run()
-        assert desk.run.canReview
-        desk.run.accept()
-        assert desk.asked("accept") and not desk.run.canReview
-        assert desk.run.rows
-
     def test_revert_takes_the_result_back_and_empties_the_table(self, desk):
         desk.run.run()
         desk.run.revert()
@@ -339,12 +354,6 @@ class TestReview:
         assert desk.asked("compare") == [("compare", True)]
         desk.run.run()
         assert desk.asked("compare")[-1] == ("compare", False) and not desk.run.comparing
-
-    def test_a_click_on_a_row_shows_its_segment(self, desk):
-        desk.run.run()
-        desk.run.show(1)
-        desk.run.show(99)
-        assert desk.asked("show") == [("show", "Spleen")]
 
 
 class TestEstimate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 import weakref
 
 import numpy as np
@@ -106,8 +107,7 @@ class TestTyping:
 class TestRunning:
     def test_the_button_segments_and_the_table_shows_it(self, result):
         assert set(result.segments()) == {"Liver", "Spleen"}
-        rows = result.table("resultsTable")
-        assert rows[0][:3] == ["Liver", "46.1 ml", "✓ found"]
+        assert result.structures()["Liver"] == ["46.1 ml", "✓ found", "…"]
         assert result.find("messageLabel").text.startswith("✓ 2 of 2 structures found")
         assert result.find("badge").text.startswith("● CPU, 2 threads")
 
@@ -223,16 +223,27 @@ class TestReviewing:
         result.view.refine.editor.redo()
         assert set(result.segments()) == {"Liver", "Spleen"}
 
-    def test_accept_ends_the_review(self, result):
-        result.find("acceptButton").click()
-        assert not result.find("revertButton").enabled
+    def test_undo_and_redo_have_buttons(self, result):
+        result.find("undoButton").click()
+        result.settle()
+        assert result.segments() == {} and result.structures()["Liver"] == ["", "- no longer there", ""]
+        assert result.find("messageLabel").visible is False
+        result.find("redoButton").click()
         assert set(result.segments()) == {"Liver", "Spleen"}
 
-    def test_the_corrections_open_with_the_first_result(self, bench):
-        assert bench.find("refineSection").collapsed
-        bench.type("liver")
-        bench.find("runButton").click()
-        assert not bench.find("refineSection").collapsed
+    def test_holding_a_key_shows_what_was_before_for_a_moment(self, result):
+        result.engine.answers["Liver"] = box(SHAPE, (4, 10), (5, 10), (6, 10))
+        result.find("runButton").click()
+        result.view.refine.keys["C"]()
+        assert result.model.run.comparing and result.find("compareButton").checked
+        result.view.refine._looking.setInterval(1)
+        result.view.refine.keys["C"]()  # the key repeats while it is held
+        for _ in range(500):
+            result.application.processEvents()
+            time.sleep(0.002)
+            if not result.model.run.comparing:
+                break
+        assert not result.find("compareButton").checked
 
 
 class TestCorrecting:
@@ -247,13 +258,13 @@ class TestCorrecting:
         self.paint(result, "Liver", stroke)
         result.settle()
         assert result.find("runButton").text == "Refine (1 corrected)"
-        assert result.table("segmentsTable")[0][0] == "Liver (corrected)"
+        assert result.structures()["Liver"][1] == "✎ corrected"
         result.find("runButton").click()
         assert result.engine.asked[-1].options.mode == "refine"
         assert result.engine.asked[-1].locked["Liver"][stroke].all()
         assert result.mask("Liver")[stroke].all()
 
-        assert [row[2] for row in result.table("resultsTable")] == ["✓ refined", "✓ found"]
+        assert [row[1] for row in result.structures().values()] == ["✓ refined", "✓ found"]
         assert result.find("runButton").text == "Segment"
 
     def test_a_name_that_is_new_is_segmented_while_another_is_refined(self, result):
@@ -290,7 +301,7 @@ class TestCorrecting:
         stroke = box(SHAPE, (20, 22), (25, 30), (30, 36))
         self.paint(result, "mass 1", stroke)
         result.settle()
-        assert "mass 1 (painted by hand)" in [row[0] for row in result.table("segmentsTable")]
+        assert result.structures()["mass 1"][1] == "✎ painted by hand"
         result.engine.answers["mass 1"] = box(SHAPE, (18, 24), (25, 30), (30, 36))
         result.find("runButton").click()
         asked = result.engine.asked[-1]
@@ -304,7 +315,7 @@ class TestCorrecting:
         editor = bench.view.refine.editor
         assert bench.view.prompt.edit.plainText == "" and set(bench.segments()) == {"kidney stone"}
         assert editor.currentSegmentID() == bench.segments()["kidney stone"]
-        assert editor.activeEffect().name == "Paint" and not bench.find("refineSection").collapsed
+        assert editor.activeEffect().name == "Paint" and bench.find("paintButton").checked
         stroke = box(SHAPE, (20, 22), (25, 30), (30, 36))
         self.paint(bench, "kidney stone", stroke)
         bench.settle()
@@ -324,7 +335,7 @@ class TestCorrecting:
         result.settle()
         result.find("sliceIsRightButton").click()
         result.settle()
-        assert result.table("segmentsTable")[0][0] == "Liver (corrected, 1 slice right)"
+        assert result.structures()["Liver"][1] == "✎ corrected, 1 slice right"
         ((axis, index),) = result.model.workspace.checked(result.segments()["Liver"])
         result.find("runButton").click()
         asked = result.engine.asked[-1]
@@ -339,10 +350,7 @@ class TestCorrecting:
         segmentID = draw(node, result.ct, "vessel", drawn)
         result.settle()
         assert result.find("runButton").text == "Segment"  # nobody painted it here
-        use = result.find("use2")
-        use.setCurrentIndex(use.findData("paint"))
-        use.activated.emit(use.currentIndex)
-        result.settle()
+        result.role("vessel", "My paint")
         assert result.find("runButton").text == "Refine (1 corrected)"
         result.find("runButton").click()
         assert list(result.engine.asked[-1].painted) == ["vessel"] and segmentID
@@ -356,37 +364,79 @@ class TestCorrecting:
         assert seen and set(seen) == {None}
         assert editor.activeEffect().name == "Paint"
 
-    def test_the_table_of_segments_offers_each_as_prompt_or_keep_out(self, result):
-        rows = result.table("segmentsTable")
-        assert [row[0] for row in rows] == ["Liver", "Spleen"] and [row[2] for row in rows] == ["Liver", "Spleen"]
-        use = result.find("use0")
-        use.setCurrentIndex(use.findData("prompt"))
-        use.activated.emit(use.currentIndex)
-        use = result.find("use1")
-        use.setCurrentIndex(use.findData("exclude"))
-        use.activated.emit(use.currentIndex)
+    def test_the_list_offers_each_segment_as_prompt_or_keep_out(self, result):
+        result.role("Liver", "A prompt")
+        result.role("Spleen", "Keep out")
+        assert [row[2] for row in result.structures().values()] == ["prompt", "keep out"]
         result.view.prompt.edit.setPlainText("pancreas")
         result.find("runButton").click()
         assert list(result.engine.asked[-1].masks) == ["Liver"]
         assert result.logic.parameters.excluded == (result.segments()["Spleen"],)
 
-    def test_the_structure_of_a_segment_is_changed_in_the_table(self, result):
-        item = result.find("segmentsTable").item(0, 2)
-        item.setText("lt kidney")
+    def test_what_a_segment_stands_for_is_changed_in_the_list(self, result):
+        result.role("Liver", "Stands for Liver")
+        answer = result.find("standsForEdit")
+        assert answer.visible and answer.text == "Liver"
+        answer.text = "gibberish"
+        answer.returnPressed.emit()
+        assert "is not one structure" in result.find("structuresNote").text and answer.visible
+        answer.text = "lt kidney"
+        answer.returnPressed.emit()
         assert result.logic.parameters.spatialPrompts == {result.segments()["Liver"]: "Left kidney"}
-        result.find("segmentsTable").item(0, 2).setText("gibberish")
-        assert "is not one structure" in result.find("segmentsNote").text
-        assert result.find("segmentsTable").item(0, 2).text() == "Left kidney"
+        assert not answer.visible and not result.find("structuresNote").visible
 
-    def test_a_locked_segment_is_not_changed_by_a_run(self, result):
+    def test_a_prompt_that_nobody_can_name_is_asked_about_and_may_be_left(self, result):
+        from slicer_host.phantoms import draw
+
+        draw(result.logic.parameters.segmentation, result.ct, "Segment_1", box(SHAPE, (20, 22), (25, 30), (30, 36)))
+        result.settle()
+        result.role("Segment_1", "A prompt")
+        assert result.find("standsForLabel").text == "Segment_1 stands for:"
+        result.find("standsForCancel").click()
+        assert not result.find("standsForEdit").visible and result.structures()["Segment_1"][2] == "…"
+
+    def test_the_box_before_a_name_hides_and_shows_its_segment(self, result):
         import qt
 
+        display = result.logic.parameters.segmentation.GetDisplayNode()
+        item = result.find("structuresTable").item(0, 0)
+        item.setCheckState(qt.Qt.Unchecked)
+        assert not display.GetSegmentVisibility(result.segments()["Liver"])
+        result.settle()
+        result.find("structuresTable").item(0, 0).setCheckState(qt.Qt.Checked)
+        assert display.GetSegmentVisibility(result.segments()["Liver"])
+
+    def test_a_click_on_a_row_chooses_its_segment_for_the_brush(self, result):
+        result.find("structuresTable").cellClicked.emit(1, 1)
+        editor = result.view.refine.editor
+        assert editor.currentSegmentID() == result.segments()["Spleen"]
+        editor.setCurrentSegmentID(result.segments()["Liver"])  # chosen in the editor's own list
+        (chosen,) = result.find("structuresTable").selectionModel().selectedRows()
+        assert chosen.row() == 0
+
+    def test_keys_take_a_brush_and_put_it_down(self, result):
+        editor, keys = result.view.refine.editor, result.view.refine.keys
+        keys["P"]()
+        assert editor.activeEffect().name == "Paint" and result.find("paintButton").checked
+        keys["E"]()
+        assert editor.activeEffect().name == "Erase" and not result.find("paintButton").checked
+        keys["E"]()
+        assert editor.activeEffect() is None and not result.find("eraseButton").checked
+
+    def test_the_brush_has_a_size_in_millimetres_which_follows_the_editor(self, result):
+        node = result.view.refine.editor.mrmlSegmentEditorNode()
+        result.find("brushSize").setValue(25)
+        assert (node.GetAttribute("BrushDiameterIsRelative"), node.GetAttribute("BrushAbsoluteDiameter")) == ("0", "25")
+        node.SetAttribute("BrushAbsoluteDiameter", "7.6")  # the mouse wheel over a view
+        assert result.find("brushSize").value == 8
+
+    def test_a_locked_segment_is_not_changed_by_a_run(self, result):
         before = result.mask("Liver")
-        result.find("segmentsTable").item(0, 3).setCheckState(qt.Qt.Checked)
+        result.role("Liver", "Locked")
         result.engine.answers["Liver"] = box(SHAPE, (0, 5), (0, 5), (0, 5))
         result.find("runButton").click()
         assert np.array_equal(result.mask("Liver"), before)
-        assert ["Liver", "locked"] in [[row[0], row[2][2:8]] for row in result.table("resultsTable")]
+        assert result.structures()["Liver"][1:] == ["= locked, left as it is", "locked"]
 
 
 class TestScene:
@@ -443,7 +493,7 @@ class TestScene:
         result.view.inputs.volume.setCurrentNode(other)
         result.settle()
         assert result.logic.parameters.segmentation is None
-        assert result.table("segmentsTable") == []
+        assert result.table("structuresTable") == []
         result.view.inputs.volume.setCurrentNode(result.ct)
         result.settle()
         assert result.logic.parameters.segmentation is first

@@ -66,12 +66,6 @@ class TestAllFrames:
         assert not bench.find("revertButton").enabled
         assert "as they were before" in bench.find("messageLabel").text
 
-    def test_accept_keeps_all_of_them(self, bench, series):
-        bench.find("runButton").click()
-        bench.find("acceptButton").click()
-        assert not bench.find("revertButton").enabled
-        assert rows(bench, series) == [1, 2, 3]
-
     def test_the_frames_before_a_fault_are_chosen_and_can_be_taken_back(self, bench, series):
         bench.engine.answers["fail"] = 2
         bench.find("runButton").click()

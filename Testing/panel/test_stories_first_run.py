@@ -30,7 +30,7 @@ def test_first_run(story, chest):
     check_masks(story, chest)
     check_segments(story, chest)
     check_going_there(story)
-    story.press("Show3DButton")
+    story.press("surfacesButton")
     story.picture("3-results")
 
 
@@ -114,8 +114,8 @@ def check_segments(story, chest):
 def check_going_there(story):
     """A click on a row brings its structure into the slice views."""
     names = list(story.results())
-    table = story.bench.find("resultsTable")
-    table.cellClicked.emit(names.index("Left lung"), 0)
+    table = story.bench.find("structuresTable")
+    table.cellClicked.emit(names.index("Left lung"), 1)
     left = story.views.offsets()
-    table.cellClicked.emit(names.index("Aorta"), 0)
+    table.cellClicked.emit(names.index("Aorta"), 1)
     assert story.views.offsets() != left

@@ -76,7 +76,7 @@ def test_scene_closed(story, chest):
     story.run()
     assert done and story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
     assert story.bench.view.prompt.edit.plainText == "" and story.results() == {}
-    assert story.message() == "The scene was closed during the run. Nothing was written."
+    assert story.message() == "Load an image and choose it as the volume."
     story.picture("1-closed")
 
     again = story.load_chest(name="Next patient")

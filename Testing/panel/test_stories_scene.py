@@ -36,14 +36,14 @@ def test_save_and_load(story, chest, tmp_path):
     mine[9:12, 50:60, 40:50] = True
     story.draw(chest, "Pacemaker", mine, story.segmentation)
     story.choose("overlapCombo", "keep")
-    story.choose("use2", "exclude")
+    story.bench.role("Pacemaker", "Keep out")
     before, ids = story.masks(story.segmentation, chest), identifiers(story.segmentation)
     path = str(tmp_path / "study.mrb")
     assert story.scene.WriteToMRB(path)
 
     story.scene.Clear(0)
     story.bench.settle()
-    assert story.bench.view.prompt.edit.plainText == "" and story.bench.table("segmentsTable") == []
+    assert story.bench.view.prompt.edit.plainText == "" and story.bench.table("structuresTable") == []
     assert story.scene.ReadFromMRB(path, True)
     story.bench.settle()
     again = story.bench.logic.parameters.volume
@@ -51,8 +51,8 @@ def test_save_and_load(story, chest, tmp_path):
     assert same(story.masks(story.segmentation, again), before)
     assert story.bench.view.prompt.edit.plainText == "both lungs"
     assert story.bench.find("overlapCombo").currentText == "the other segment keeps them"
-    uses = {row[0]: story.bench.find(f"use{n}").currentText for n, row in enumerate(story.bench.table("segmentsTable"))}
-    assert uses == {"Left lung": "not used", "Right lung": "not used", "Pacemaker": "keep out"}
+    roles = {name: row[2] for name, row in story.bench.structures().items()}
+    assert roles == {"Left lung": "…", "Right lung": "…", "Pacemaker": "keep out"}
     story.views.renew()
     story.views.show(again)
     story.picture("1-loaded")
@@ -72,7 +72,7 @@ def test_switch_volumes(story, chest):
     other = story.load_chest(UPPER, "Second patient")
     choose_volume(story, other)
     assert story.segmentation is None and story.bench.find("volumeNote").text.startswith("126 x 126 x 25")
-    assert story.bench.table("segmentsTable") == [] and not story.bench.find("resultsTable").visible
+    assert story.bench.table("structuresTable") == [] and not story.bench.find("structuresTable").visible
     assert story.message() == ""  # the other patient's result is not this one's
     story.picture("1-second-patient")
     story.run()
@@ -92,15 +92,15 @@ def test_switch_volumes_in_mid_run(story, chest):
     story.type("both lungs, aorta")
     done = story.once(story.some_written, lambda: story.bench.view.inputs.volume.setCurrentNode(other))
     story.run()
-    assert done and story.message() == "" and not story.bench.find("resultsTable").visible
+    assert done and story.message() == "" and story.bench.table("structuresTable") == []
     (node,) = story.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     masks, truth = story.masks(node, chest), story.truth(chest)
     assert all(dice(masks[name], truth[name]) > 0.8 for name in LUNGS) and masks["Aorta"].any()
     assert story.bench.logic.parameters.volume is other and story.segmentation is None
     story.picture("1-switched")
     choose_volume(story, chest)
-    assert story.message().startswith("✓ 3 of 3") and story.bench.find("resultsTable").visible
-    assert story.segmentation is node and {row[0] for row in story.bench.table("segmentsTable")} == set(masks)
+    assert story.message().startswith("✓ 3 of 3") and story.bench.find("structuresTable").visible
+    assert story.segmentation is node and set(story.bench.structures()) == set(masks)
 
 
 def test_two_segmentations(story, chest):
@@ -112,7 +112,7 @@ def test_two_segmentations(story, chest):
 
     second = story.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Second reader")
     choose_segmentation(story, second)
-    assert story.bench.table("segmentsTable") == []
+    assert story.bench.table("structuresTable") == []
     story.run()
     assert story.segmentation is second and set(story.masks(second, chest)) == set(LUNGS)
     assert same(story.masks(first, chest), reading)
@@ -121,12 +121,15 @@ def test_two_segmentations(story, chest):
     assert names == {"CTChest4 segmentation", "Second reader"}
     story.picture("1-two")
 
-    story.press("UndoButton")
+    story.press("undoButton")
     assert story.masks(second, chest) == {} and same(story.masks(first, chest), reading)
-    story.press("RedoButton")
+    story.press("redoButton")
     assert set(story.masks(second, chest)) == set(LUNGS)
     choose_segmentation(story, first)
-    assert [row[0] for row in story.bench.table("segmentsTable")] == ["Left lung (corrected)", "Right lung"]
+    assert {name: row[1] for name, row in story.bench.structures().items()} == {
+        "Left lung": "✎ corrected",
+        "Right lung": "",
+    }
     story.run()  # what he erased before the other's turn is still known as his
     assert "1 refined" in story.message() and same(story.masks(first, chest), reading) is False
     assert set(story.masks(second, chest)) == set(LUNGS)

@@ -24,6 +24,8 @@ class Segment:
     how: str = ""
     empty: bool = False
     locked: bool = False
+    color: tuple = (1.0, 0.0, 0.0)
+    visible: bool = True
 
 
 def state(**values):
@@ -62,6 +64,7 @@ class Workspace:
     calls: list = field(default_factory=list)
     canRevert: bool = False
     measured: dict | None = None
+    resultFrame: int | None = None
     resultElsewhere: bool = False
     painted: tuple = ()
     byHand: tuple = ()
@@ -100,6 +103,9 @@ class Workspace:
 
     def takeAsPaint(self, segmentID):
         self.calls.append(("paint", segmentID))
+
+    def makeVisible(self, segmentIDs, visible):
+        self.shown = [replace(one, visible=visible) if one.segmentID in segmentIDs else one for one in self.shown]
 
     def lock(self, segmentID, locked):
         self.shown = [replace(one, locked=locked) if one.segmentID == segmentID else one for one in self.shown]
@@ -142,8 +148,12 @@ class Workspace:
         report = Report("fake", "cpu", "CT", {"total": 1.5}, warnings=self.warnings, structures=structures)
         return (RunOutcome(report, tuple(written)),) * self.frames
 
+    @property
+    def showsResult(self):
+        return self.measured is not None
+
     def volumes(self):
-        return self.measured
+        return self.measured or {}
 
     def revert(self, onProgress, cancel):
         self.calls.append(("revert",))
@@ -153,10 +163,6 @@ class Workspace:
                 self.during()
             if cancel.is_set():
                 raise CancelledError("Some frames are as they were.", "Revert again for the rest.")
-        self.canRevert = False
-
-    def accept(self):
-        self.calls.append(("accept",))
         self.canRevert = False
 
     def compare(self, before):

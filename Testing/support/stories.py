@@ -245,15 +245,16 @@ class Story:
         return label.text if label.visible else ""
 
     def results(self) -> dict[str, list[str]]:
-        """Return the table of results by structure: volume, status, note."""
-        return {row[0]: row[1:] for row in self.bench.table("resultsTable")}
+        """Return the list of structures: volume, state, role by name."""
+        return self.bench.structures()
 
     def check_volumes(self, volume: Any) -> None:
         """The table's volumes are those of the segments that it names."""
         masks = self.masks(self.segmentation, volume)
         voxel_ml = float(np.prod(volume.GetSpacing())) / 1000
-        for name, (shown, status, _note) in self.results().items():
-            assert status.partition(",")[0][2:] in ("found", "refined")  # after a sign, before where it is cut off
+        for name, (shown, state, _role) in self.results().items():
+            # After a sign, before where it is cut off; nothing is said of a segment that was there before.
+            assert state.partition(",")[0][2:] in ("found", "refined", "corrected", ""), (name, state)
             assert float(shown.removeprefix("≥ ").removesuffix(" ml")) == pytest.approx(
                 np.count_nonzero(masks[name]) * voxel_ml, abs=0.6
             )

@@ -11,7 +11,17 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.inputs import modalityChoices, modalityMessage, volumeMessage
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.volume_facts import VolumeFacts
-from MedalSLib.panel.widgets.tools import button, choices, guarded, named, onChoice, say, textLabel
+from MedalSLib.panel.widgets.tools import (
+    button,
+    choices,
+    guarded,
+    named,
+    onChoice,
+    say,
+    sideBySide,
+    stacked,
+    textLabel,
+)
 
 
 class InputsView:
@@ -26,8 +36,8 @@ class InputsView:
         self._model = model
         self._onNodes = onNodes
         self._showing = False
-        self.widget = qt.QWidget()
-        self._grid = qt.QGridLayout(self.widget)
+        self._details = qt.QWidget()
+        self._grid = qt.QGridLayout(self._details)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setColumnStretch(1, 1)
         self.volume = self._selector(
@@ -57,14 +67,21 @@ class InputsView:
         self.region.noneDisplay = _("Whole image")
         self.frames = named(qt.QComboBox(), "framesCombo", _("Frames"), _("Frames of the time series to segment"))
         onChoice(self.frames, self._chooseFrames)
-        self._row(_("Volume:"), self.volume, self._volumeNote)
         hint = _("Another image is shown in the slice views than the one that would be segmented")
         self.follow = button(_("Use the image in the views"), hint, self._follow, "followViewsButton")
-        self._grid.addWidget(self.follow, self._grid.rowCount(), 1)
-        self._row(_("Modality:"), self.modality, self._modalityNote)
+        self.more = qt.QToolButton()
+        self.more.checkable = True
+        named(self.more, "detailsButton", _("Details"), _("Modality, output segmentation and region"))
+        self.more.connect("toggled(bool)", guarded(lambda _on: self.update(self._model.volume)))
+        image = qt.QLabel(_("Image:"))
+        image.setBuddy(self.volume)
+        first = sideBySide(image, self.volume, self.frames, self.more, stretch=False)
+        first.layout().setStretch(1, 1)
+        self._row(_("Modality:"), self.modality)
         self._row(_("Segmentation:"), self.segmentation)
         self._row(_("Region:"), self.region)
-        self._framesLabel = self._row(_("Frames:"), self.frames)
+        self.widget = stacked(first, self.follow, self._volumeNote, self._modalityNote, self._details)
+        self.widget.layout().setSpacing(3)
         model.volumeChanged.connect(self.update)
         model.prompt.changed.connect(self._showModality)
         self.update(model.volume)
@@ -84,14 +101,16 @@ class InputsView:
         self.segmentation.setCurrentNode(state.segmentation)
         self.region.setCurrentNode(state.region)
         self._showing = False
-        say(self._volumeNote, volumeMessage(facts))
+        note = volumeMessage(facts)
+        say(self._volumeNote, note)
+        self._volumeNote.setVisible(note.level != "info" or facts is None or self.more.checked)
+        self._details.setVisible(self.more.checked)
         shown = self._model.workspace.shownInstead()
         self.follow.setVisible(shown is not None)
         if shown is not None:
             self.follow.text = _("The views show {name}: use it").format(name=shown.GetName())
         frames = facts.frames if facts is not None else 1
         self.frames.setVisible(frames > 1)
-        self._framesLabel.setVisible(frames > 1)
         labels = (("one", _("This frame")), ("all", _("All {count} frames").format(count=frames)))
         choices(self.frames, labels, "all" if state.allFrames else "one")
         self._showModality()
@@ -99,7 +118,10 @@ class InputsView:
     def _showModality(self) -> None:
         prompt = self._model.prompt
         choices(self.modality, modalityChoices(prompt.detected), prompt.chosen)
-        say(self._modalityNote, modalityMessage(self._model.volume, prompt.chosen))
+        note = modalityMessage(self._model.volume, prompt.chosen)
+        say(self._modalityNote, note)
+        self._modalityNote.setVisible(bool(note.text) and (note.level != "info" or self.more.checked))
+        self.more.text = f"{prompt.modality or _('Modality?')} {'▴' if self.more.checked else '▾'}"
 
     def _follow(self) -> None:
         self._model.workspace.state.volume = self._model.workspace.shownInstead()
@@ -109,16 +131,12 @@ class InputsView:
         self._model.workspace.state.allFrames = value == "all"
         self._onNodes()
 
-    def _row(self, text: str, widget: qt.QWidget, note: qt.QWidget | None = None) -> qt.QLabel:
-        """Add a line, with a note below it; a grid gives wrapped texts the height that they need."""
+    def _row(self, text: str, widget: qt.QWidget) -> None:
         label = qt.QLabel(text)
         label.setBuddy(widget)
         row = self._grid.rowCount()
         self._grid.addWidget(label, row, 0)
         self._grid.addWidget(widget, row, 1)
-        if note is not None:
-            self._grid.addWidget(note, row + 1, 1)
-        return label
 
     def _selector(self, name: str, role: str, kinds: list[str], label: str, hint: str) -> slicer.qMRMLNodeComboBox:
         selector = named(slicer.qMRMLNodeComboBox(), name, label, hint)

@@ -25,10 +25,10 @@ from MedalSLib.panel.widgets.install_page import InstallPage
 from MedalSLib.panel.widgets.options_view import OptionsView
 from MedalSLib.panel.widgets.prompt_view import PromptView
 from MedalSLib.panel.widgets.refine_view import RefineView
-from MedalSLib.panel.widgets.results_view import ResultsView
 from MedalSLib.panel.widgets.run_view import RunView
 from MedalSLib.panel.widgets.scene_observer import SceneObserver
-from MedalSLib.panel.widgets.tools import guarded, named, sideBySide, stacked
+from MedalSLib.panel.widgets.structures_view import StructuresView
+from MedalSLib.panel.widgets.tools import EventFilter, guarded, named, sideBySide, stacked
 from MedalSLib.panel.workspace import Workspace
 
 EDITOR_TAG = "MedalSEditor"
@@ -91,6 +91,7 @@ class PanelView:
         self.refine.editor.installKeyboardShortcuts()
         self.model.models.refresh()
         self.refresh()
+        self.prompt.edit.setFocus()
 
     def exit(self) -> None:
         """Another module is shown: nothing of ours reacts to keys or mouse any more."""
@@ -133,23 +134,24 @@ class PanelView:
         self.inputs = InputsView(model, self.refresh)
         self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand)
         self.run = RunView(model)
-        self.results = ResultsView(model)
         self.refine = RefineView(model)
+        self.structures = StructuresView(model, self.refine.editor.setCurrentSegmentID)
         self.options = OptionsView(model)
-        title = qt.QLabel(_("What to segment:"))
-        title.setBuddy(self.prompt.edit)
-        self._corrections = self._section(_("Correct and refine"), self.refine.widget, "refineSection")
         page = stacked(
             self.inputs.widget,
-            title,
             self.prompt.widget,
             self.run.widget,
-            self.results.widget,
-            self._corrections,
+            self.structures.widget,
+            self.refine.widget,
+            self._section(_("All tools of the Segment Editor"), self.refine.editor, "editorSection"),
             self._section(_("Options"), self.options.widget, "optionsSection"),
         )
-        page.layout().setContentsMargins(6, 8, 6, 6)
-        page.layout().addStretch(1)
+        page.layout().setContentsMargins(4, 6, 4, 4)
+        page.layout().setSpacing(4)
+        page.layout().addStretch(0)
+        page.layout().setStretch(3, 1)  # the list takes what is left, up to its own height
+        self._fonts = EventFilter(self._fontChanged)
+        page.installEventFilter(self._fonts)
         self.prompt.place(page)
         self.engine = EnginePage(model)
         self.install = InstallPage(model)
@@ -167,8 +169,8 @@ class PanelView:
         self.widget = named(stacked(self._head(), self.tabs), "MedalSPanel", _("Medal S"))
         run = model.run
         self._shortcuts = [self._shortcut(keys, run.run) for keys in ("Ctrl+Return", "Ctrl+Enter")]
-        # These are pressed while the mouse is over a slice view.
-        for keys, function in (("Shift+S", run.sliceIsRight), ("Shift+D", run.showDoubtful)):
+        # These are pressed while the mouse is over a slice view; a field that is typed into keeps its letters.
+        for keys, function in self.refine.keys.items():
             self._shortcuts.append(self._shortcut(keys, function, qt.Qt.ApplicationShortcut))
         self._estimateTimer = self._timer(ESTIMATE_DELAY_MS, model.run.updateEstimate)
         self._refreshTimer = self._timer(REFRESH_DELAY_MS, self.refresh)
@@ -179,6 +181,11 @@ class PanelView:
         head.layout().setStretch(0, 1)
         head.layout().setContentsMargins(6, 2, 6, 2)
         return head
+
+    def _fontChanged(self, event: qt.QEvent) -> bool:
+        if event.type() == qt.QEvent.FontChange:
+            self.structures.fit()
+        return False
 
     def _section(self, text: str, content: qt.QWidget, name: str) -> ctk.ctkCollapsibleButton:
         section = ctk.ctkCollapsibleButton()
@@ -225,6 +232,8 @@ class PanelView:
     def _editorChanged(self, *_args: object) -> None:
         if not self.model.run.busy and not slicer.mrmlScene.IsClosing():
             self._workspace.see()
+        self.refine.showEffect()
+        self.structures.select(self.refine.editor.currentSegmentID())
 
     def _release(self) -> None:
         if self._editorTag is not None:
@@ -239,9 +248,8 @@ class PanelView:
             return
         segmentID = self._workspace.addByHand(name)
         self.refresh()
-        self._corrections.collapsed = False
         self.refine.editor.setCurrentSegmentID(segmentID)
-        self.refine.editor.setActiveEffectByName("Paint")
+        self.refine.take("Paint")
 
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""
@@ -250,6 +258,7 @@ class PanelView:
         if state.segmentation is not None:
             editor.setSourceVolumeNode(state.volume)
         editor.updateWidgetFromMRML()
+        self.refine.surfaces.setSegmentationNode(state.segmentation)
 
     def _saveState(self) -> None:
         self.refine.editor.saveStateForUndo()
@@ -260,8 +269,6 @@ class PanelView:
             self.prompt.completions.hide()
         if self._wasBusy and not busy:
             self._sceneChanged()
-            if self.model.run.canReview:
-                self._corrections.collapsed = False
         self._wasBusy = busy
 
     def _sceneClosing(self) -> None:

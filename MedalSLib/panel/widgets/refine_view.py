@@ -1,30 +1,17 @@
-"""Correct: Slicer's own Segment Editor, and what the segments are used for."""
+"""Correct: the brush and what goes with it, and below them Slicer's own Segment Editor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import ctk
 import qt
 import slicer
 
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.spatial import SegmentRow
-from MedalSLib.panel.widgets.tools import (
-    button,
-    choices,
-    fitHeight,
-    guarded,
-    named,
-    onChoice,
-    say,
-    sideBySide,
-    stacked,
-    table,
-    textLabel,
-)
-from MedalSLib.vocabulary import suggest
+from MedalSLib.panel.widgets.tools import guarded, named, sideBySide, silent, stacked, tool
 
 UNDO_STATES = 10
 EFFECTS = (
@@ -38,26 +25,26 @@ EFFECTS = (
     "Islands",
     "Smoothing",
 )
-NAME, USE, STANDS_FOR, LOCK = range(4)
-_MOST_ROWS = 8
+_HELD_MS = 700
+"""How long a press of a key shows the segments as they were; a key that is held is repeated sooner."""
 
 
 class RefineView:
-    """The embedded editor and what goes with it.
+    """The tools for corrections.
 
     Args:
         model: The presenters.
 
     Attributes:
-        editor: qMRMLSegmentEditorWidget.
+        widget: The most used tools, in two rows.
+        editor: qMRMLSegmentEditorWidget, with all tools.
+        keys: What single keys do, while the module is open.
     """
 
     def __init__(self, model: Presenters) -> None:
         self._model = model
-        self._filling = False
         self._effect = ""
-        self._shown: tuple[SegmentRow, ...] | None = None
-        self._combos: list[qt.QComboBox] = []
+        run = model.run
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.objectName = "segmentEditor"
         self.editor.setMaximumNumberOfUndoStates(UNDO_STATES)
@@ -65,39 +52,102 @@ class RefineView:
         self.editor.sourceVolumeNodeSelectorVisible = False
         self.editor.setEffectNameOrder(list(EFFECTS))
         self.editor.unorderedEffectsVisible = False
-        titles = [_("Segment"), _("Use as"), _("Stands for"), _("Lock")]
-        self.table = table("segmentsTable", _("Segments"), "", titles, [NAME, STANDS_FOR])
-        self.table.connect("itemChanged(QTableWidgetItem*)", guarded(self._changed))
-        self._empty = textLabel("segmentsNote")
+        # The panel's own list shows the segments.
+        segments = self.editor.findChild(ctk.ctkExpandableWidget, "SegmentsTableResizableFrame")
+        if segments is not None:
+            segments.hide()
+        self._brushes = {
+            "Paint": self._brush("Paint", _("Paint (P)"), _("Paint what belongs to the chosen structure")),
+            "Erase": self._brush("Erase", _("Erase (E)"), _("Erase what does not belong to the chosen structure")),
+        }
+        hint = _("Diameter of the brush; Shift and the mouse wheel over a view change it too")
+        self._size = named(qt.QSpinBox(), "brushSize", _("Brush"), hint)
+        self._size.setRange(1, 200)
+        self._size.suffix = _(" mm")
+        self._size.setValue(10)
+        self._size.connect("valueChanged(int)", guarded(self._resize))
+        self._undo = tool(_("Undo"), _("Take back the last stroke or run"), self.editor.undo, "undoButton")
+        self._redo = tool(_("Redo"), _("Do again what was taken back"), self.editor.redo, "redoButton")
+        hint = _("Show the segments as they were before the last run; hold the key C to look shortly")
+        self.compare = tool(_("Before (C)"), hint, lambda: run.compare(not run.comparing), "compareButton")
+        self.compare.checkable = True
+        hint = _("Take the last run back; Undo brings it back again")
+        self.revert = tool(_("Revert"), hint, run.revert, "revertButton")
+        self.surfaces = slicer.qMRMLSegmentationShow3DButton()
+        self.surfaces.objectName = "surfacesButton"
+        self.surfaces.text = _("3-D")
+        self.surfaces.toolTip = _("Show the segments in the 3-D view")
         hint = _("The chosen segment is right in the slice under the mouse: no refinement changes it there")
-        self.right = button(_("Slice is right (Shift+S)"), hint, model.run.sliceIsRight, "sliceIsRightButton")
+        self.right = tool(_("Slice is right (⇧S)"), hint, run.sliceIsRight, "sliceIsRightButton")
         hint = _("Go to the slice of the results that is most worth checking")
-        self.doubtful = button(_("Next doubtful slice (Shift+D)"), hint, model.run.showDoubtful, "doubtfulButton")
-        title = qt.QLabel(_("What each segment is used for in the next run:"))
-        title.wordWrap = True
-        self._title = title
-        self.widget = stacked(self.editor, sideBySide(self.right, self.doubtful), title, self.table, self._empty)
-        model.spatial.changed.connect(self.update)
-        model.run.changed.connect(self._enable)
+        self.doubtful = tool(_("Doubtful (⇧D)"), hint, run.showDoubtful, "doubtfulButton")
+        brushes = sideBySide(*self._brushes.values(), self._size, self._undo, self._redo, self.revert)
+        looks = sideBySide(self.compare, self.right, self.doubtful, self.surfaces)
+        self.widget = stacked(brushes, looks)
+        for row in (brushes, looks):
+            row.layout().setSpacing(3)
+        self.widget.layout().setSpacing(3)
+        self._looking = qt.QTimer(self.widget)
+        self._looking.setSingleShot(True)
+        self._looking.setInterval(_HELD_MS)
+        self._looking.connect("timeout()", guarded(partial(run.compare, False)))
+        self.keys: dict[str, Callable[[], None]] = {
+            "P": partial(self.take, "Paint"),
+            "E": partial(self.take, "Erase"),
+            "C": self.look,
+            "Shift+S": run.sliceIsRight,
+            "Shift+D": run.showDoubtful,
+        }
+        run.changed.connect(self.update)
+        model.volumeChanged.connect(lambda _facts: self.update())
         self.update()
-        self._enable()
+
+    def take(self, effect: str) -> None:
+        """Take a brush, or put it down if it is in the hand."""
+        if self._model.run.busy or self.editor.segmentationNode() is None:
+            return
+        active = self.editor.activeEffect()
+        if active is not None and active.name == effect:
+            self.editor.setActiveEffect(None)
+        else:
+            self.editor.setActiveEffectByName(effect)
+            self._resize(self._size.value)
+        self.showEffect()
+
+    def look(self) -> None:
+        """Show the segments as they were before the last run for a moment: as long as a key is held."""
+        if self._model.run.canReview:
+            self._model.run.compare(True)
+            self._looking.start()
+
+    def showEffect(self) -> None:
+        """Show which brush is in the hand, and how large it is."""
+        active, node = self.editor.activeEffect(), self.editor.mrmlSegmentEditorNode()
+        diameter = node.GetAttribute("BrushAbsoluteDiameter") if node is not None else None
+        if diameter:
+            with silent(self._size):
+                self._size.setValue(round(float(diameter)))
+        for name, brush in self._brushes.items():
+            with silent(brush):
+                brush.setChecked(active is not None and active.name == name)
 
     def update(self) -> None:
-        """Show the presenter's rows."""
-        rows = self._model.spatial.rows
-        self.table.setVisible(bool(rows))
-        self._title.setVisible(bool(rows))
-        problems = self._model.spatial.problems
-        say(self._empty, Message(problems[0], "warning") if problems else Message())
-        former, self._shown = self._shown, rows
-        if former is None or [row.segmentID for row in former] != [row.segmentID for row in rows]:
-            self._makeCombos(rows)
-        self._fill(rows)
+        """Show what can be done now."""
+        run, node = self._model.run, self._model.workspace.state.segmentation
+        busy = run.busy
+        self.widget.setVisible(node is not None)
+        for one in (self.compare, self.revert):
+            one.enabled = run.canReview
+        tools = (*self._brushes.values(), self._size, self._undo, self._redo, self.surfaces, self.right, self.doubtful)
+        for other in tools:
+            other.enabled = not busy
+        if self.compare.checked != run.comparing:
+            with silent(self.compare):
+                self.compare.setChecked(run.comparing)
+        self._rest(busy)
+        self.showEffect()
 
-    def _enable(self) -> None:
-        busy = self._model.run.busy
-        for one in (self.table, self.right, self.doubtful):
-            one.enabled = not busy
+    def _rest(self, busy: bool) -> None:
         if busy and self.editor.enabled:
             # A disabled editor still takes strokes in the views, and the run would write over them.
             effect = self.editor.activeEffect()
@@ -107,58 +157,13 @@ class RefineView:
             self.editor.setActiveEffectByName(self._effect)
         self.editor.enabled = not busy
 
-    def _fill(self, rows: tuple[SegmentRow, ...]) -> None:
-        self._filling = True
-        uses = (
-            ("", _("not used")),
-            ("prompt", _("prompt")),
-            ("paint", _("my paint")),
-            ("exclude", _("keep out")),
-        )
-        for index, row in enumerate(rows):
-            name = f"{row.name} ({row.state})" if row.state else row.name
-            self.table.setItem(index, NAME, self._item(name, editable=False))
-            choices(self._combos[index], uses, row.use)
-            stands = self._item(row.structure, editable=row.use != "exclude")
-            stands.setToolTip(row.how or _("Double-click and type the structure it stands for"))
-            self.table.setItem(index, STANDS_FOR, stands)
-            lock = self._item("", editable=False)
-            lock.setFlags(lock.flags() | qt.Qt.ItemIsUserCheckable)
-            lock.setCheckState(qt.Qt.Checked if row.locked else qt.Qt.Unchecked)
-            lock.setToolTip(_("A locked segment is never changed by a run"))
-            self.table.setItem(index, LOCK, lock)
-        fitHeight(self.table, min(len(rows), _MOST_ROWS))
-        self._filling = False
+    def _brush(self, effect: str, text: str, hint: str) -> qt.QToolButton:
+        brush = tool(text, hint, partial(self.take, effect), f"{effect.lower()}Button")
+        brush.checkable = True
+        return brush
 
-    def _makeCombos(self, rows: tuple[SegmentRow, ...]) -> None:
-        self.table.setRowCount(0)
-        self.table.setRowCount(len(rows))
-        self._combos = []
-        for index, row in enumerate(rows):
-            combo = named(qt.QComboBox(), f"use{index}", _("Use of {name}").format(name=row.name))
-            onChoice(combo, partial(self._model.spatial.use, row.segmentID))
-            self.table.setCellWidget(index, USE, combo)
-            self._combos.append(combo)
-
-    def _changed(self, item: qt.QTableWidgetItem) -> None:
-        if self._filling or not 0 <= item.row() < len(self._shown or ()):
-            return
-        row = (self._shown or ())[item.row()]
-        if item.column() == LOCK:
-            self._model.spatial.lock(row.segmentID, item.checkState() == qt.Qt.Checked)
-        elif item.column() == STANDS_FOR and item.text() != row.structure:
-            typed = item.text()
-            if not self._model.spatial.name(row.segmentID, typed):
-                near = [found.text for found in suggest(typed, self._model.prompt.modality or None, 3)]
-                text = _("“{typed}” is not one structure.").format(typed=typed)
-                if near:
-                    text += " " + _("Perhaps {names}?").format(names=", ".join(near))
-                say(self._empty, Message(text, "warning"))
-
-    @staticmethod
-    def _item(text: str, editable: bool) -> qt.QTableWidgetItem:
-        item = qt.QTableWidgetItem(text)
-        item.setToolTip(text)
-        if not editable:
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
-        return item
+    def _resize(self, diameter_mm: int) -> None:
+        node = self.editor.mrmlSegmentEditorNode()
+        if node is not None:
+            node.SetAttribute("BrushDiameterIsRelative", "0")
+            node.SetAttribute("BrushAbsoluteDiameter", str(diameter_mm))

@@ -37,12 +37,24 @@ def button(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.Q
         onClick: Called without arguments.
         name: Object name, for tests and style sheets.
     """
-    push = qt.QPushButton(text)
-    push.toolTip = hint
-    push.objectName = name
-    push.setAccessibleDescription(hint)
+    push = named(qt.QPushButton(text), name, text, hint)
     push.connect("clicked()", guarded(onClick))
     return push
+
+
+def tool(text: str, hint: str, onClick: Callable[[], None], name: str) -> qt.QToolButton:
+    """Return a button that takes no more room than its text needs; see `button`.
+
+    Args:
+        text: What it says, with its key in brackets.
+        hint: Tool tip, also the screen reader's description.
+        onClick: Called without arguments.
+        name: Object name, for tests and style sheets.
+    """
+    made = named(qt.QToolButton(), name, text, hint)
+    made.text = text
+    made.connect("clicked()", guarded(onClick))
+    return made
 
 
 def named(widget: WidgetType, name: str, label: str, hint: str = "") -> WidgetType:
@@ -129,11 +141,13 @@ def table(name: str, label: str, hint: str, columns: Sequence[str], stretched: S
     return widget
 
 
-def fitHeight(table: qt.QTableWidget, rows: int) -> None:
-    """Make a table as high as its first rows."""
+def fitHeight(table: qt.QTableWidget, least: int, most: int) -> None:
+    """Make a table at least as high as its first rows, and at most as high as some more of them."""
     table.resizeRowsToContents()
-    heights = [table.rowHeight(index) for index in range(rows)]
-    table.setFixedHeight(sum(heights) + table.horizontalHeader().height + 4)
+    heights = [table.rowHeight(index) for index in range(most)]
+    frame = table.horizontalHeader().height + 4
+    table.setMinimumHeight(sum(heights[:least]) + frame)
+    table.setMaximumHeight(sum(heights) + frame)
 
 
 def emptied(layout: qt.QLayout) -> None:

@@ -6,7 +6,7 @@ from PySide6 import QtCore, QtWidgets
 
 from qt_host.pythonqt import strict
 
-__all__ = ["ctkCollapsibleButton", "ctkPathLineEdit"]
+__all__ = ["ctkCollapsibleButton", "ctkExpandableWidget", "ctkPathLineEdit"]
 
 
 @strict
@@ -103,3 +103,8 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     @settingKey.setter
     def settingKey(self, key):
         self._key = key
+
+
+@strict
+class ctkExpandableWidget(QtWidgets.QFrame):
+    """A frame whose lower border can be dragged; not here."""

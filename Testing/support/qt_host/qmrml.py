@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from PySide6 import QtCore, QtWidgets
 
+from qt_host.ctk_widgets import ctkExpandableWidget
 from qt_host.pythonqt import strict
 
-__all__ = ["qMRMLNodeComboBox", "qMRMLSegmentEditorWidget", "qMRMLWidget"]
+__all__ = ["qMRMLNodeComboBox", "qMRMLSegmentEditorWidget", "qMRMLSegmentationShow3DButton", "qMRMLWidget"]
 
 
 def plain(name, default):
@@ -131,6 +132,29 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.setCurrentNode(self._current if self._current in self._nodes else None)
 
 
+@strict
+class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
+    """Makes surfaces when it is pressed, and takes them away; its menu is left out."""
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.setCheckable(True)
+        self._node = None
+        self.connect("toggled(bool)", self._toggled)
+
+    def setSegmentationNode(self, node):
+        self._node = node
+        blocked = self.blockSignals(True)
+        self.setChecked(node is not None and node.GetSegmentation().ContainsRepresentation("Closed surface"))
+        self.blockSignals(blocked)
+
+    def _toggled(self, on):
+        if self._node is not None and on:
+            self._node.CreateClosedSurfaceRepresentation()
+        elif self._node is not None:
+            self._node.RemoveClosedSurfaceRepresentation()
+
+
 class Effect:
     """A tool of the Segment Editor, as far as its name."""
 
@@ -213,6 +237,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if effect is not None and not isinstance(effect, Effect):
             raise TypeError("that is no effect")
         self._effect = effect
+        if self._node is not None:
+            self._node.SetActiveEffectName(effect.name if effect is not None else "")
 
     def setActiveEffectByName(self, name):
         if not isinstance(name, str):
@@ -255,11 +281,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
                 item.setIcon(_swatch(QtGui.QColor.fromRgbF(*segment.GetColor())))
                 self._list.addItem(item)
 
-    def _show3D(self):
-        node = self.segmentationNode()
-        if node is not None:
-            node.CreateClosedSurfaceRepresentation()
-
     def _draw(self):
         """Roughly what the real one looks like, so that pictures of the panel are true to size."""
         layout = QtWidgets.QVBoxLayout(self)
@@ -267,13 +288,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         row = QtWidgets.QHBoxLayout()
         for text in ("Add", "Remove", "Show 3D", "Segmentations..."):
             row.addWidget(QtWidgets.QPushButton(text))
-        show = row.itemAt(2).widget()
-        show.setObjectName("Show3DButton")
-        show.connect("clicked()", self._show3D)
         layout.addLayout(row)
+        frame = ctkExpandableWidget()
+        frame.setObjectName("SegmentsTableResizableFrame")
         self._list = QtWidgets.QListWidget()
         self._list.setMaximumHeight(110)
-        layout.addWidget(self._list)
+        QtWidgets.QVBoxLayout(frame).addWidget(self._list)
+        layout.addWidget(frame)
         tools = QtWidgets.QHBoxLayout()
         for text in ("Paint", "Draw", "Erase", "Level tracing", "Scissors", "Undo", "Redo"):
             button = QtWidgets.QToolButton()
