@@ -124,6 +124,12 @@ class PromptPresenter:
             name: some for name, all_ in found.items() if (some := tuple(n for n in all_ if f"{modality}_{n}" in known))
         }
 
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """Names of all that the model knows in the modality at hand; none while that is not known."""
+        start = f"{self.modality or 'CT'}_"
+        return tuple(known.removeprefix(start) for known in sorted(self._model.classes) if known.startswith(start))
+
     def complete(self, text: str, cursor: int) -> tuple[Completion, ...]:
         """Return completions of the name at the cursor."""
         return completion.complete(text, cursor, self.modality or None, self._model)

@@ -282,6 +282,46 @@ class RunPresenter:
         self._refreshSegments()
         self._say(Message(_("This slice of {name} counts as right from now on.").format(name=name), "success"))
 
+    def click(self, belongs: bool) -> None:
+        """Say that the place under the mouse belongs to the chosen segment, or does not, and refine it from there."""
+        if self.busy:
+            return
+        try:
+            self._workspace.click(erase=not belongs)
+        except MedalSError as error:
+            self._say(messageOf(error))
+            return
+        self._refreshSegments()
+        if self.corrected:
+            self._start(anew=False)
+
+    def namesHere(self) -> tuple[str, ...]:
+        """Return what the model finds under the mouse, of everything that it knows; says so if that is nothing."""
+        volume = self._workspace.volume()
+        if self.state != "idle" or volume is None or volume.problem:
+            return ()
+        self._cancel, self.message, self.fraction = threading.Event(), Message(), 0.0
+        self._set("opening", _("Loading the model …"))
+        names: tuple[str, ...] = ()
+        try:
+            engine = self._engines.open(self._cancel)
+            options = RunOptions(stages="first")
+            request = replace(self.request(), prompts=self._prompt.everything, spatialPrompts={}, options=options)
+            if not self._mayUse(engine, request):
+                self._consent.ask(self._workspace.describeUpload(engine, request))
+                return ()
+            self._set("running", _("Looking at this place …"))
+            names = self._workspace.namesHere(engine, request, self._progressed, self._cancel)
+            if not names:
+                self.message = Message(_("The model finds nothing that it knows at this place."), "info")
+        except Exception as error:
+            self.message = self._fault(error)
+        finally:
+            self.fraction = 0.0
+            self._about = self._situation()
+            self._set("idle", "")
+        return names
+
     def showDoubtful(self) -> None:
         """Bring the slice that is most worth checking into view: of the first result that has one left."""
         for row in self.rows:

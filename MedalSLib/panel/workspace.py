@@ -16,17 +16,18 @@ from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.run import Estimate, Progress, ProgressCallback
 from MedalSLib.service.describing import UploadDescription
-from MedalSLib.slicer import segments, volumes
+from MedalSLib.slicer import segments, transforms, volumes
 from MedalSLib.slicer.frames import FrameResults, runFrames
 from MedalSLib.slicer.matching import SegmentMatch, matchSegments
 from MedalSLib.slicer.parameters import Parameters
+from MedalSLib.slicer.pointing import clicked, voxelUnderMouse
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
 from MedalSLib.slicer.segment_volumes import SegmentVolumes
 from MedalSLib.slicer.segmentations import addSegmentation
 from MedalSLib.slicer.sequences import frameOf, sequenceOf
 from MedalSLib.slicer.slices import shownSlice, showSlice
 from MedalSLib.slicer.strokes import Strokes
-from MedalSLib.slicer.targets import findTarget, setLocked
+from MedalSLib.slicer.targets import findTarget, isLocked, setLocked
 from MedalSLib.volume import guess_modality
 
 
@@ -147,6 +148,28 @@ class Workspace:
         if not self._canPaint or node.GetSegmentation().GetSegment(segmentID) is None:
             raise InputError("No segment is chosen.", "Click the segment's name in the editor's list.")
         return segmentID
+
+    def click(self, erase: bool) -> str:
+        """Paint or erase a small ball at the mouse in the segment chosen in the editor; return the segment's name.
+
+        Raises:
+            InputError: No segment is chosen, it is locked, or the mouse is over no slice of the volume.
+        """
+        segmentID = self._selected()
+        node, volume, editing = self.state.segmentation, self.state.volume, self._logic.runner.editing
+        segment = segments.segmentOf(node, segmentID)
+        name: str = segment.GetName()
+        if isLocked(segment):
+            raise InputError(f"{name} is locked.", "Unlock it by its role in the list.")
+        relation = transforms.matrixBetween(volume, node)
+        if relation is None:
+            raise InputError(f"{name} lies under a transform that bends it.", "Harden the transform, or use the brush.")
+        ball = clicked(volumes.gridOf(volume), voxelUnderMouse(slicer.mrmlScene, volume))
+        self.see()
+        editing.edit(node, volume)
+        editing.saveState()
+        editing.paint(node, segmentID, ball, relation @ volumes.localMatrix(volume), erase)
+        return name
 
     def addByHand(self, name: str) -> str:
         """Add an empty segment that the user will paint, and return its ID; the one of this name if there is one."""
@@ -276,6 +299,18 @@ class Workspace:
         if review is None or not review.frames:
             return False
         return self.showsResult if review.series is None else review.node.GetScene() is not None
+
+    def namesHere(
+        self, engine: Engine, request: NodeRequest, onProgress: ProgressCallback, cancel: threading.Event
+    ) -> tuple[str, ...]:
+        """Return which structures of a request contain the voxel under the mouse; writes nothing.
+
+        Raises:
+            InputError: The mouse is over no slice of the volume.
+        """
+        voxel = voxelUnderMouse(slicer.mrmlScene, request.volumeNode)
+        found: tuple[str, ...] = self._logic.runner.structuresAt(engine, request, voxel, onProgress, cancel)
+        return found
 
     def revert(self, onProgress: ProgressCallback = lambda _event: None, cancel: threading.Event | None = None) -> None:
         """Put the segments back to what they were before the last run, on all frames after a run on all frames.

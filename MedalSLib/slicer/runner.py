@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import vtk
 
 from MedalSLib.engine.interface import Engine
@@ -16,6 +17,7 @@ from MedalSLib.run import Estimate, Progress, ProgressCallback, RunResult
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.disjoint import disjoint
 from MedalSLib.slicer.editing import SegmentEditing
+from MedalSLib.slicer.pointing import around
 from MedalSLib.slicer.request import NodeRequest, Overlap, RunOutcome, WrittenCallback
 from MedalSLib.slicer.run_guard import RunGuard
 from MedalSLib.slicer.run_inputs import IsOpen, RunInputs, readInputs
@@ -26,6 +28,10 @@ from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import readVolume
 from MedalSLib.slicer.writer import SegmentWriter
+from MedalSLib.volume.mask import BoxMask
+
+AROUND_MM = 48.0
+"""How far around a point the engine looks for what is there: about a patch."""
 
 
 class Runner:
@@ -149,6 +155,41 @@ class Runner:
                 return session.estimate(inputs.request.prompts, inputs.request.masks, inputs.request.options)
 
             return self._worker.submit(work).drive(self._pump, poll=self._poll)
+
+    def structuresAt(
+        self,
+        engine: Engine,
+        request: NodeRequest,
+        voxel_kji: tuple[int, int, int],
+        onProgress: ProgressCallback,
+        cancel: threading.Event,
+    ) -> tuple[str, ...]:
+        """Return which structures of a request contain a voxel; looks around it only, and writes nothing.
+
+        Args:
+            engine: Does it.
+            request: The names to try.
+            voxel_kji: Index (k, j, i) on the volume's grid.
+            onProgress: Called on the main thread.
+            cancel: Set it to stop.
+
+        Raises:
+            MedalSError: See `run`.
+        """
+        with self._exclusive():
+            self._stop = cancel
+            inputs = readInputs(request, self._uiYield(), self._isOpen(engine, request))
+            grid = inputs.image.grid
+            k, j, i = around(grid, voxel_kji, AROUND_MM)
+            asked = replace(inputs.request, masks={}, roi=(i, j, k))
+
+            def work(send: Callable[[Any], None]) -> RunResult:
+                session = self._sessions.session(engine, inputs.image, inputs.modality, send, cancel)
+                return session.run(asked, on_progress=send, cancel=cancel)
+
+            result = self._worker.submit(work).drive(self._pump, onProgress, cancel.set, self._poll)
+            here = BoxMask.from_crop(np.ones((1, 1, 1), bool), voxel_kji, grid.shape_kji)
+            return tuple(name for name, mask in result.box_masks.items() if not (mask & here).is_empty)
 
     def rollback(self, writers: Sequence[SegmentWriter]) -> None:
         """Put back what runs changed, the interface alive meanwhile; the latest of them first.

@@ -125,6 +125,15 @@ class Bench:
         menu.hide()
         self.settle()
 
+    def point(self, voxel_kji):
+        """Hold the mouse over a voxel of the CT."""
+        from MedalSLib.slicer.volumes import gridOf
+
+        crosshair = self.slicer.mrmlScene.GetNthNodeByClass(0, "vtkMRMLCrosshairNode")
+        if crosshair is None:
+            crosshair = self.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLCrosshairNode")
+        crosshair.SetCursorPositionRAS(list(gridOf(self.ct).index_to_ras(voxel_kji[::-1])))
+
     def segments(self):
         node = self.logic.parameters.segmentation
         if node is None:

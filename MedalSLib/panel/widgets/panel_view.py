@@ -170,7 +170,7 @@ class PanelView:
         run = model.run
         self._shortcuts = [self._shortcut(keys, run.run) for keys in ("Ctrl+Return", "Ctrl+Enter")]
         # These are pressed while the mouse is over a slice view; a field that is typed into keeps its letters.
-        for keys, function in self.refine.keys.items():
+        for keys, function in {**self.refine.keys, "N": self._askHere}.items():
             self._shortcuts.append(self._shortcut(keys, function, qt.Qt.ApplicationShortcut))
         self._estimateTimer = self._timer(ESTIMATE_DELAY_MS, model.run.updateEstimate)
         self._refreshTimer = self._timer(REFRESH_DELAY_MS, self.refresh)
@@ -250,6 +250,21 @@ class PanelView:
         self.refresh()
         self.refine.editor.setCurrentSegmentID(segmentID)
         self.refine.take("Paint")
+
+    def _askHere(self) -> None:
+        """Offer what the model finds under the mouse."""
+        names = self.model.run.namesHere()
+        if names:
+            self.prompt.offer(names, self._take)
+
+    def _take(self, name: str) -> None:
+        """Segment a structure that was pointed at; choose its segment if there is one."""
+        there = next((row.segmentID for row in self.model.spatial.rows if row.structure == name and not row.empty), "")
+        if there:
+            self.refine.editor.setCurrentSegmentID(there)
+            return
+        self.model.prompt.addPreset(name)
+        self.model.run.run()
 
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import qt
@@ -70,6 +70,7 @@ class PromptView:
         self._menu = qt.QMenu(self._presets)
         self._menu.connect("aboutToShow()", guarded(self._fillPresets))
         self._presets.setMenu(self._menu)
+        self.offered = qt.QMenu(self.widget)
         self._clear = button(_("Clear"), _("Empty the field"), presenter.clear, "clearButton")
         layout.addWidget(sideBySide(self._presets, self._clear))
         self.completions = named(qt.QListWidget(self.widget), "completions", _("Completions"))
@@ -181,6 +182,18 @@ class PromptView:
         if event.type() == qt.QEvent.Resize and event.size().width() != event.oldSize().width():
             self._showChips()
         return False
+
+    def offer(self, names: Sequence[str], onChoice: Callable[[str], None]) -> None:
+        """Offer names where the mouse is.
+
+        Args:
+            names: Names of structures.
+            onChoice: Called with the chosen one.
+        """
+        self.offered.clear()
+        for name in names:
+            self._action(self.offered, name, partial(onChoice, name))
+        self.offered.popup(qt.QCursor.pos())
 
     def _showChips(self) -> None:
         emptied(self._rows)

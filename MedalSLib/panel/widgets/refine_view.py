@@ -57,8 +57,16 @@ class RefineView:
         if segments is not None:
             segments.hide()
         self._brushes = {
-            "Paint": self._brush("Paint", _("Paint (P)"), _("Paint what belongs to the chosen structure")),
-            "Erase": self._brush("Erase", _("Erase (E)"), _("Erase what does not belong to the chosen structure")),
+            "Paint": self._brush(
+                "Paint",
+                _("Paint (P)"),
+                _("Paint what belongs to the chosen structure; the key A adds the place under the mouse and refines"),
+            ),
+            "Erase": self._brush(
+                "Erase",
+                _("Erase (E)"),
+                _("Erase what does not belong to it; the key X takes away the place under the mouse and refines"),
+            ),
         }
         hint = _("Diameter of the brush; Shift and the mouse wheel over a view change it too")
         self._size = named(qt.QSpinBox(), "brushSize", _("Brush"), hint)
@@ -94,6 +102,8 @@ class RefineView:
         self.keys: dict[str, Callable[[], None]] = {
             "P": partial(self.take, "Paint"),
             "E": partial(self.take, "Erase"),
+            "A": partial(run.click, True),
+            "X": partial(run.click, False),
             "C": self.look,
             "Shift+S": run.sliceIsRight,
             "Shift+D": run.showDoubtful,
