@@ -60,12 +60,16 @@ class Presenters:
         self.prompt = PromptPresenter(workspace.state)
         self.spatial = SpatialPresenter(workspace)
         self.consent = ConsentPresenter(settings)
-        self.engines = EnginePresenter(workspace.state, settings, factories, jobs, workspace.forget)
+        self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self.engines = EnginePresenter(
+            workspace.state, settings, factories, jobs, workspace.forget, lambda: self.install.blocker
+        )
         self.models = ModelsPresenter(
             registry, lambda: self.engines.model, partial(setattr, self.engines, "model"), jobs
         )
         self.run = RunPresenter(workspace, self.prompt, self.spatial, self.engines, self.consent)
-        self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self._blocker = self.engines.blocker
+        self.install.changed.connect(self._installed)
         self.spatial.changed.connect(self.run.measure)
         self.engines.changed.connect(self._useModel)
         self.models.changed.connect(self._useModel)
@@ -85,6 +89,14 @@ class Presenters:
         self.engines.stopOpening()
         self.models.cancel()
         self.engines.close()
+
+    def _installed(self) -> None:
+        """Let everything know when the engine of this computer came, or went."""
+        former, self._blocker = self._blocker, self.engines.blocker
+        if self._blocker != former:
+            self.models.refresh()
+            self.engines.changed.emit()
+            self.run.changed.emit()
 
     def _useModel(self) -> None:
         info = self.engines.info

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from panel_doubles import InstallHost
 from slicer_host.phantoms import box
 
 from MedalSLib.panel.install.system import Gpu, SystemFacts
@@ -143,6 +144,17 @@ def test_the_engine_page(bench, picture):
     picture("licence")
     bench.model.engines.kind = "remote"
     picture("server")
+
+
+def test_a_computer_without_an_engine(bench, picture):
+    bench.model.install.gatherFacts = lambda: FACTS
+    bench.model.install.host = host = InstallHost(extension="")
+    bench.model.install.refresh()
+    picture("setup")
+    host.notSaved = ("CT abdomen", "CT abdomen segmentation")
+    bench.find("setupInstall").click()
+    bench.find("setupRestart").click()
+    picture("setup-restart")
 
 
 def test_the_install_page(bench, picture):

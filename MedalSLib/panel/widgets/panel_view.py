@@ -28,6 +28,7 @@ from MedalSLib.panel.widgets.refine_view import RefineView
 from MedalSLib.panel.widgets.results_view import ResultsView
 from MedalSLib.panel.widgets.run_view import RunView
 from MedalSLib.panel.widgets.scene_observer import SceneObserver
+from MedalSLib.panel.widgets.setup_view import SetupView
 from MedalSLib.panel.widgets.tools import guarded, named, sideBySide, stacked
 from MedalSLib.panel.workspace import Workspace
 
@@ -90,6 +91,7 @@ class PanelView:
         self.refine.editor.setupViewObservations()
         self.refine.editor.installKeyboardShortcuts()
         self.model.models.refresh()
+        self.setup.entered()
         self.refresh()
 
     def exit(self) -> None:
@@ -132,6 +134,7 @@ class PanelView:
         self._light.wordWrap = True
         self.inputs = InputsView(model, self.refresh)
         self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand)
+        self.setup = SetupView(model, lambda: self.tabs.setCurrentIndex(INSTALL))
         self.run = RunView(model)
         self.results = ResultsView(model)
         self.refine = RefineView(model)
@@ -143,6 +146,7 @@ class PanelView:
             self.inputs.widget,
             title,
             self.prompt.widget,
+            self.setup.widget,
             self.run.widget,
             self.results.widget,
             self._corrections,
