@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cut_off import cut_off, hint
 from panel_doubles import InstallHost
 from slicer_host.phantoms import box
 
@@ -68,27 +69,6 @@ def assert_not_blank(path):
     image = QtGui.QImage(str(path))
     colours = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 5)}
     assert len(colours) > 8
-
-
-def hint(size):
-    """Return a size hint: a property in PythonQt, but PySide6's own override of it stays a method."""
-    return size() if callable(size) else size
-
-
-def cut_off(widget):
-    """Return the texts of buttons and labels that have less room than they need."""
-    import qt
-
-    found = []
-    for kind in (qt.QPushButton, qt.QToolButton, qt.QLabel, qt.QCheckBox):
-        for one in widget.findChildren(kind):
-            if not one.visible or not one.text:
-                continue
-            wraps = isinstance(one, qt.QLabel) and one.wordWrap
-            needed = one.heightForWidth(one.width) if wraps else hint(one.minimumSizeHint).width()
-            if needed > (one.height if wraps else one.width):
-                found.append(one.text)
-    return found
 
 
 def test_the_empty_panel(bench, picture):

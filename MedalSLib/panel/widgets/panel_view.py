@@ -133,7 +133,7 @@ class PanelView:
         self._light = named(qt.QLabel(), "badge", _("Device"))
         self._light.wordWrap = True
         self.inputs = InputsView(model, self.refresh)
-        self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand)
+        self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand, self._useModel)
         self.setup = SetupView(model, lambda: self.tabs.setCurrentIndex(INSTALL))
         self.run = RunView(model)
         self.results = ResultsView(model)
@@ -247,6 +247,14 @@ class PanelView:
         self.refine.editor.setCurrentSegmentID(segmentID)
         self.refine.editor.setActiveEffectByName("Paint")
 
+    def _useModel(self, name: str) -> None:
+        """Run a model that is ready from now on, or show one that can be had, with its licence."""
+        if any(row.name == name and row.usable for row in self.model.models.rows):
+            self.model.models.choose(name)
+        else:
+            self.tabs.setCurrentIndex(ENGINE)
+            self.engine.models.offer(name)
+
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""
         state, editor = self._workspace.state, self.refine.editor
@@ -269,6 +277,7 @@ class PanelView:
         self._wasBusy = busy
 
     def _sceneClosing(self) -> None:
+        self.model.prompt.remember()
         self.model.run.forget()
         self.refine.editor.setActiveEffect(None)
 
