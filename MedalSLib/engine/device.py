@@ -34,8 +34,8 @@ def choose_device(wanted: str = "auto") -> Device:
         import torch
     except ImportError as error:
         raise ResourceError(
-            "PyTorch is not installed, so nothing can run on this computer.",
-            "Install it (pip install 'medals[engine]'), or use a server.",
+            "PyTorch is not installed or cannot be loaded, so nothing can run on this computer.",
+            "Install Medal S with its engine (in 3D Slicer: the page Install), or use a server.",
         ) from error
     name = wanted.strip().lower()
     if name == "auto":

@@ -8,10 +8,14 @@ from typing import Literal
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.vocabulary import MODALITIES, Resolution, resolve
+from MedalSLib.vocabulary.similarity import osa_distance
+from MedalSLib.vocabulary.words import words
 
 ChipState = Literal["understood", "guessed", "unknown", "unsupported"]
 _NAMED = 3
 _CERTAIN = 0.99
+_LETTERS_A_TYPO = 3
+"""A word and another are the same with a typo in so many letters."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Chip:
             "unsupported" if the model does not know any of it.
         classes: Published names it means and the model knows.
         lost: Published names it means and the model does not know.
-        suggestions: What may have been meant.
+        suggestions: What may have been meant, or is near it.
         text: What the chip shows.
         explanation: The same in a sentence, for the tool tip and the screen reader.
     """
@@ -54,6 +58,11 @@ class Chip:
     suggestions: tuple[str, ...]
     text: str
     explanation: str
+
+    @property
+    def needsDecision(self) -> bool:
+        """Whether the user has to look: something was guessed, or is not understood, or not in the model."""
+        return self.state != "understood" or bool(self.lost)
 
     @property
     def runs(self) -> bool:
@@ -102,23 +111,41 @@ def _chip(item: Resolution, model: ModelClasses) -> Chip:
 
 
 def _unknown(item: Resolution) -> Chip:
-    if item.suggestions:
+    """Return the chip of a phrase that names nothing.
+
+    A suggestion is asked about only if it can have been meant: a kidney is near "kidney stone" and is another thing.
+    """
+    near = ", ".join(item.suggestions)
+    text = _("{phrase}: not understood").format(phrase=item.phrase)
+    if item.suggestions and (item.hint or _accounts(item.suggestions[0], item.phrase)):
         text = _("{phrase}: {suggestion}?").format(phrase=item.phrase, suggestion=item.suggestions[0])
-        explanation = _("“{phrase}” was not understood. Did you mean {names}?").format(
-            phrase=item.phrase, names=", ".join(item.suggestions)
-        )
+        explanation = _("“{phrase}” was not understood. Did you mean {names}?").format(phrase=item.phrase, names=near)
+    elif near:
+        explanation = _("“{phrase}” was not understood. Near it are: {names}.").format(phrase=item.phrase, names=near)
     else:
-        text = _("{phrase}: not understood").format(phrase=item.phrase)
         explanation = _("“{phrase}” names no structure that Medal S has in {modality}.").format(
             phrase=item.phrase, modality=item.modality
         )
     return Chip(item.phrase, "unknown", (), (), item.suggestions, text, explanation)
 
 
+def _accounts(suggestion: str, phrase: str) -> bool:
+    """Whether each word of a phrase is a word of a suggestion, but for typos."""
+    offered = [token.raw for token in words().read(suggestionParts(suggestion)[0])]
+    typed = [token.raw for token in words().read(phrase) if not token.separator]
+    typed = [word for word in typed if word not in words().filler]
+
+    def alike(one: str, other: str) -> bool:
+        allowed = len(one) // _LETTERS_A_TYPO
+        return osa_distance(one, other, allowed) <= allowed
+
+    return all(any(alike(word, other) for other in offered) for word in typed)
+
+
 def _unsupported(item: Resolution, lost: tuple[str, ...], model: ModelClasses) -> Chip:
     text = _("{phrase}: not in this model").format(phrase=item.phrase)
     explanation = _(
-        "{model} does not know {names} in {modality} images. Choose another model on the Engine page."
+        "{model} does not know {names} in {modality} images. Get the model that does, or paint it yourself."
     ).format(model=model.title, names=", ".join(lost), modality=item.modality)
     return Chip(item.phrase, "unsupported", (), lost, (), text, explanation)
 

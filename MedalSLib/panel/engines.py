@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from MedalSLib.engine.interface import Engine, EngineInfo
-from MedalSLib.errors import MedalSError, ServiceError
+from MedalSLib.errors import MedalSError, ResourceError, ServiceError
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
@@ -63,6 +63,7 @@ class EnginePresenter:
         factories: How to open an engine of each kind; see `defaultFactories`.
         jobs: Opens it beside the interface.
         beforeClose: Called before an engine closes: what is open in it has to be closed first.
+        whyNotHere: Returns why nothing can be computed on this computer; empty if something can.
         changed: Emitted when the choice, the engine or the message changed.
         message: What the last test or opening said.
         busy: Whether an engine is being opened or tested.
@@ -73,6 +74,7 @@ class EnginePresenter:
     factories: Mapping[str, Factory]
     jobs: BackgroundJobs
     beforeClose: Callable[[], None]
+    whyNotHere: Callable[[], str] = lambda: ""
     message: Message = field(default_factory=Message, init=False)
     busy: bool = field(default=False, init=False)
 
@@ -147,6 +149,11 @@ class EnginePresenter:
         return self.kind == "remote"
 
     @property
+    def blocker(self) -> str:
+        """Why the chosen engine cannot be opened before something is installed; empty if it can be tried."""
+        return "" if self.isRemote or self.isOpen else self.whyNotHere()
+
+    @property
     def choice(self) -> EngineChoice:
         """The engine that the next run would use."""
         if self.isRemote:
@@ -172,6 +179,8 @@ class EnginePresenter:
             return Badge(f"{info.device}{where}", info.title, "ready")
         if self.busy:
             return Badge(_("Loading the model …"), "", "idle")
+        if self.blocker:
+            return Badge(_("Not set up"), _("Nothing can be computed on this computer yet."), "problem")
         if self.isRemote and not self.url:
             return Badge(_("No server"), _("Enter its address on the Engine page."), "problem")
         if self.message.level == "error":
@@ -195,6 +204,8 @@ class EnginePresenter:
             return self._engine
         if choice.kind == "remote" and not choice.url:
             raise ServiceError(_("No server is named."), _("Enter its address on the Engine page."))
+        if self.blocker:
+            raise ResourceError(self.blocker)
         self.close()
         self._cancel = cancel or threading.Event()
         self.busy = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,17 @@ class ModelsPresenter:
             if entry.name == self.chosen():
                 return ModelClasses(entry.title, frozenset(entry.classes))
         return UNKNOWN_MODEL
+
+    def knowing(self, keys: Collection[str]) -> tuple[ModelRow, ...]:
+        """Return the other models that can be had and know most of the structures, those that are ready first.
+
+        Args:
+            keys: Structures, as "MODALITY_Published name".
+        """
+        counts = {entry.name: len(set(keys) & set(entry.classes)) for entry in self._entries}
+        most = max(counts.values(), default=0)
+        rows = [row for row in self.rows if counts[row.name] == most > 0 and not row.chosen]
+        return tuple(sorted((row for row in rows if row.usable or row.installable), key=lambda row: not row.usable))
 
     @property
     def folder(self) -> str:

@@ -1,4 +1,4 @@
-"""What belongs to this computer and not to the scene: engine, server address, consent.  Never a key."""
+"""What belongs to this computer and not to the scene: engine, server address, consent, prompts.  Never a key."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class Settings:
     pendingInstall = Text("install/pending")
     """Which installation goes on after the restart; empty for none."""
     _consent = Text("engine/consent", "[]")
+    _prompts = Text("prompts/recent", "[]")
 
     def __init__(self, store: Any) -> None:
         self.store = store
@@ -51,12 +52,25 @@ class Settings:
     @property
     def consentedHosts(self) -> tuple[str, ...]:
         """Servers to which the user allowed images to be sent."""
-        try:
-            found = json.loads(self._consent)
-        except ValueError:
-            return ()
-        return tuple(str(name) for name in found) if isinstance(found, list) else ()
+        return _texts(self._consent)
 
     @consentedHosts.setter
     def consentedHosts(self, hosts: tuple[str, ...]) -> None:
         self._consent = json.dumps(list(hosts))
+
+    @property
+    def recentPrompts(self) -> tuple[str, ...]:
+        """The last prompts, newest first: names of structures, nothing of a patient."""
+        return _texts(self._prompts)
+
+    @recentPrompts.setter
+    def recentPrompts(self, prompts: tuple[str, ...]) -> None:
+        self._prompts = json.dumps(list(prompts))
+
+
+def _texts(value: str) -> tuple[str, ...]:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return ()
+    return tuple(str(text) for text in found) if isinstance(found, list) else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from MedalSLib.panel.install.host import SlicerHost
 from MedalSLib.panel.install.presenter import InstallPresenter
 from MedalSLib.panel.install.system import SystemFacts
 from MedalSLib.panel.jobs import BackgroundJobs
-from MedalSLib.panel.model_chooser import ModelsPresenter
+from MedalSLib.panel.model_chooser import ModelRow, ModelsPresenter
 from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.prompt import PromptPresenter
 from MedalSLib.panel.run_presenter import RunPresenter
@@ -57,15 +57,20 @@ class Presenters:
         self.workspace = workspace
         self.volumeChanged = Signal()
         self.volume: VolumeFacts | None = None
-        self.prompt = PromptPresenter(workspace.state)
+        self.prompt = PromptPresenter(workspace.state, settings, self._modelsKnowing)
         self.spatial = SpatialPresenter(workspace)
         self.consent = ConsentPresenter(settings)
-        self.engines = EnginePresenter(workspace.state, settings, factories, jobs, workspace.forget)
+        self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self.engines = EnginePresenter(
+            workspace.state, settings, factories, jobs, workspace.forget, lambda: self.install.blocker
+        )
         self.models = ModelsPresenter(
             registry, lambda: self.engines.model, partial(setattr, self.engines, "model"), jobs
         )
         self.run = RunPresenter(workspace, self.prompt, self.spatial, self.engines, self.consent)
-        self.install = InstallPresenter(installHost, settings, gatherFacts, jobs, pump, self._engineWords)
+        self.run.changed.connect(self._rememberPrompt)
+        self._blocker = self.engines.blocker
+        self.install.changed.connect(self._installed)
         self.spatial.changed.connect(self.run.measure)
         self.engines.changed.connect(self._useModel)
         self.models.changed.connect(self._useModel)
@@ -85,6 +90,21 @@ class Presenters:
         self.engines.stopOpening()
         self.models.cancel()
         self.engines.close()
+
+    def _rememberPrompt(self) -> None:
+        if self.run.state == "opening":
+            self.prompt.remember()
+
+    def _modelsKnowing(self, keys: Collection[str]) -> tuple[ModelRow, ...]:
+        return () if self.engines.isRemote else self.models.knowing(keys)
+
+    def _installed(self) -> None:
+        """Let everything know when the engine of this computer came, or went."""
+        former, self._blocker = self._blocker, self.engines.blocker
+        if self._blocker != former:
+            self.models.refresh()
+            self.engines.changed.emit()
+            self.run.changed.emit()
 
     def _useModel(self) -> None:
         info = self.engines.info

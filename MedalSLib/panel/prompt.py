@@ -1,17 +1,24 @@
-"""The prompt field's presenter: text, chips, completions, presets."""
+"""The prompt field's presenter: text, chips, completions, presets, and the last prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from MedalSLib.panel import completion
 from MedalSLib.panel.chips import UNKNOWN_MODEL, Chip, ModelClasses, readPrompt, suggestionParts
 from MedalSLib.panel.completion import Completion
+from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
 from MedalSLib.vocabulary import presets, resolve
 
 if TYPE_CHECKING:
+    from MedalSLib.panel.model_chooser import ModelRow
     from MedalSLib.slicer.parameters import Parameters
+
+EVERYTHING = "everything"
+"""The preset that the vocabulary reads as all that the model knows."""
+_RECENT = 10
 
 
 class PromptPresenter:
@@ -19,13 +26,22 @@ class PromptPresenter:
 
     Args:
         state: Where text and chosen modality are kept.
+        settings: Where the last prompts are kept, between patients and sessions.
+        modelsKnowing: Returns the other models that know structures ("MODALITY_Published name").
 
     Attributes:
         changed: Emitted when text, modality, model or chips changed.
     """
 
-    def __init__(self, state: Parameters) -> None:
+    def __init__(
+        self,
+        state: Parameters,
+        settings: Settings,
+        modelsKnowing: Callable[[Collection[str]], tuple[ModelRow, ...]] = lambda _keys: (),
+    ) -> None:
         self._state = state
+        self._settings = settings
+        self._modelsKnowing = modelsKnowing
         self._detected = ""
         self._model = UNKNOWN_MODEL
         self._chips: tuple[Chip, ...] = ()
@@ -113,16 +129,40 @@ class PromptPresenter:
         return tuple(chip for chip in self.chips if not chip.runs)
 
     @property
+    def meanings(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What was typed and what it stands for, where that is several structures or one of another name."""
+        return tuple(
+            (chip.phrase, chip.classes)
+            for chip in self.chips
+            if not chip.needsDecision and chip.phrase.casefold() not in (name.casefold() for name in chip.classes)
+        )
+
+    def modelsFor(self, chip: Chip) -> tuple[ModelRow, ...]:
+        """Return the models that know what the chosen one does not know of a name."""
+        return self._modelsKnowing([f"{self.modality}_{name}" for name in chip.lost]) if chip.lost else ()
+
+    @property
     def presets(self) -> dict[str, tuple[str, ...]]:
-        """Published names by preset that the model knows at least one of."""
+        """Published names by preset that the model knows at least one of; all that it knows is one of them."""
         modality = self.modality or "CT"
         found = presets(modality)
-        if not self._model.classes:
-            return found
         known = self._model.classes
-        return {
-            name: some for name, all_ in found.items() if (some := tuple(n for n in all_ if f"{modality}_{n}" in known))
-        }
+        if not known:
+            return found
+        some = {name: tuple(n for n in all_ if f"{modality}_{n}" in known) for name, all_ in found.items()}
+        return {name: members for name, members in {EVERYTHING: self.everything, **some}.items() if members}
+
+    @property
+    def recent(self) -> tuple[str, ...]:
+        """The last prompts, newest first."""
+        return self._settings.recentPrompts
+
+    def remember(self) -> None:
+        """Keep the names that were understood among the last prompts: nothing else of what was typed."""
+        text = ", ".join(chip.phrase for chip in self.chips if chip.runs)
+        if text and self.recent[:1] != (text,):
+            others = [one for one in self.recent if one.casefold() != text.casefold()]
+            self._settings.recentPrompts = (text, *others)[:_RECENT]
 
     @property
     def everything(self) -> tuple[str, ...]:

@@ -113,6 +113,8 @@ class RunPresenter:
         """Why nothing can be run now, as a sentence; empty if something can."""
         if self.busy:
             return _("A run is going on.")
+        if self._engines.blocker:
+            return self._engines.blocker
         volume = self._workspace.volume()
         if volume is None:
             return _("Load an image and choose it as the volume.")

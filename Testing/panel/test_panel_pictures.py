@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from looks import assert_not_blank, cut_off, hint
+from panel_doubles import InstallHost
 from slicer_host.phantoms import box
 
 from MedalSLib.panel.install.system import Gpu, SystemFacts
@@ -115,6 +116,17 @@ def test_the_engine_page(bench, picture):
     picture("licence")
     bench.model.engines.kind = "remote"
     picture("server")
+
+
+def test_a_computer_without_an_engine(bench, picture):
+    bench.model.install.gatherFacts = lambda: FACTS
+    bench.model.install.host = host = InstallHost(extension="")
+    bench.model.install.refresh()
+    picture("setup")
+    host.notSaved = ("CT abdomen", "CT abdomen segmentation")
+    bench.find("setupInstall").click()
+    bench.find("setupRestart").click()
+    picture("setup-restart")
 
 
 def test_the_install_page(bench, picture):

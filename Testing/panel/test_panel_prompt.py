@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from panel_doubles import CLASSES, state
+from panel_doubles import CLASSES, MemoryStore, state
 
 from MedalSLib.panel.chips import ModelClasses, readPrompt, suggestionParts
 from MedalSLib.panel.completion import complete, insert
 from MedalSLib.panel.flow import lines
-from MedalSLib.panel.prompt import PromptPresenter
+from MedalSLib.panel.panel_settings import Settings
+from MedalSLib.panel.prompt import EVERYTHING, PromptPresenter
 
 KNOWS = ModelClasses("Starter", frozenset(CLASSES))
 CUSTOM = ModelClasses("Ours", frozenset({"CT_Liver", "CT_Gallbladder wall", "MRI_odd thing"}))
@@ -16,7 +17,7 @@ CUSTOM = ModelClasses("Ours", frozenset({"CT_Liver", "CT_Gallbladder wall", "MRI
 
 @pytest.fixture
 def presenter():
-    made = PromptPresenter(state())
+    made = PromptPresenter(state(), Settings(MemoryStore()))
     made.detect("CT")
     return made
 
@@ -29,11 +30,26 @@ class TestChips:
         assert (typo.state, typo.classes) == ("guessed", ("Spleen",))
         assert "Check" in typo.explanation
 
-    def test_what_names_nothing_offers_what_may_have_been_meant(self):
-        (chip,) = readPrompt("kidney stone", "CT")
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [("Leber", "Liver"), ("left atrium", "Left atrium (MRI)")],
+    )
+    def test_what_may_have_been_meant_is_asked(self, text, meant):
+        (chip,) = readPrompt(text, "CT")
+        assert chip.text == f"{text}: {meant}?" and "Did you mean" in chip.explanation
+
+    @pytest.mark.parametrize(
+        "text", ["kidney stone", "not the liver", "no spleen", "LL", "liver cyst", "renal calculus"]
+    )
+    def test_another_thing_than_typed_is_not_asked_about(self, text):
+        """An organ near a stone, or one that was excluded, is offered by name in the menu at most."""
+        (chip,) = readPrompt(text, "CT")
         assert chip.state == "unknown" and not chip.runs
-        assert "Right kidney" in chip.suggestions
-        assert "Did you mean" in chip.explanation
+        assert chip.text == f"{text}: not understood" and "Did you mean" not in chip.explanation
+
+    def test_what_is_near_is_kept_for_the_menu(self):
+        (chip,) = readPrompt("kidney stone", "CT")
+        assert chip.suggestions == ("Right kidney", "Left kidney") and "Near it are" in chip.explanation
 
     def test_what_names_nothing_at_all_says_so(self):
         (chip,) = readPrompt("xqzwv", "CT")
@@ -165,6 +181,35 @@ class TestPresenter:
         assert presenter.text == "liver, lung lobes"
         assert len(presenter.structures) == 6
 
+    def test_everything_that_the_model_knows_is_a_preset(self, presenter):
+        assert EVERYTHING not in presenter.presets
+        presenter.useModel(KNOWS)
+        assert set(presenter.presets[EVERYTHING]) == {"Liver", "Spleen", "Right kidney", "Left kidney"}
+        presenter.addPreset(EVERYTHING)
+        assert set(presenter.structures) == set(presenter.presets[EVERYTHING])
+
+    def test_what_stands_for_several_or_another_name_is_said_and_nothing_else(self, presenter):
+        presenter.text = "liver, both kidneys, rk, splen, kidney stone"
+        assert presenter.meanings == (("both kidneys", ("Right kidney", "Left kidney")), ("rk", ("Right kidney",)))
+        assert [chip.phrase for chip in presenter.chips if chip.needsDecision] == ["splen", "kidney stone"]
+
+    def test_the_last_ten_prompts_are_kept_between_sessions_names_alone(self):
+        store = MemoryStore()
+        for number in range(1, 13):
+            text = f"vertebra L{number}" if number < 6 else f"vertebra T{number - 5}"
+            kept = PromptPresenter(state(prompt=f"{text}, patient Miller"), Settings(store))
+            kept.detect("CT")
+            kept.remember()
+        again = PromptPresenter(state(), Settings(MemoryStore(store.values)))
+        assert len(again.recent) == 10 and again.recent[:2] == ("vertebra T7", "vertebra T6")
+        assert "Miller" not in str(store.values)
+
+    def test_a_prompt_that_comes_again_moves_to_the_top(self, presenter):
+        for text in ("liver", "spleen", "Liver"):
+            presenter.text = text
+            presenter.remember()
+        assert presenter.recent == ("Liver", "spleen")
+
     def test_presets_show_only_what_the_model_knows(self, presenter):
         presenter.useModel(KNOWS)
         assert presenter.presets["abdominal organs"] == ("Liver", "Right kidney", "Spleen", "Left kidney")
@@ -172,7 +217,7 @@ class TestPresenter:
 
     def test_the_chosen_modality_wins_over_the_detected_one_and_is_kept_in_the_scene(self):
         kept = state()
-        presenter = PromptPresenter(kept)
+        presenter = PromptPresenter(kept, Settings(MemoryStore()))
         presenter.detect("CT")
         presenter.choose("MRI")
         assert (presenter.modality, kept.modality) == ("MRI", "MRI")

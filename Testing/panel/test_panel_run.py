@@ -26,7 +26,7 @@ class Desk:
         self.settings.engineKind, self.settings.serverUrl = kind, url
         self.engine = FakeEngine(classes=CLASSES)
         self.opened = []
-        self.prompt = PromptPresenter(workspace.state)
+        self.prompt = PromptPresenter(workspace.state, self.settings)
         self.prompt.detect("CT")
         self.spatial = SpatialPresenter(workspace)
         self.spatial.refresh("CT")

@@ -40,7 +40,7 @@ PYTHON: set[str] = {
     )
     for name in dir(kind)
 } | {
-    "returncode", "stdout", "stderr",  # subprocess
+    "args", "readline", "returncode", "stdout", "stderr",  # subprocess
     "ok", "status_code",  # requests
     "contains", "evaluate", "marker", "specifier",  # packaging
 }  # fmt: skip

@@ -263,6 +263,8 @@ class InstallHost:
         self.constraints = ""
         self.imported = set()
         self.restarted = 0
+        self.notSaved = ()
+        self.onSave = lambda: False
 
     def extensionInstalled(self, name):
         return self.extension in ("usable", "installed")
@@ -277,16 +279,18 @@ class InstallHost:
     def extensionUsable(self):
         return self.extension == "usable"
 
-    def installTorch(self, requirement):
+    def installTorch(self, requirement, log, cancel):
         self.installed.append(f"torch{requirement}")
         if self.fails == "torch":
             raise self.error
         self.torch = "2.8.0"
 
-    def installPackages(self, requirements, constraints, log):
+    def installPackages(self, requirements, constraints, log, cancel):
         self.constraints = constraints.read_text(encoding="utf-8")
         self.installed += requirements
         log("Collecting packages")
+        if cancel.is_set():
+            raise CancelledError("The installation was stopped.")
         if self.fails == "packages":
             raise self.error
         for line in requirements:
@@ -302,6 +306,12 @@ class InstallHost:
 
     def loaded(self, name):
         return name in self.imported
+
+    def unsaved(self):
+        return self.notSaved
+
+    def save(self):
+        return self.onSave()
 
     def restart(self):
         self.restarted += 1

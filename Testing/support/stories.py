@@ -153,8 +153,11 @@ class Story:
         self.bench.view.prompt.completions.hide()
 
     def clear(self) -> None:
-        """Press Clear."""
-        self.press("clearButton")
+        """Choose Clear in the menu beside the field."""
+        menu = self.bench.find("presetsButton").menu()
+        menu.aboutToShow.emit()
+        menu.actions()[-1].trigger()
+        self.bench.settle()
 
     def turn_to(self, page: str) -> None:
         """Open a page of the panel by its title."""

@@ -9,12 +9,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CalledProcessError
 from typing import Any
 
+from MedalSLib.panel.install.processes import follow
 from MedalSLib.panel.install.system import installedVersion, torchVersion
-
-POLL_SECONDS = 0.03
 
 
 class SlicerHost:
@@ -30,35 +28,54 @@ class SlicerHost:
     def installExtension(self, name: str) -> bool:
         """Install an extension without questions and without restarting at once."""
         model = self._extensions()
+        asked = model.interactive
         model.interactive = False
-        return bool(model.installExtensionFromServer(name, False))
+        try:
+            return bool(model.installExtensionFromServer(name, False))
+        finally:
+            model.interactive = asked
 
     def extensionUsable(self) -> bool:
         """Whether the PyTorch extension can be imported."""
         return importlib.util.find_spec("PyTorchUtils") is not None
 
-    def installTorch(self, requirement: str) -> None:
-        """Install torch through the PyTorch extension; a broken one is taken away first."""
+    def installTorch(self, requirement: str, log: Callable[[str], None], cancel: threading.Event) -> None:
+        """Install torch through the PyTorch extension; a broken one is taken away first.
+
+        Args:
+            requirement: Its versions.
+            log: Gets the installer's output, line by line.
+            cancel: Set it to stop the installer.
+
+        Raises:
+            CancelledError: `cancel` was set.
+            CalledProcessError: The installer failed.
+        """
         import PyTorchUtils
 
         logic = PyTorchUtils.PyTorchUtilsLogic()
-        if torchVersion() == "?":
-            logic.uninstallTorch()
-        logic.installTorch(askConfirmation=False, torchVersionRequirement=requirement)
+        with self._followed(log, cancel):
+            if torchVersion() == "?":
+                logic.uninstallTorch()
+            logic.installTorch(askConfirmation=False, torchVersionRequirement=requirement)
         importlib.invalidate_caches()
 
-    def installPackages(self, requirements: Sequence[str], constraints: Path, log: Callable[[str], None]) -> None:
+    def installPackages(
+        self, requirements: Sequence[str], constraints: Path, log: Callable[[str], None], cancel: threading.Event
+    ) -> None:
         """Install packages with `slicer.packaging`, or with `slicer.util.pip_install` where that is not there yet.
 
         Args:
             requirements: Requirements as pip takes them; built packages only.
             constraints: File of pip constraints.
             log: Gets pip's output, line by line.
+            cancel: Set it to stop pip.
 
         Raises:
+            CancelledError: `cancel` was set.
             CalledProcessError: pip failed.
         """
-        with _wheelsOnly():
+        with _wheelsOnly(), self._followed(log, cancel):
             try:
                 from slicer.packaging import pip_install
             except ImportError:  # 3D Slicer 5.10
@@ -66,7 +83,7 @@ class SlicerHost:
 
                 slicer.util.pip_install(["--constraint", str(constraints), *requirements])
             else:
-                self._drive(pip_install, list(requirements), constraints, log)
+                pip_install(list(requirements), constraints=constraints, show_progress=False, requester="Medal S")
         importlib.invalidate_caches()
 
     version = staticmethod(installedVersion)
@@ -76,36 +93,50 @@ class SlicerHost:
         """Whether a package is imported already, so that another version of it needs a restart."""
         return name.replace("-", "_").casefold() in (module.casefold() for module in list(sys.modules))
 
+    def unsaved(self) -> tuple[str, ...]:
+        """Return the names of what a restart would lose, by the measure of the application's own question at its end.
+
+        "" stands for the scene itself: an image that was loaded, and how it is shown.
+        """
+        import slicer
+        import vtk
+
+        nodes = vtk.vtkCollection()
+        if slicer.mrmlScene.GetStorableNodesModifiedSinceRead(nodes):
+            return tuple(nodes.GetItemAsObject(index).GetName() for index in range(nodes.GetNumberOfItems()))
+        return ("",) if slicer.mrmlScene.GetModifiedSinceRead() else ()
+
+    def save(self) -> bool:
+        """Open the application's dialog for saving; return whether something was saved in it."""
+        import slicer.util
+
+        return bool(slicer.util.openSaveDataDialog())
+
     def restart(self) -> None:
-        """Restart the application; it asks the user about unsaved data."""
+        """Restart the application, which asks nothing (see `unsaved`)."""
         import slicer.util
 
         slicer.util.restart()
 
-    def _drive(
-        self, pipInstall: Callable[..., object], requirements: list[str], constraints: Path, log: Callable[[str], None]
-    ) -> None:
-        """Wait for pip while the application goes on."""
-        done = threading.Event()
-        codes: list[int] = []
+    @contextmanager
+    def _followed(self, log: Callable[[str], None], cancel: threading.Event) -> Iterator[None]:
+        """Let the window live while an installer works, and let it be stopped.
 
-        def completed(code: int) -> None:
-            codes.append(code)
-            done.set()
+        3D Slicer reads what its installers say with a function of its own, which waits for each line: minutes, while
+        a large file is fetched.  Another one takes its place meanwhile, whoever starts the installer.
+        """
+        import slicer.util
 
-        pipInstall(
-            requirements,
-            constraints=constraints,
-            blocking=False,
-            show_progress=False,
-            requester="Medal S",
-            logCallback=log,
-            completedCallback=completed,
-        )
-        while not done.wait(POLL_SECONDS):
-            self._pump()
-        if codes[0] != 0:
-            raise CalledProcessError(codes[0], "pip install")
+        former = slicer.util.logProcessOutput
+
+        def read(proc: Any, logCallback: Callable[[str], None] | None = None) -> None:
+            follow(proc, logCallback or log, self._pump, cancel)
+
+        slicer.util.logProcessOutput = read
+        try:
+            yield
+        finally:
+            slicer.util.logProcessOutput = former
 
     @staticmethod
     def _extensions() -> Any:

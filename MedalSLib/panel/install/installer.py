@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from MedalSLib.errors import MedalSError, ResourceError
+from MedalSLib.errors import CancelledError, MedalSError, ResourceError
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install import packages
 from MedalSLib.panel.install.failures import explain
@@ -26,11 +27,13 @@ class Installer:
         host: 3D Slicer.
         onStep: Called before each step with what is done, in words, and the share of the whole that is done, 0..1.
         onLog: Gets the installers' output.
+        cancel: Set it to stop; what is there by then stays.
     """
 
     host: SlicerHost
     onStep: Callable[[str, float], None]
     onLog: Callable[[str], None]
+    cancel: threading.Event = field(default_factory=threading.Event)
     _log: list[str] = field(default_factory=list)
 
     def install(self) -> Need:
@@ -40,14 +43,15 @@ class Installer:
             "restart" if 3D Slicer has to be restarted to go on or to use what was installed, else "".
 
         Raises:
+            CancelledError: `cancel` was set.
             MedalSError: A step failed; says why and what to do.  Steps that were done stay done.
         """
         before = packages.ownVersions(self.host.version)
         if self.host.torchVersion() in ("", "?"):
             if not self.host.extensionUsable():
                 return self._extension()
-            self._step(_("Installing PyTorch (the longest step, several minutes) …"), 0.1)
-            self._do(lambda: self.host.installTorch(packages.TORCH))
+            self._step(_("Fetching what computes (the longest step) …"), 0.1)
+            self._do(lambda: self.host.installTorch(packages.TORCH, self._logged, self.cancel))
             if self.host.torchVersion() in ("", "?"):
                 raise ResourceError(
                     _("PyTorch is still not there after its installation."),
@@ -55,7 +59,7 @@ class Installer:
                 )
         wanted = packages.missing(packages.requirements(), self.host.version)
         if wanted:
-            self._step(_("Installing {count} packages …").format(count=len(wanted)), 0.7)
+            self._step(_("Installing {count} parts …").format(count=len(wanted)), 0.7)
             self._packages(wanted)
         self._step(_("Checking what was installed …"), 0.95)
         self._check(before)
@@ -63,7 +67,7 @@ class Installer:
 
     def _extension(self) -> Need:
         if not self.host.extensionInstalled(EXTENSION):
-            self._step(_("Installing the PyTorch extension …"), 0.05)
+            self._step(_("Installing an extension of 3D Slicer …"), 0.05)
             if not self.host.installExtension(EXTENSION):
                 raise ResourceError(
                     _("The PyTorch extension could not be installed."),
@@ -76,7 +80,7 @@ class Installer:
         with tempfile.TemporaryDirectory(prefix="medals-") as folder:
             path = Path(folder) / "constraints.txt"
             path.write_text("\n".join(packages.constraints(own)) + "\n", encoding="utf-8")
-            self._do(lambda: self.host.installPackages(wanted, path, self._logged))
+            self._do(lambda: self.host.installPackages(wanted, path, self._logged, self.cancel))
 
     def _check(self, before: dict[str, str]) -> None:
         left = packages.missing(packages.requirements(), self.host.version)
@@ -110,3 +114,5 @@ class Installer:
     def _step(self, text: str, share: float) -> None:
         self._logged(text)
         self.onStep(text, share)
+        if self.cancel.is_set():
+            raise CancelledError("The installation was stopped.")

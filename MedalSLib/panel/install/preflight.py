@@ -7,13 +7,19 @@ from typing import Literal
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install.system import SystemFacts
-from MedalSLib.panel.wording import bytesText
+from MedalSLib.panel.wording import bytesText, durationText
 
 CheckState = Literal["ok", "warning", "failed"]
 
 NEEDED_BYTES = 8 * 2**30
 """torch with CUDA takes about 6 GB unpacked, its download a share of that at the same time."""
 NEEDED_BYTES_CPU = 2 * 2**30
+DOWNLOAD_BYTES = 3_090_000_000
+"""Sizes of all files that `pip install --dry-run --ignore-installed --report` names for `requirements/engine.txt`,
+torch and torchvision: Linux, Python 3.11, torch 2.14.1 with CUDA 13, November 2026."""
+DOWNLOAD_BYTES_CPU = 270_000_000
+"""The same with torch 2.13.0 for processors."""
+_BYTES_PER_SECOND = 100e6 / 8
 MEMORY_BYTES = 8 * 2**30
 GPU_MB = 4096
 LONGEST_PREFIX = 90
@@ -50,6 +56,18 @@ def canInstall(checks: tuple[Check, ...]) -> bool:
     return all(check.state != "failed" for check in checks)
 
 
+def cost(gpu: bool) -> str:
+    """Return what an installation fetches and how long that takes, in words.
+
+    Args:
+        gpu: Whether it is made for an NVIDIA GPU.
+    """
+    size = DOWNLOAD_BYTES if gpu else DOWNLOAD_BYTES_CPU
+    text = _("a download of about {size} ({time} at 100 Mbit/s), {disk} on the disk")
+    disk = bytesText(NEEDED_BYTES if gpu else NEEDED_BYTES_CPU)
+    return text.format(size=bytesText(size), time=durationText(size / _BYTES_PER_SECOND), disk=disk)
+
+
 def _slicer(facts: SystemFacts) -> Check:
     found = _("3D Slicer {slicer}, Python {python}").format(slicer=_dotted(facts.slicer), python=_dotted(facts.python))
     name = _("3D Slicer and Python")
@@ -62,7 +80,7 @@ def _slicer(facts: SystemFacts) -> Check:
 def _platform(facts: SystemFacts) -> Check:
     name, found = _("Platform"), f"{facts.system} {facts.machine}"
     if facts.system == "Darwin" and facts.machine == "x86_64":
-        remedy = _("PyTorch is no longer made for Macs with Intel processors: use a server (Engine page).")
+        remedy = _("What computes is no longer made for Macs with Intel processors: use a server (Engine page).")
         return Check(name, "failed", f"{found}. {remedy}")
     return Check(name, "ok", found)
 
@@ -114,7 +132,10 @@ def _network(facts: SystemFacts) -> Check:
     if facts.network is None:
         return Check(name, "warning", _("Not tried yet."))
     if facts.network:
-        remedy = _("The package index cannot be reached ({reason}). Check proxy and firewall, or ask your IT.")
+        remedy = _(
+            "What is missing cannot be fetched: the package index cannot be reached ({reason}). Connect this computer, "
+            "check proxy and firewall, or ask your IT. A server needs no installation (Engine page)."
+        )
         return Check(name, "failed", remedy.format(reason=facts.network))
     return Check(name, "ok", _("The package index answers."))
 

@@ -1,7 +1,8 @@
-"""The Install page's presenter: checks, one button, restart and resume, diagnostics."""
+"""The installation's presenter: checks, one button, cancel, restart and resume, diagnostics."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from MedalSLib.panel.install import packages
 from MedalSLib.panel.install.diagnostics import diagnostics
 from MedalSLib.panel.install.host import SlicerHost
 from MedalSLib.panel.install.installer import Installer
-from MedalSLib.panel.install.preflight import Check, canInstall, preflight
-from MedalSLib.panel.install.system import SystemFacts
+from MedalSLib.panel.install.preflight import Check, canInstall, cost, preflight
+from MedalSLib.panel.install.system import SystemFacts, hasNvidiaDriver
 from MedalSLib.panel.jobs import BackgroundJobs
 from MedalSLib.panel.messages import Message, messageOf
 from MedalSLib.panel.panel_settings import Settings
 from MedalSLib.panel.signal import Signal
+
+_JARGON = ("pip", "cuda", "torch")
 
 
 @dataclass(eq=False)
@@ -36,6 +39,7 @@ class InstallPresenter:
         fraction: Share of the installation that is done, 0..1.
         message: What was said last.
         needsRestart: Whether a restart is due.
+        unsaved: What a restart would lose, while the user is asked about it ("" for the scene itself); else empty.
         log: What the installers said.
         changed: Emitted when anything above changed.
     """
@@ -51,9 +55,12 @@ class InstallPresenter:
     fraction: float = field(default=0.0, init=False)
     message: Message = field(default_factory=Message, init=False)
     needsRestart: bool = field(default=False, init=False)
+    unsaved: tuple[str, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         self._facts: SystemFacts | None = None
+        self._lacks: bool | None = None
+        self._cancel = threading.Event()
         self.log: list[str] = []
         self.changed = Signal()
 
@@ -67,6 +74,38 @@ class InstallPresenter:
         """Whether everything that the local engine needs is there."""
         torch = self.host.torchVersion()
         return torch not in ("", "?") and not packages.missing(packages.requirements(), self.host.version)
+
+    @property
+    def blocker(self) -> str:
+        """Why nothing can be computed on this computer yet, in words for everybody; empty if something can."""
+        if self._lacks is None:
+            names = packages.names(packages.requirements())
+            torch = self.host.torchVersion()
+            self._lacks = torch in ("", "?") or not all(self.host.version(name) for name in names)
+        if not self._lacks:
+            return ""
+        if self.needsRestart:
+            return _("Restart 3D Slicer: the installation goes on after it.")
+        return _("Medal S is not set up on this computer yet: press Install.")
+
+    @property
+    def offer(self) -> str:
+        """What the button will do, with size and time."""
+        gpu = bool(self._facts.gpus) if self._facts is not None else hasNvidiaDriver()
+        text = _("Medal S is not set up on this computer yet. Install adds what it computes with: {cost}.")
+        text = text.format(cost=cost(gpu))
+        if self.host.torchVersion() in ("", "?") and not self.host.extensionUsable():
+            text += " " + _("3D Slicer will have to restart once; it asks first.")
+        return text
+
+    @property
+    def plainMessage(self) -> Message:
+        """`message` in words for everybody: the details are the Install page's."""
+        if any(word in self.message.text.casefold() for word in _JARGON):
+            return Message(
+                _("The installation did not finish. The Install page says why and what to do."), self.message.level
+            )
+        return self.message
 
     @property
     def status(self) -> str:
@@ -97,30 +136,73 @@ class InstallPresenter:
         if self.busy or self.needsRestart:
             return
         with self._working():
+            self.settings.pendingInstall = ""  # it goes on by itself only after a restart that it asked for itself
+            self._cancel = threading.Event()
             self._look()
             failed = [check for check in self.checks if check.state == "failed"]
             if failed:
                 self.message = Message(f"{failed[0].name}: {failed[0].text}", "error")
                 return
-            self.settings.pendingInstall = "local"
-            need = Installer(self.host, self._stepped, self._logged).install()
+            need = Installer(self.host, self._stepped, self._logged, self._cancel).install()
             self.needsRestart = need == "restart"
             if self.isInstalled:
-                self.settings.pendingInstall = ""
                 self.message = Message(_("Medal S is ready to run on this computer."), "success")
             if self.needsRestart:
                 self.message = Message(_("Restart 3D Slicer; the installation goes on from here."), "warning")
                 if self.isInstalled:
                     self.message = Message(_("Installed. Restart 3D Slicer to use it."), "success")
+                else:
+                    self.settings.pendingInstall = "local"
             self._look()
 
+    def resume(self) -> None:
+        """Go on with an installation that waited for a restart."""
+        if self.pending:
+            self.install()
+
+    def cancel(self) -> None:
+        """Stop what is being installed; what is there by then stays."""
+        if self.busy:
+            self._cancel.set()
+            self.message = Message(_("Stopping …"))
+            self.changed.emit()
+
     def restart(self) -> None:
-        """Restart the application."""
+        """Restart the application; ask first if that would lose something."""
+        self.unsaved = self.host.unsaved()
+        if self.unsaved:
+            self.changed.emit()
+        else:
+            self.host.restart()
+
+    def saveFirst(self) -> None:
+        """Let the user save, and restart if all data are saved; else ask again about what is left."""
+        saved = self.host.save()
+        self.unsaved = self.host.unsaved()
+        if not self.unsaved or (saved and self.unsaved == ("",)):
+            self.restartAnyway()
+        else:
+            self.changed.emit()
+
+    def restartAnyway(self) -> None:
+        """Restart whatever is lost."""
+        self.unsaved = ()
+        self.changed.emit()
         self.host.restart()
+
+    def restartLater(self) -> None:
+        """Do not restart now; the installation goes on after the next start."""
+        self.unsaved = ()
+        self.changed.emit()
 
     def dismiss(self) -> None:
         """Do not go on with an installation that was begun."""
         self.settings.pendingInstall = ""
+        self.changed.emit()
+
+    def refresh(self) -> None:
+        """Look again at what is installed: other modules install, too."""
+        self._lacks = None
         self.changed.emit()
 
     def diagnostics(self) -> str:
@@ -157,5 +239,5 @@ class InstallPresenter:
                 self._logged(str(error))
             self.message = messageOf(error)
         finally:
-            self.busy, self.fraction = False, 0.0
+            self.busy, self.fraction, self._lacks = False, 0.0, None
             self.changed.emit()

@@ -110,6 +110,11 @@ def torchVersion() -> str:
     return "?" if found or spec is not None else ""
 
 
+def hasNvidiaDriver() -> bool:
+    """Whether there is the driver of an NVIDIA GPU; starts nothing."""
+    return shutil.which("nvidia-smi") is not None
+
+
 def tryIndex(url: str = "https://pypi.org/simple/safetensors/", seconds: float = 5.0) -> str:
     """Ask the package index for one page; return what is wrong, empty if it answers."""
     import requests

@@ -8,6 +8,7 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.install.preflight import Check
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
+from MedalSLib.panel.widgets.restart_question import RestartQuestion
 from MedalSLib.panel.widgets.tools import SIGNS, button, emptied, named, say, sideBySide, stacked, textLabel
 
 _STEPS = 1000
@@ -37,9 +38,8 @@ class InstallPage:
             self._install.install,
             "installButton",
         )
-        self._restart = button(
-            _("Restart 3D Slicer"), _("Save your work first"), self._install.restart, "restartButton"
-        )
+        self._restart = RestartQuestion(self._install, "install")
+        self._cancel = button(_("Cancel"), _("What is there by then stays"), self._install.cancel, "installCancel")
         self._dismiss = button(
             _("Do not continue"), _("What is installed already stays"), self._install.dismiss, "dismissButton"
         )
@@ -60,9 +60,10 @@ class InstallPage:
         say(light, Message(_("To use a server, nothing has to be installed: choose “A server” on the Engine page.")))
         self.widget = stacked(
             self._status,
-            sideBySide(self.install, self._restart, self._dismiss, self._check),
+            sideBySide(self.install, self._dismiss, self._check, self._cancel),
             self.bar,
             self._message,
+            self._restart.widget,
             self._checks,
             light,
             sideBySide(self._copy),
@@ -80,7 +81,8 @@ class InstallPage:
         self.install.text = _("Continue installation") if install.pending else _("Install")
         self.install.setVisible(not install.needsRestart and not installed)
         self.install.enabled = not install.busy and (not install.checks or install.canInstall)
-        self._restart.setVisible(install.needsRestart)
+        self._restart.update()
+        self._cancel.setVisible(install.busy)
         self._dismiss.setVisible(install.pending and not installed)
         self._check.enabled = not install.busy
         self.bar.setVisible(install.busy)

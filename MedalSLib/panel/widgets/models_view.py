@@ -119,6 +119,11 @@ class ModelsView:
         folder = self._models.folder
         say(self._folder, Message(_("Models are kept in {folder}").format(folder=folder) if folder else ""))
 
+    def offer(self, name: str) -> None:
+        """Show a model with its licence, which is accepted before anything is fetched."""
+        self._select(name)
+        self._models.askLicence(name)
+
     def _select(self, name: str) -> None:
         self._selected = name
         self.update()

@@ -27,6 +27,7 @@ from MedalSLib.panel.widgets.prompt_view import PromptView
 from MedalSLib.panel.widgets.refine_view import RefineView
 from MedalSLib.panel.widgets.run_view import RunView
 from MedalSLib.panel.widgets.scene_observer import SceneObserver
+from MedalSLib.panel.widgets.setup_view import SetupView
 from MedalSLib.panel.widgets.structures_view import StructuresView
 from MedalSLib.panel.widgets.tools import EventFilter, guarded, named, sideBySide, stacked
 from MedalSLib.panel.workspace import Workspace
@@ -90,6 +91,7 @@ class PanelView:
         self.refine.editor.setupViewObservations()
         self.refine.editor.installKeyboardShortcuts()
         self.model.models.refresh()
+        self.setup.entered()
         self.refresh()
         self.prompt.edit.setFocus()
 
@@ -132,7 +134,8 @@ class PanelView:
         self._light = named(qt.QLabel(), "badge", _("Device"))
         self._light.wordWrap = True
         self.inputs = InputsView(model, self.refresh)
-        self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand)
+        self.prompt = PromptView(model.prompt, model.run.run, self._paintByHand, self._useModel)
+        self.setup = SetupView(model, lambda: self.tabs.setCurrentIndex(INSTALL))
         self.run = RunView(model)
         self.refine = RefineView(model)
         self.structures = StructuresView(model, self.refine.editor.setCurrentSegmentID)
@@ -140,6 +143,7 @@ class PanelView:
         page = stacked(
             self.inputs.widget,
             self.prompt.widget,
+            self.setup.widget,
             self.run.widget,
             self.structures.widget,
             self.refine.widget,
@@ -148,8 +152,7 @@ class PanelView:
         )
         page.layout().setContentsMargins(4, 6, 4, 4)
         page.layout().setSpacing(4)
-        page.layout().addStretch(0)
-        page.layout().setStretch(3, 1)  # the list takes what is left, up to its own height
+        page.layout().addStretch(1)
         self._fonts = EventFilter(self._fontChanged)
         page.installEventFilter(self._fonts)
         self.prompt.place(page)
@@ -266,6 +269,14 @@ class PanelView:
         self.model.prompt.addPreset(name)
         self.model.run.run()
 
+    def _useModel(self, name: str) -> None:
+        """Run a model that is ready from now on, or show one that can be had, with its licence."""
+        if any(row.name == name and row.usable for row in self.model.models.rows):
+            self.model.models.choose(name)
+        else:
+            self.tabs.setCurrentIndex(ENGINE)
+            self.engine.models.offer(name)
+
     def _editNodes(self) -> None:
         """Show the chosen segmentation and volume in the editor, the segmentation first."""
         state, editor = self._workspace.state, self.refine.editor
@@ -287,6 +298,7 @@ class PanelView:
         self._wasBusy = busy
 
     def _sceneClosing(self) -> None:
+        self.model.prompt.remember()
         self.model.run.forget()
         self.refine.editor.setActiveEffect(None)
 

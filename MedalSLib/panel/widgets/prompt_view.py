@@ -1,4 +1,4 @@
-"""The prompt field: typing, completions below the cursor, chips, presets."""
+"""The prompt field: typing, completions below the cursor, what needs a decision, presets and the last prompts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from MedalSLib.panel.chips import Chip
 from MedalSLib.panel.completion import Completion, insert
 from MedalSLib.panel.flow import lines
 from MedalSLib.panel.i18n import tr as _
-from MedalSLib.panel.prompt import PromptPresenter
-from MedalSLib.panel.widgets.tools import EventFilter, button, emptied, guarded, named, sideBySide, silent
+from MedalSLib.panel.messages import Message
+from MedalSLib.panel.prompt import EVERYTHING, PromptPresenter
+from MedalSLib.panel.widgets.tools import EventFilter, emptied, guarded, named, say, sideBySide, silent, textLabel
 
 SIGNS = {"understood": "✓", "guessed": "≈", "unknown": "?", "unsupported": "✕"}
 COLORS = {
@@ -23,6 +24,8 @@ COLORS = {
 }
 _PADDING = 34
 _SPACING = 4
+_LINES = 2
+_LONGEST = 120
 
 
 class PromptView:
@@ -32,13 +35,21 @@ class PromptView:
         presenter: What it shows.
         onRun: Called for Ctrl+Enter.
         onPaint: Called with the name of a structure that the user wants to paint, since no model knows it.
+        onModel: Called with the name of a model that the user wants, since the chosen one lacks a structure.
 
     Attributes:
         widget: To be put into a layout.
         completions: The list of completions; needs `place` once the widget has its place.
     """
 
-    def __init__(self, presenter: PromptPresenter, onRun: Callable[[], None], onPaint: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        presenter: PromptPresenter,
+        onRun: Callable[[], None],
+        onPaint: Callable[[str], None],
+        onModel: Callable[[str], None],
+    ) -> None:
+        self._onModel = onModel
         self._presenter = presenter
         self._onRun = onRun
         self._onPaint = onPaint
@@ -56,23 +67,26 @@ class PromptView:
         )
         self.edit.placeholderText = _("For example: liver, spleen, both kidneys")
         self.edit.tabChangesFocus = True
-        self.edit.setFixedHeight(3 * self.edit.fontMetrics().lineSpacing() + 14)
-        layout.addWidget(self.edit)
+        self._fit()
+        self._presets = qt.QToolButton()
+        self._presets.text = _("Presets")
+        self._presets.setPopupMode(qt.QToolButton.InstantPopup)
+        named(self._presets, "presetsButton", _("Presets"), _("Groups of structures, and the last prompts"))
+        self._menu = qt.QMenu(self._presets)
+        self._recent = qt.QMenu(_("Recent"), self._menu)
+        self._menu.connect("aboutToShow()", guarded(self._fillPresets))
+        self._presets.setMenu(self._menu)
+        row = sideBySide(self.edit, self._presets, stretch=False)
+        row.layout().setAlignment(self._presets, qt.Qt.AlignTop)
+        layout.addWidget(row)
+        self._meanings = textLabel("meanings")
+        layout.addWidget(self._meanings)
         self._chips = named(qt.QWidget(), "chips", _("What the names are understood as"))
         self._rows = qt.QVBoxLayout(self._chips)
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setSpacing(_SPACING)
         layout.addWidget(self._chips)
-        self._presets = qt.QToolButton()
-        self._presets.text = _("Presets")
-        self._presets.setPopupMode(qt.QToolButton.InstantPopup)
-        named(self._presets, "presetsButton", _("Presets"), _("Add a group of structures"))
-        self._menu = qt.QMenu(self._presets)
-        self._menu.connect("aboutToShow()", guarded(self._fillPresets))
-        self._presets.setMenu(self._menu)
         self.offered = qt.QMenu(self.widget)
-        self._clear = button(_("Clear"), _("Empty the field"), presenter.clear, "clearButton")
-        layout.addWidget(sideBySide(self._presets, self._clear))
         self.completions = named(qt.QListWidget(self.widget), "completions", _("Completions"))
         self.completions.setFocusPolicy(qt.Qt.NoFocus)
         self.completions.hide()
@@ -100,7 +114,9 @@ class PromptView:
                 cursor = self.edit.textCursor()
                 cursor.movePosition(qt.QTextCursor.End)
                 self.edit.setTextCursor(cursor)
-        self._clear.enabled = bool(self._presenter.text)
+        said = [f"{phrase}: {', '.join(names)}" for phrase, names in self._presenter.meanings]
+        said = [text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(",")[0] + ", …" for text in said]
+        say(self._meanings, Message("; ".join(said)))
         if self._presenter.chips != self._shown:
             self._shown = self._presenter.chips
             self._showChips()
@@ -144,6 +160,9 @@ class PromptView:
 
     def _event(self, event: qt.QKeyEvent) -> bool:
         kind = event.type()
+        if kind == qt.QEvent.FontChange:
+            self._fit()
+            return False
         if kind == qt.QEvent.FocusOut:
             self.completions.hide()
             return False
@@ -179,7 +198,8 @@ class PromptView:
         self.pick(self.completions.row(item))
 
     def _resize(self, event: qt.QResizeEvent) -> bool:
-        if event.type() == qt.QEvent.Resize and event.size().width() != event.oldSize().width():
+        wider = event.type() == qt.QEvent.Resize and event.size().width() != event.oldSize().width()
+        if wider or event.type() == qt.QEvent.FontChange:
             self._showChips()
         return False
 
@@ -195,19 +215,25 @@ class PromptView:
             self._action(self.offered, name, partial(onChoice, name))
         self.offered.popup(qt.QCursor.pos())
 
+    def _fit(self) -> None:
+        """Make the field as high as its lines are in the font at hand."""
+        self.edit.setFixedHeight(_LINES * self.edit.fontMetrics().lineSpacing() + 14)
+
     def _showChips(self) -> None:
         emptied(self._rows)
-        chips = self._shown or ()
+        numbers = [index for index, chip in enumerate(self._shown or ()) if chip.needsDecision]
+        chips = [(self._shown or ())[index] for index in numbers]
         texts = [f"{SIGNS[chip.state]} {chip.text}" for chip in chips]
         metrics = self._chips.fontMetrics()
         widths = [metrics.horizontalAdvance(text) + _PADDING for text in texts]
         for line in lines(widths, max(self.widget.width, 200), _SPACING):
-            self._rows.addWidget(sideBySide(*(self._chip(index, chips[index], texts[index]) for index in line)))
+            self._rows.addWidget(sideBySide(*(self._chip(numbers[i], chips[i], texts[i]) for i in line)))
         self._chips.setVisible(bool(chips))
 
     def _chip(self, index: int, chip: Chip, text: str) -> qt.QToolButton:
         chipButton = named(qt.QToolButton(), f"chip{index}", chip.explanation, chip.explanation)
         chipButton.text = text
+        chipButton.setFont(self._chips.font)  # a style sheet keeps the font from being handed down
         chipButton.setStyleSheet(
             f"QToolButton {{ background: {COLORS[chip.state]}; border: 1px solid rgba(128, 128, 128, 110);"
             " border-radius: 9px; padding: 2px 14px 2px 8px; }"
@@ -220,6 +246,10 @@ class PromptView:
             self._action(
                 menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
             )
+        for row in self._presenter.modelsFor(chip):
+            facts = ", ".join(part for part in (row.size, row.licence) if part)
+            text = _("Use the model {title}") if row.usable else _("Get the model {title} ({facts}) …")
+            self._action(menu, text.format(title=row.title, facts=facts), partial(self._onModel, row.name))
         if not chip.runs:
             self._action(menu, _("Paint it yourself"), partial(self._paint, index, chip))
         self._action(menu, _("Remove"), partial(self._presenter.remove, index))
@@ -237,5 +267,13 @@ class PromptView:
     def _fillPresets(self) -> None:
         self._menu.clear()
         for name, members in self._presenter.presets.items():
-            text = _("{name} ({count})").format(name=name[:1].upper() + name[1:], count=len(members))
+            title = _("Everything this model knows") if name == EVERYTHING else name[:1].upper() + name[1:]
+            text = _("{name} ({count})").format(name=title, count=len(members))
             self._action(self._menu, text, partial(self._presenter.addPreset, name))
+        self._menu.addSeparator()
+        self._recent.clear()
+        for text in self._presenter.recent:
+            self._action(self._recent, text.replace("&", "&&"), partial(setattr, self._presenter, "text", text))
+        if self._presenter.recent:
+            self._menu.addMenu(self._recent)
+        self._action(self._menu, _("Clear the field"), self._presenter.clear)

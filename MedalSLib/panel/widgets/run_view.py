@@ -105,6 +105,7 @@ class RunView:
         say(self._estimate, Message(run.estimate if not busy else ""))
         message = Message() if run.isElsewhere else run.message
         waits = not busy and not message.text and not self._model.prompt.typing
+        waits = waits and not self._model.engines.blocker  # the set-up says it itself
         say(self._message, Message(run.blocker) if waits else message)
         remarks = () if run.isElsewhere else run.remarks
         say(self._remarks, Message("\n".join(remarks), "warning" if remarks else "info"))
