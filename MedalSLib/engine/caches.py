@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -99,6 +99,9 @@ class TensorStore:
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(tuple(self._entries))
 
     def put(self, key: Hashable, tensors: Sequence[Tensor], tiers: Sequence[Tier] = _TIERS) -> bool:
         """Keep tensors that are not changed afterwards, False if there is no room for them.
@@ -209,6 +212,11 @@ class SessionCaches:
     def probabilities(self, key: RunKey) -> _Probabilities:
         """Return where probabilities of prompted patches of a run are kept."""
         return _Probabilities(self.store, ("answers", key))
+
+    def patches_kept(self, window: Hashable) -> int:
+        """Return how many patches of an intensity window need not be computed again for other names."""
+        kinds = [key[0] for key in self.store if isinstance(key, tuple)]
+        return sum(kind == "features" and run.window == window for kind, run in kinds)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -140,6 +140,7 @@ class LocalSession(Session):
 
         self._check_open()
         request = self._parsed(RunRequest(tuple(prompts), box_masks(masks), options=options or RunOptions()))
+        groups = self._groups(request, self._windows(request))
         costs = [
             estimate_run(
                 self._model,
@@ -149,11 +150,12 @@ class LocalSession(Session):
                 prompted=any(key in request.masks for key in group.keys),
                 first_stage_only=group.options.stages == "first",
             )
-            for group in self._groups(request, self._windows(request))
+            for group in groups
         ]
         memory = max(cost.memory_mb for cost in costs)
         free = self._loaded.free_memory_mb()
-        patches = sum(cost.patches for cost in costs)
+        kept = [self._caches.patches_kept(group.window) for group in groups]
+        patches = sum(max(cost.patches - known, 0) for cost, known in zip(costs, kept, strict=True))
         speed = self._loaded.seconds_per_run
         return Estimate(
             seconds=None if speed is None else patches * speed,

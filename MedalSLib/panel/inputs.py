@@ -14,6 +14,8 @@ def volumeMessage(facts: VolumeFacts | None) -> Message:
         return Message(_("Load an image, then choose it here."), "info")
     if facts.problem:
         return Message(facts.problem, "error")
+    if facts.remark:
+        return Message(facts.remark, "warning")
     size = " x ".join(str(count) for count in facts.shape)
     spacing = " x ".join(f"{step:.3g}" for step in facts.spacing)
     return Message(_("{size} voxels of {spacing} mm").format(size=size, spacing=spacing))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.wording import sideText, volumeText
-from MedalSLib.run import Report, StructureReport
+from MedalSLib.run import StructureReport
 from MedalSLib.slicer.request import RunOutcome, Written
 
 RowState = Literal["waiting", "found", "absent", "kept"]
@@ -94,10 +94,12 @@ def summary(outcome: RunOutcome, frames: int = 1) -> str:
     return f"{text}."
 
 
-def remarks(report: Report) -> tuple[str, ...]:
-    """Return what the user should read about a run: warnings, and steps taken to save memory."""
-    steps = tuple(_("To save memory: {step}.").format(step=step) for step in report.steps)
-    return (*report.warnings, *steps)
+def remarks(outcome: RunOutcome) -> tuple[str, ...]:
+    """Return what the user should read about a run: warnings, what it took from others, steps to save memory."""
+    steps = tuple(_("To save memory: {step}.").format(step=step) for step in outcome.report.steps)
+    taken = _("Results took voxels of {names} (Options, Where results meet other segments).")
+    cut = (taken.format(names=", ".join(outcome.cut)),) if outcome.cut else ()
+    return (*outcome.report.warnings, *cut, *steps)
 
 
 def writtenRow(written: Written) -> ResultRow:

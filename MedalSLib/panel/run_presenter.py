@@ -462,7 +462,7 @@ class RunPresenter:
     def _finished(self, outcomes: Sequence[RunOutcome], former: Sequence[ResultRow]) -> None:
         last = outcomes[-1]
         self.rows = withRows(former, finishedRows(last))
-        said = [text for outcome in outcomes for text in remarks(outcome.report)]
+        said = [text for outcome in outcomes for text in remarks(outcome)]
         self.remarks = tuple(dict.fromkeys([*self._unread, *said]))
         found = last.strokes or any(item.found for one in outcomes for item in one.report.structures.values())
         self.message = Message(summary(last, len(outcomes)), "success" if found else "warning")

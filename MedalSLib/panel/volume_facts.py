@@ -12,6 +12,7 @@ class VolumeFacts:
     Attributes:
         name: Its name.
         problem: Why it cannot be segmented and what to do, empty if it can.
+        remark: What to know before it is segmented, empty for nothing.
         shape: Voxels along (i, j, k).
         spacing: Millimetres along (i, j, k).
         modality: Modality it seems to have.
@@ -28,3 +29,4 @@ class VolumeFacts:
     reason: str = ""
     certain: bool = True
     frames: int = 1
+    remark: str = ""

@@ -13,6 +13,7 @@ from MedalSLib.engine.interface import Engine
 from MedalSLib.errors import InputError, MedalSError
 from MedalSLib.panel.comparison import Comparison
 from MedalSLib.panel.defaults import belongsTo, likelySegmentation, likelyVolume, shownVolume
+from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.volume_facts import VolumeFacts
 from MedalSLib.run import Estimate, Progress, ProgressCallback
 from MedalSLib.service.describing import UploadDescription
@@ -50,6 +51,7 @@ class Workspace:
         # Segmentation and frame of the last result; they stay known when its review ends, for the table's volumes.
         self._reviewed: tuple[Any, int] = (None, 0)
         self._ranOn: Any = None
+        self._ranAt = 0
         self._former: tuple[FrameResults | None, tuple[Any, int], Any] | None = None
         self._comparison: Comparison | None = None
         self._volumes = SegmentVolumes()
@@ -77,7 +79,7 @@ class Workspace:
         problem = " ".join(part for part in volumes.whyUnusable(node) if part)
         if problem:
             return VolumeFacts(node.GetName(), problem)
-        key = volumes.signatureOf(node)
+        key = (*volumes.signatureOf(node), node.GetTransformNodeID())
         if self._guess is None or self._guess[0] != key:
             self._guess = (key, _facts(node))
         return self._guess[1]
@@ -242,8 +244,9 @@ class Workspace:
             onProgress(event)
 
         with self._lastReviewKept():
+            self._ranOn = request.volumeNode
             if not request.refine:
-                self._reviewed, self._ranOn = (None, 0), request.volumeNode
+                self._reviewed = (None, 0)
             series = sequenceOf(request.volumeNode) if request.allFrames and not request.refine else None
             if series is None:
                 return (self._finished(runner.run(engine, request, onProgress, onWritten, cancel)),)
@@ -281,15 +284,26 @@ class Workspace:
         return otherNode or (self._ranOn is not None and self._ranOn is not self.state.volume)
 
     @property
+    def resultPlace(self) -> str:
+        """Names of the volume and segmentation of the last result, where they are still there."""
+        node = self._review.node if self._review is not None else self._reviewed[0]
+        there = [one.GetName() for one in (self._ranOn, node) if one is not None and one.GetScene() is not None]
+        return ", ".join(there)
+
+    @property
     def resultFrame(self) -> int | None:
         """The frame of the last result, counted from 1, if another one is shown; else None."""
-        node, frame = self._reviewed
-        return None if node is None or node.GetScene() is None or self.showsResult else frame + 1
+        node, volume = self._reviewed[0], self._ranOn
+        if node is None or volume is None or volume.GetScene() is None or frameOf(volume) == self._ranAt:
+            return None
+        return self._ranAt + 1
 
     @property
     def showsResult(self) -> bool:
-        """Whether the chosen frame is that of the last result."""
+        """Whether the chosen frame is one of those that the last run was on."""
         node, frame = self._reviewed
+        if self._review is not None and self._review.series is not None:
+            return self._review.node is not None and self._review.node.GetScene() is not None
         return bool(node is not None and node.GetScene() is not None and frameOf(node) == frame)
 
     @property
@@ -363,7 +377,7 @@ class Workspace:
         if node is not None:
             self.state.segmentation = node
         if node is not None and writer is not None:
-            self._reviewed = (node, frameOf(node))
+            self._reviewed, self._ranAt = (node, frameOf(node)), frameOf(self._ranOn)
             self._review = FrameResults()
             self._review.add(frameOf(node), outcome, writer)
         return outcome
@@ -379,7 +393,11 @@ def _facts(node: Any) -> VolumeFacts:
     x, y, z = node.GetSpacing()
     series = sequenceOf(node)
     frames = series.count if series is not None else 1
-    return VolumeFacts(node.GetName(), "", (i, j, k), (x, y, z), guess.modality, guess.reason, guess.certain, frames)
+    remark = ""
+    if not transforms.isLinearToWorld(node):
+        remark = _("A transform bends this image: it is segmented as it was taken, and the result is bent with it.")
+    size, spacing = (i, j, k), (x, y, z)
+    return VolumeFacts(node.GetName(), "", size, spacing, guess.modality, guess.reason, guess.certain, frames, remark)
 
 
 def _dicomModality(node: Any) -> str:

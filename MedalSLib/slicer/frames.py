@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from MedalSLib.engine.interface import Engine
-from MedalSLib.errors import CancelledError, InputError
+from MedalSLib.errors import CancelledError
 from MedalSLib.run import Progress, ProgressCallback
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, Written
 from MedalSLib.slicer.runner import Runner
@@ -102,7 +102,8 @@ def runFrames(
     Args:
         runner: Runs each frame.
         engine: The engine.
-        request: The run; without a segmentation, a segmentation sequence is added.
+        request: The run; a segmentation sequence is added if its segmentation does not change with the frames, and its
+            segments serve as prompts in each of them.
         series: The volume's sequence.
         onProgress: Called with the frame's index and the progress of the whole series.
         onWritten: Called after each structure of each frame.
@@ -110,17 +111,12 @@ def runFrames(
         results: Takes note of each frame that is finished.
 
     Raises:
-        InputError: The request's segmentation does not change with the frames, so they would overwrite each other.
         MedalSError: What `Runner.run` raises.
     """
     node = request.segmentationNode
-    if node is None:
+    if node is None or series.browser.GetSequenceNode(node) is None:
+        request = replace(request, promptsFrom=request.promptsFrom or node)
         node = addSegmentationSequence(series)
-    elif series.browser.GetSequenceNode(node) is None:
-        raise InputError(
-            f"{node.GetName()} is the same in all frames, so each frame's result would replace the one before.",
-            "Choose a new segmentation for all frames, or segment this frame only.",
-        )
     outcomes = []
     with closing(series.frames()) as frames:
         for frame in frames:

@@ -88,9 +88,11 @@ class RunOutcome:
         written: What became of each structure, in the order of the report.
         segmentationNode: Where the results are; None if nothing was found and there was none before.
         strokes: The edits that a refinement honoured.
+        cut: Names of the user's segments that results took voxels from, as `Overlap.OVERWRITE` says.
     """
 
     report: Report
     written: tuple[Written, ...]
     segmentationNode: Any = None
     strokes: Strokes | None = None
+    cut: tuple[str, ...] = ()

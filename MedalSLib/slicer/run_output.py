@@ -106,7 +106,8 @@ class RunOutput:
             decided = self._strokes.locked if self._strokes is not None else None
             baseline = self._baselineOf(self._node)
             baseline.record(self._node, self._request.volumeNode, self.writer.written, decided, self._ui)
-        return RunOutcome(result.report, tuple(written), self._node, self._strokes)
+        cut = self.writer.cut if self.writer is not None else ()
+        return RunOutcome(result.report, tuple(written), self._node, self._strokes, cut)
 
     def rollback(self, ui: UiYield) -> None:
         """Put everything back; a segmentation that the run added is removed."""

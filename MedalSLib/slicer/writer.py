@@ -91,12 +91,19 @@ class SegmentWriter:
         self._written: dict[tuple[str, int], str] = {}
         self._expected: frozenset[str] = frozenset()
         self.before: dict[str, Before] = {}
+        self._cut: list[str] = []
         self._saved = False
 
     @property
     def written(self) -> Mapping[str, str]:
         """Segment IDs by the published names written so far (whole structures, not instances)."""
         return {structure: segmentID for (structure, instance), segmentID in self._written.items() if not instance}
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """Names of the segments that lost voxels to the run without being part of it."""
+        others = dict.fromkeys(one for one in self._cut if one not in self._written.values() and self._exists(one))
+        return tuple(self._segment(one).GetName() for one in others)
 
     def expect(self, structures: Iterable[str]) -> None:
         """Say which structures are still to be written: what an earlier run left of them is no obstacle to this one."""
@@ -212,6 +219,7 @@ class SegmentWriter:
                     with surfaceLater(self.node, other):
                         self._editing.paint(self.node, other, lost, self._matrix, erase=True)
                     changed = True
+                    self._cut.append(other)
         return changed
 
     def _others(self, segmentID: str) -> Iterator[str]:

@@ -209,6 +209,16 @@ def test_instances_are_numbered_apart(engine: LocalEngine, image: np.ndarray, af
     assert {labels[4, 4, 4], labels[16, 16, 16]} == {1, 2}
 
 
+def test_an_estimate_leaves_out_what_is_kept(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
+    quick = RunOptions(stages="first")
+    with engine.open_session(image, affine, "CT") as session:
+        before = session.estimate(["liver"], options=quick).patches
+        session.segment(["liver"], options=quick)
+        assert before > 0 and session.estimate(["spleen"], options=quick).patches == 0
+        bone = RunOptions(stages="first", windows={"*": "bone"})  # for which nothing was computed yet
+        assert session.estimate(["spleen"], options=bone).patches == before
+
+
 def test_an_estimate_needs_no_run(engine: LocalEngine, image: np.ndarray, affine: np.ndarray) -> None:
     with engine.open_session(image, affine, "CT") as session:
         estimate = session.estimate(["liver"])

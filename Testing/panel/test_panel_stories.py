@@ -535,6 +535,14 @@ class TestScene:
         assert "3 values in each voxel" in bench.find("volumeNote").text
         assert not bench.find("runButton").enabled
 
+    def test_a_volume_under_a_bending_transform_is_remarked_on(self, bench):
+        from slicer_host.phantoms import addWarp
+
+        assert not bench.find("volumeNote").visible
+        bench.ct.SetAndObserveTransformNodeID(addWarp(bench.slicer.mrmlScene).GetID())
+        bench.settle()
+        assert "A transform bends this image" in bench.find("volumeNote").text and bench.find("volumeNote").visible
+
     def test_changed_intensities_are_looked_at_again(self, bench):
         array = bench.slicer.util.arrayFromVolume(bench.ct)
         array[:, :3] = -1000

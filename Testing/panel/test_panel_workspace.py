@@ -41,11 +41,15 @@ def series(bench):
         return opened(array, affine, modality)
 
     bench.engine.open_session = open_session
-    combo = bench.find("framesCombo")
-    combo.setCurrentIndex(1)
-    combo.activated.emit(1)
+    choose(bench, "framesCombo", 1)
     bench.type("liver")
     return sequenceOf(bench.ct)
+
+
+def choose(bench, name, index):
+    combo = bench.find(name)
+    combo.setCurrentIndex(index)
+    combo.activated.emit(index)
 
 
 def rows(bench, series):
@@ -65,6 +69,33 @@ class TestAllFrames:
         assert series.current == 1
         assert not bench.find("revertButton").enabled
         assert "as they were before" in bench.find("messageLabel").text
+
+    def test_all_frames_after_one_frame_get_a_segmentation_of_their_own(self, bench, series):
+        choose(bench, "framesCombo", 0)
+        bench.find("runButton").click()
+        single = bench.logic.parameters.segmentation
+        choose(bench, "framesCombo", 1)
+        bench.find("runButton").click()
+        assert bench.logic.parameters.segmentation is not single and rows(bench, series) == [1, 2, 3]
+        assert single.GetSegmentation().GetNumberOfSegments() == 1
+
+    def test_a_result_of_one_frame_is_shown_as_such_on_the_others(self, bench, series):
+        choose(bench, "framesCombo", 0)
+        series.show(2)
+        bench.find("runButton").click()
+        series.show(0)
+        bench.settle()
+        assert bench.structures()["Liver"][1] == "✓ found, in frame 3"
+
+    def test_the_volume_in_the_list_is_that_of_the_frame_at_hand(self, bench, series):
+        bench.find("runButton").click()
+        shown = []
+        for frame in range(3):
+            series.show(frame)
+            bench.settle()
+            bench.view.refresh()
+            shown.append(bench.structures()["Liver"][:2])
+        assert shown == [["15.4 ml", "✓ found"], ["30.7 ml", "✓ found"], ["46.1 ml", "✓ found"]]
 
     def test_the_frames_before_a_fault_are_chosen_and_can_be_taken_back(self, bench, series):
         bench.engine.answers["fail"] = 2

@@ -141,6 +141,19 @@ class TestARun:
         editing.undo()
         assert segmentNames(node) == []
 
+    def test_the_users_segments_that_lose_voxels_are_named(self, runner, engine, request_, ct):
+        from slicer_host.phantoms import draw
+
+        from MedalSLib.slicer.request import Overlap
+        from MedalSLib.slicer.segmentations import addSegmentation
+
+        node = addSegmentation(ct)
+        draw(node, ct, "Cyst", LIVER)
+        draw(node, ct, "Elsewhere", ~(LIVER | SPLEEN))
+        asked = replace(request_, segmentationNode=node)
+        assert runner.run(engine, asked).cut == ()
+        assert runner.run(engine, replace(asked, overlap=Overlap.OVERWRITE)).cut == ("Cyst",)
+
     def test_without_overlap_structures_of_the_run_share_no_voxel(self, runner, engine, request_, ct):
         from MedalSLib.slicer.request import Overlap
 

@@ -103,7 +103,9 @@ class RunView:
             self.bar.setValue(int(run.fraction * _STEPS))
         self._showProgress()
         say(self._estimate, Message(run.estimate if not busy else ""))
-        message = Message() if run.isElsewhere else run.message
+        message = run.message
+        if run.isElsewhere:
+            message = Message(_("The last result is in {place}.").format(place=self._model.workspace.resultPlace))
         waits = not busy and not message.text and not self._model.prompt.typing
         waits = waits and not self._model.engines.blocker  # the set-up says it itself
         say(self._message, Message(run.blocker) if waits else message)
