@@ -117,6 +117,7 @@ class PromptView:
         said = [f"{phrase}: {', '.join(names)}" for phrase, names in self._presenter.meanings]
         said = [text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(",")[0] + ", …" for text in said]
         say(self._meanings, Message("; ".join(said)))
+        self.edit.setAccessibleDescription("; ".join(said) or self.edit.toolTip)
         if self._presenter.chips != self._shown:
             self._shown = self._presenter.chips
             self._showChips()
