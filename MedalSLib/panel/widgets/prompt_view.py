@@ -56,6 +56,7 @@ class PromptView:
         self._offered: tuple[Completion, ...] = ()
         self._shown: tuple[Chip, ...] | None = None
         self.widget = qt.QWidget()
+        self.widget.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Maximum)
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(_SPACING)

@@ -40,6 +40,7 @@ class SetupView:
         self._restart = RestartQuestion(install, "setup")
         self._buttons = sideBySide(self._install, self._details)
         self.widget = qt.QGroupBox()
+        self.widget.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Maximum)
         named(self.widget, "setupBox", _("Set-up of this computer"))
         layout = qt.QVBoxLayout(self.widget)
         layout.addWidget(stacked(self._offer, self._buttons, self._work, self._message, self._restart.widget))
