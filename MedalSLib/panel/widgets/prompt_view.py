@@ -249,9 +249,10 @@ class PromptView:
                 menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
             )
         for row in self._presenter.modelsFor(chip):
-            facts = ", ".join(part for part in (row.size, row.licence) if part)
-            text = _("Use the model {title}") if row.usable else _("Get the model {title} ({facts}) …")
-            self._action(menu, text.format(title=row.title, facts=facts), partial(self._onModel, row.name))
+            text = _("Get the model {title} · {size} · licence: {licence} …")
+            text = _("Use the model {title}") if row.usable else text
+            text = text.format(title=row.title, size=row.size, licence=row.licence)
+            self._action(menu, text, partial(self._onModel, row.name))
         if not chip.runs:
             self._action(menu, _("Paint it yourself"), partial(self._paint, index, chip))
         self._action(menu, _("Remove"), partial(self._presenter.remove, index))
