@@ -115,9 +115,9 @@ class ModelsPresenter:
             keys: Structures, as "MODALITY_Published name".
         """
         counts = {entry.name: len(set(keys) & set(entry.classes)) for entry in self._entries}
-        most = max(counts.values(), default=0)
-        rows = [row for row in self.rows if counts[row.name] == most > 0 and not row.chosen]
-        return tuple(sorted((row for row in rows if row.usable or row.installable), key=lambda row: not row.usable))
+        rows = [row for row in self.rows if (row.usable or row.installable) and not row.chosen]
+        most = max((counts[row.name] for row in rows), default=0)
+        return tuple(sorted((row for row in rows if counts[row.name] == most > 0), key=lambda row: not row.usable))
 
     @property
     def folder(self) -> str:

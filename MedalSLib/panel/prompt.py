@@ -139,7 +139,7 @@ class PromptPresenter:
 
     def modelsFor(self, chip: Chip) -> tuple[ModelRow, ...]:
         """Return the models that know what the chosen one does not know of a name."""
-        return self._modelsKnowing([f"{self.modality}_{name}" for name in chip.lost]) if chip.lost else ()
+        return self._modelsKnowing([f"{self.modality or 'CT'}_{name}" for name in chip.lost]) if chip.lost else ()
 
     @property
     def presets(self) -> dict[str, tuple[str, ...]]:

@@ -92,6 +92,8 @@ def test_install_restart_and_go_on_by_itself(bare):
     bare.find("runButton").click()
     bare.settle()
     assert bare.opened and not bare.find("setupBox").visible
+    bare.model.engines.device = "cpu"  # another engine, of which nothing new is to be said here
+    assert not bare.find("setupBox").visible
 
 
 def test_save_first_restarts_once_all_is_saved(bare):

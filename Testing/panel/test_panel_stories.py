@@ -81,6 +81,7 @@ class TestTyping:
         assert (marks["chip0"], marks["chip1"]) == ("", "")
         assert marks["chip2"] == "≈ rt kidny → Right kidney" and marks["chip3"] == "? kidney stone: not understood"
         assert bench.find("meanings").text == "both kidneys: Right kidney, Left kidney"
+        assert bench.view.prompt.edit.accessibleDescription == bench.find("meanings").text
         assert "Near it are" in bench.find("chip3").accessibleName
 
     def test_a_suggestion_of_a_chip_is_taken_with_a_click(self, bench):

@@ -50,7 +50,7 @@ class TestNotInThisModel:
     def test_the_mark_leads_to_the_model_that_has_it_with_size_and_licence(self, shop):
         shop.type("pancreas")
         assert shop.find("chip0").text == "✕ pancreas: not in this model"
-        choose(shop, "chip0", "Get the model Medal S (1.5 GB, CC BY-NC 4.0) …")
+        choose(shop, "chip0", "Get the model Medal S · 1.5 GB · licence: CC BY-NC 4.0 …")
         assert shop.view.tabs.currentIndex == 1 and shop.find("modelCombo").currentText == "Medal S"
         assert shop.find("licenceText").text == "Licence of medals-v1" and shop.find("licenceAccept").visible
         assert shop.model.models.registry().accepted == []  # nothing is fetched before the licence is accepted
@@ -61,7 +61,7 @@ class TestNotInThisModel:
     def test_a_model_that_is_there_is_used_at_once(self, shop):
         shop.type("aorta")
         offered = [text for text in actions(shop, "chip0") if "model" in text]
-        assert offered == ["Use the model Ours", "Get the model Medal S (1.5 GB, CC BY-NC 4.0) …"]
+        assert offered == ["Use the model Ours", "Get the model Medal S · 1.5 GB · licence: CC BY-NC 4.0 …"]
         choose(shop, "chip0", "Use the model Ours")
         assert shop.model.engines.model == "ours" and shop.model.prompt.structures == ("Aorta",)
         assert shop.view.tabs.currentIndex == 0

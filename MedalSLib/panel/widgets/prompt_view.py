@@ -56,6 +56,7 @@ class PromptView:
         self._offered: tuple[Completion, ...] = ()
         self._shown: tuple[Chip, ...] | None = None
         self.widget = qt.QWidget()
+        self.widget.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Maximum)
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(_SPACING)
@@ -117,6 +118,7 @@ class PromptView:
         said = [f"{phrase}: {', '.join(names)}" for phrase, names in self._presenter.meanings]
         said = [text if len(text) <= _LONGEST else text[:_LONGEST].rpartition(",")[0] + ", …" for text in said]
         say(self._meanings, Message("; ".join(said)))
+        self.edit.setAccessibleDescription("; ".join(said) or self.edit.toolTip)
         if self._presenter.chips != self._shown:
             self._shown = self._presenter.chips
             self._showChips()
@@ -247,9 +249,10 @@ class PromptView:
                 menu, _("Use “{name}”").format(name=suggestion), partial(self._presenter.accept, index, suggestion)
             )
         for row in self._presenter.modelsFor(chip):
-            facts = ", ".join(part for part in (row.size, row.licence) if part)
-            text = _("Use the model {title}") if row.usable else _("Get the model {title} ({facts}) …")
-            self._action(menu, text.format(title=row.title, facts=facts), partial(self._onModel, row.name))
+            text = _("Get the model {title} · {size} · licence: {licence} …")
+            text = _("Use the model {title}") if row.usable else text
+            text = text.format(title=row.title, size=row.size, licence=row.licence)
+            self._action(menu, text, partial(self._onModel, row.name))
         if not chip.runs:
             self._action(menu, _("Paint it yourself"), partial(self._paint, index, chip))
         self._action(menu, _("Remove"), partial(self._presenter.remove, index))

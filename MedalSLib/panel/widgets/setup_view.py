@@ -29,6 +29,7 @@ class SetupView:
     def __init__(self, model: Presenters, onDetails: Callable[[], None] = lambda: None) -> None:
         self._model = model
         install = model.install
+        self._used = False
         self._offer = textLabel("setupOffer")
         self._install = button(_("Install"), _("Fetches and installs what is missing"), install.install, "setupInstall")
         self._details = button(_("Details"), _("Checks of this computer, and servers"), onDetails, "setupDetails")
@@ -39,6 +40,7 @@ class SetupView:
         self._restart = RestartQuestion(install, "setup")
         self._buttons = sideBySide(self._install, self._details)
         self.widget = qt.QGroupBox()
+        self.widget.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Maximum)
         named(self.widget, "setupBox", _("Set-up of this computer"))
         layout = qt.QVBoxLayout(self.widget)
         layout.addWidget(stacked(self._offer, self._buttons, self._work, self._message, self._restart.widget))
@@ -60,7 +62,8 @@ class SetupView:
         """Show what the presenter says."""
         install, engines = self._model.install, self._model.engines
         missing = bool(engines.blocker)
-        done = install.message.level == "success" and not engines.isOpen
+        self._used = (self._used or engines.isOpen) and not install.busy
+        done = install.message.level == "success" and not self._used
         idle = not install.busy
         say(self._offer, Message(install.offer if missing and idle and not install.needsRestart else ""))
         self._buttons.setVisible(missing and idle and not install.needsRestart)
