@@ -38,11 +38,13 @@ class RunView:
         self.again = button(_("Start over"), hint, run.startOver, "startOverButton")
         self.cancel = button(_("Cancel"), _("Stop; your segments stay as they were before"), run.cancel, "cancelButton")
         self.cancel.setMinimumHeight(34)
-        buttons = sideBySide(self.run, self.again, self.cancel, stretch=False)
-        buttons.layout().setStretch(0, 1)
         self.bar = named(qt.QProgressBar(), "progressBar", _("Progress"))
         self.bar.setRange(0, _STEPS)
         self.bar.setFormat("%p %")
+        self.bar.setMinimumHeight(34)
+        buttons = sideBySide(self.run, self.bar, self.again, self.cancel, stretch=False)
+        for place in (0, 1):
+            buttons.layout().setStretch(place, 1)
         self._progress = textLabel("progressLabel")
         self._message = textLabel("messageLabel")
         self._remarks = textLabel("remarksLabel")
@@ -70,7 +72,7 @@ class RunView:
         )
         self._replaced = textLabel("replacedLabel")
         said = (self._progress, self._consent, self._message, self._remarks)
-        self.widget = stacked(self._estimate, buttons, self._replaced, self.bar, *said)
+        self.widget = stacked(self._estimate, buttons, self._replaced, *said)
         self._heard = 0.0
         self._listening = qt.QTimer(self.widget)
         self._listening.setInterval(_LISTEN_MS)
@@ -86,6 +88,7 @@ class RunView:
         """Show what the presenter says."""
         run = self._model.run
         busy = run.busy
+        self.run.setVisible(not busy)
         self.run.enabled = not busy and not run.blocker
         self.run.text = run.action
         what = _("Carries on from what you painted or erased, which stays as it is (Ctrl+Enter)")

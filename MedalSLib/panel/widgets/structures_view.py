@@ -74,7 +74,6 @@ class StructuresView:
         """Show the presenters' rows."""
         rows = self._model.run.structures
         self.table.setVisible(bool(rows))
-        self.table.enabled = not self._model.run.busy
         if rows != self._rows:
             self._rows = rows
             with silent(self.table):
