@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fake_engine import UNKNOWN, FakeEngine, FakeSession
-from service_support import ROOT
+from service_support import ROOT, wait_until
 
 from MedalSLib.errors import CancelledError, InputError, ModelError, OutputError, PromptError
 from MedalSLib.service.batch import run_batch
@@ -388,3 +388,32 @@ def test_the_studies_of_a_lost_machine_are_done_on_another(tmp_path: Path, studi
         cluster.shutdown()
     assert lost and (summary.done, summary.failures) == (6, ())
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_a_batch_on_ray_that_was_stopped_or_killed_is_ended_by_the_same_command(tmp_path: Path, end: int) -> None:
+    """The command as a user gives it, in a process group of its own, with the bundled model."""
+    pytest.importorskip("ray", reason="needs the scale-out extra")
+    pytest.importorskip("torch", reason="needs the engine extra")
+    names = [f"study{number:02d}.nii.gz" for number in range(40)]
+    for name in names:
+        write_study(tmp_path / "in" / name)
+    command = [sys.executable, "-m", "MedalSLib.cli", "batch", str(tmp_path / "in"), "--text", "liver", "-o"]
+    command += [str(tmp_path / "out"), "--modality", "CT", "--workers", "2", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": worker_paths(), "RAY_ADDRESS": ""}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, start_new_session=True, text=True, **pipes) as first:
+        wait_until(lambda: first.poll() is not None or len(ended(tmp_path)) >= 2, 240.0)
+        first.send_signal(end)
+        _, said = first.communicate(timeout=120)
+    assert first.returncode == (130 if end == signal.SIGINT else -end), said
+    before = {study: one for study, one in read_manifest(tmp_path / "out").items() if one.state == "done"}
+    assert 2 <= len(before) < len(names), said
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert second.returncode == 0, second.stderr
+    after = read_manifest(tmp_path / "out")
+    assert set(after) == {str(tmp_path / "in" / name) for name in names}
+    assert {one.state for one in after.values()} == {"done"}
+    assert {study: after[study] for study in before} == before  # what was done is not done again
+    assert len(list((tmp_path / "out").glob("*.seg.nrrd"))) == len(names)
