@@ -1,7 +1,7 @@
 """How a server is for others while one address and one key attack it in every known way at once.
 
-A real server in a process of its own, another process that attacks, and this one, which asks for `/health` on fresh
-connections and runs a small segmentation with a right key.  The ways are those of Documentation/threat-model.md.
+A real server, an attacker and one who asks for `/health` on fresh connections, each in a process of its own, and this
+one, which runs a small segmentation with a right key.  The ways are those of Documentation/threat-model.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def attack_bench(seconds: float = 20.0, ways: tuple[str, ...] = ()) -> dict[str,
                 attacker.stdout.readline()
                 time.sleep(2.0)
                 runs = _Runs(other, image, seconds)
-                health, most = _ask_health(url, seconds, lambda: memory().rss)
+                health, most = _ask_health(port, seconds, lambda: memory().rss)
                 spent = watched.cpu_times()
                 told = _granted(url)
             return {
@@ -154,24 +154,35 @@ class _Runs:
                 "failures": sorted(set(self._failures))[:3]}  # fmt: skip
 
 
-def _ask_health(url: str, seconds: float, memory: Callable[[], int]) -> tuple[dict[str, Any], int]:
-    times: list[float] = []
-    failed, most = 0, 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        begun = time.monotonic()
-        failed += not _is_healthy(url)
-        times.append(1000 * (time.monotonic() - begun))
-        most = max(most, memory())
-        time.sleep(0.1)
+def _ask_health(port: int, seconds: float, memory: Callable[[], int]) -> tuple[dict[str, Any], int]:
+    """Return figures of the answers, and the most memory that the server had meanwhile."""
+    most = 0
+    with _process([sys.executable, __file__, "ask", str(port), str(seconds)]) as asker:
+        while asker.poll() is None:
+            most = max(most, memory())
+            time.sleep(0.1)
+        assert asker.stdout is not None
+        answers = json.loads(asker.stdout.read())
+    times = [took for took, _healthy in answers]
     figures = {"median_ms": round(statistics.median(times), 1), "longest_ms": round(max(times), 1)}
-    over = sum(took > 200.0 for took in times)
+    failed, over = sum(not healthy for _took, healthy in answers), sum(took > 200.0 for took in times)
     return {"asked": len(times), "failed": failed, "over_200_ms": over, **figures}, most
 
 
-def _is_healthy(url: str) -> bool:
+def _ask(port: int, seconds: float) -> list[tuple[float, bool]]:
+    """Return milliseconds and success of each answer."""
+    answers, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        healthy = _is_healthy(port)
+        answers.append((1000 * (time.monotonic() - begun), healthy))
+        time.sleep(0.1)
+    return answers
+
+
+def _is_healthy(port: int) -> bool:
     """Ask by http.client: on a full processor requests takes longer than the server, and would be measured too."""
-    with contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
@@ -295,4 +306,7 @@ def _attack(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    _attack(sys.argv[1:])
+    if sys.argv[1] == "ask":
+        sys.stdout.write(json.dumps(_ask(int(sys.argv[2]), float(sys.argv[3]))))
+    else:
+        _attack(sys.argv[1:])
