@@ -10,8 +10,9 @@ import qt
 import slicer
 
 from MedalSLib.panel.i18n import tr as _
+from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import guarded, named, sideBySide, silent, stacked, tool
+from MedalSLib.panel.widgets.tools import guarded, named, say, sideBySide, silent, stacked, textLabel, tool
 
 UNDO_STATES = 10
 EFFECTS = (
@@ -57,16 +58,9 @@ class RefineView:
         if segments is not None:
             segments.hide()
         self._brushes = {
-            "Paint": self._brush(
-                "Paint",
-                _("Paint (P)"),
-                _("Paint what belongs to the chosen structure; the key A adds the place under the mouse and refines"),
-            ),
-            "Erase": self._brush(
-                "Erase",
-                _("Erase (E)"),
-                _("Erase what does not belong to it; the key X takes away the place under the mouse and refines"),
-            ),
+            "Paint": self._brush("Paint", _("Paint (P)"), _("Paint what belongs to the chosen structure")),
+            "Erase": self._brush("Erase", _("Erase (E)"), _("Erase what does not belong to the chosen structure")),
+            "Draw": self._brush("Draw", _("Lasso (L)"), _("Draw a line around what belongs to the chosen structure")),
         }
         hint = _("Diameter of the brush; Shift and the mouse wheel over a view change it too")
         self._size = named(qt.QSpinBox(), "brushSize", _("Brush"), hint)
@@ -86,13 +80,18 @@ class RefineView:
         self.surfaces.text = _("3-D")
         self.surfaces.toolTip = _("Show the segments in the 3-D view")
         hint = _("The chosen segment is right in the slice under the mouse: no refinement changes it there")
-        self.right = tool(_("Slice is right (⇧S)"), hint, run.sliceIsRight, "sliceIsRightButton")
+        self.right = tool(_("Slice is right (Shift+S)"), hint, run.sliceIsRight, "sliceIsRightButton")
         hint = _("Go to the slice of the results that is most worth checking")
-        self.doubtful = tool(_("Doubtful (⇧D)"), hint, run.showDoubtful, "doubtfulButton")
-        brushes = sideBySide(*self._brushes.values(), self._size, self._undo, self._redo, self.revert)
-        looks = sideBySide(self.compare, self.right, self.doubtful, self.surfaces)
-        self.widget = stacked(brushes, looks)
-        for row in (brushes, looks):
+        self.doubtful = tool(_("Next doubtful (Shift+D)"), hint, run.showDoubtful, "doubtfulButton")
+        keys = textLabel("keysLabel")
+        say(
+            keys, Message(_("Over a view: A adds the place and refines, X takes it away, N says what the model finds."))
+        )
+        brushes = sideBySide(*self._brushes.values(), self._size)
+        looks = sideBySide(self._undo, self._redo, self.revert, self.compare, self.surfaces)
+        checks = sideBySide(self.right, self.doubtful)
+        self.widget = stacked(brushes, looks, checks, keys)
+        for row in (brushes, looks, checks):
             row.layout().setSpacing(3)
         self.widget.layout().setSpacing(3)
         self._looking = qt.QTimer(self.widget)
@@ -102,6 +101,7 @@ class RefineView:
         self.keys: dict[str, Callable[[], None]] = {
             "P": partial(self.take, "Paint"),
             "E": partial(self.take, "Erase"),
+            "L": partial(self.take, "Draw"),
             "A": partial(run.click, True),
             "X": partial(run.click, False),
             "C": self.look,
