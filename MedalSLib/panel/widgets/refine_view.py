@@ -84,9 +84,7 @@ class RefineView:
         hint = _("Go to the slice of the results that is most worth checking")
         self.doubtful = tool(_("Next doubtful (Shift+D)"), hint, run.showDoubtful, "doubtfulButton")
         keys = textLabel("keysLabel")
-        say(
-            keys, Message(_("Over a view: A adds the place and refines, X takes it away, N says what the model finds."))
-        )
+        say(keys, Message(_("Keys over a view: A add, X take away, N what is here?")))
         brushes = sideBySide(*self._brushes.values(), self._size)
         looks = sideBySide(self._undo, self._redo, self.revert, self.compare, self.surfaces)
         checks = sideBySide(self.right, self.doubtful)
