@@ -101,3 +101,9 @@ def test_nothing_at_a_place_is_said(result):
     result.point((29, 39, 47))
     result.view._askHere()
     assert "finds nothing" in result.find("messageLabel").text
+
+
+def test_our_keys_are_not_those_of_slicers_editor(bench):
+    """A key that two shortcuts want calls neither; these are of qMRMLSegmentEditorWidget::installKeyboardShortcuts."""
+    editors = {*"1234567890ZYQWI/*,.<>", "Esc", "Space", *(f"Shift+{digit}" for digit in "1234567890")}
+    assert not editors & {*bench.view.refine.keys, "N"}
