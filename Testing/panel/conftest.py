@@ -184,3 +184,12 @@ def bench(strict, slicer_host, tmp_path, monkeypatch):
     made = Bench(slicer_host, strict)
     yield made
     made.close()
+
+
+@pytest.fixture
+def result(bench):
+    """A panel after a run for liver and spleen."""
+    bench.type("liver, spleen")
+    bench.find("runButton").click()
+    bench.settle()
+    return bench
