@@ -90,6 +90,16 @@ def read_key(path: Path | None) -> dict[str, str]:
         raise InputError(f"The key file {path} cannot be read.", "Give a text file with the key.") from error
 
 
+def add_orientation(parser: argparse.ArgumentParser) -> None:
+    """Add --orientation to a command that reads challenge npz files."""
+    parser.add_argument(
+        "--orientation",
+        metavar="LAS",
+        help="of .npz files, which do not say it: where x, y and z grow, one letter each of L/R, A/P and S/I "
+        "(default: LPS, left, back, head)",
+    )
+
+
 def options_from(kind: type[OptionsT], arguments: argparse.Namespace) -> OptionsT:
     """Return the options dataclass of a command from arguments of the same names."""
     return kind(**{entry.name: getattr(arguments, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]

@@ -8,7 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, complain, note, print_json
+from MedalSLib.cli.console import (
+    Commands,
+    ProgressBar,
+    add_orientation,
+    cancel_on_interrupt,
+    complain,
+    note,
+    print_json,
+)
 from MedalSLib.errors import CancelledError, InputError, MedalSError, OutputError
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--model", default="starter", help="installed model or folder (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random prompt blocks (default: %(default)s)")
+    add_orientation(parser)
     parser.add_argument("--resume", action="store_true", help="skip cases whose result exists")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--json", action="store_true", help="print a JSON report")
@@ -38,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run all cases; one that fails does not stop the others, and the exit code is that of the last failure."""
     from MedalSLib.engine.challenge_cases import predict_case
     from MedalSLib.engine.local import LocalEngine
-    from MedalSLib.volume.challenge import read_challenge
+    from MedalSLib.volume.challenge import ORIENTATION, read_challenge
     from MedalSLib.volume.files import check_not_input, check_output, output_folder
+    from MedalSLib.volume.geometry import checked_orientation
 
+    orientation = checked_orientation(ORIENTATION if arguments.orientation is None else arguments.orientation)
     cases = _cases(arguments.inputs)
     outputs = output_folder(arguments.outputs)
     reports: list[dict[str, object]] = []
@@ -58,10 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 check_not_input(target, [path])
                 check_output(target, arguments.overwrite)
-                case = read_challenge(path)
+                case = read_challenge(path, orientation=orientation)
                 for warning in case.warnings:
                     note(f"note: {path.name}: {warning}")
                 labels, report = predict_case(engine, case, arguments.seed, progress, cancel)
+                for warning in report["warnings"]:
+                    note(f"note: {path.name}: {warning}")
                 _write_or_keep(target, labels, case.spacing, arguments.overwrite)
             except CancelledError:
                 raise

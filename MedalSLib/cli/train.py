@@ -8,7 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, options_from, print_json
+from MedalSLib.cli.console import (
+    Commands,
+    StepBar,
+    add_orientation,
+    cancel_on_interrupt,
+    note,
+    options_from,
+    print_json,
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -91,6 +99,7 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", default="", help="of a plain folder (default: found out)")
     parser.add_argument("--names", type=Path, help="JSON of names by label, for labelmaps without names")
     parser.add_argument("--window", default="", help="intensity window, level/width or a name")
+    add_orientation(parser)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
 
 
@@ -100,11 +109,13 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     from MedalSLib.training.recipe import load_recipe
     from MedalSLib.training.sources import find_sources
 
-    sources = find_sources(arguments.source, arguments.modality, arguments.names, arguments.prompts)
+    sources = find_sources(
+        arguments.source, arguments.modality, arguments.names, arguments.prompts, arguments.orientation
+    )
     options = PrepareOptions(load_recipe(arguments.recipe).stage_spec(), arguments.window, arguments.workers)
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = prepare_cases(sources, arguments.output, options, partial(bar, "preparing"), cancel).report()
-    _tell_rejected(report)
+    _tell_cases(report)
     return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
 
 
@@ -133,14 +144,16 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = fine_tune(options_from(FineTuneOptions, arguments), bar, cancel)
     if report:  # of several processes, the leading one reports
-        _tell_rejected(report)
+        _tell_cases(report)
         _tell_scores(report)
     return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output / 'model')}")
 
 
-def _tell_rejected(report: dict[str, Any]) -> None:
+def _tell_cases(report: dict[str, Any]) -> None:
     for case in report["rejected"]:
         note(f"rejected {case['case']}: {case['reason']}")
+    for name, sentences in report["notes"].items():
+        note(f"note: {name}: {' '.join(sentences)}")
 
 
 def _tell_scores(report: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from MedalSLib.run import ProgressCallback, RunOptions
 from MedalSLib.vocabulary import Structure, describe, resolve
 from MedalSLib.vocabulary.modality import case_modality
 from MedalSLib.volume import axial_grid
+from MedalSLib.volume.orientation_doubt import couch_doubt
 
 if TYPE_CHECKING:
     from MedalSLib.volume.challenge import ChallengeCase
@@ -66,9 +67,9 @@ def predict_case(
         options=RunOptions(policy="published", seed=seed),
         texts=texts,
     )
-    # Upright in the orientation of the networks, so that no axis turns; the spacing is guessed as published.
-    orientation = engine.model.manifest.orientation
-    grid = axial_grid(case.imgs.shape, dhw(challenge_spacing(case.spacing, case.imgs.shape)), orientation)
+    # The spacing is guessed as published; no axis turns unless the user said that the case lies otherwise.
+    grid = axial_grid(case.imgs.shape, dhw(challenge_spacing(case.spacing, case.imgs.shape)), case.orientation)
+    doubt = couch_doubt(case.imgs, grid, is_windowed=True) if modality == "CT" else ""
     with engine.open_windowed(case.imgs, grid.affine_ras, modality) as session:
         result = session.run_parsed(request, on_progress, cancel)
     if instance:
@@ -82,6 +83,7 @@ def predict_case(
         "voxels": {} if instance else {label: int(np.count_nonzero(labelmap == label)) for label in ordered},
         "instances": int(labelmap.max(initial=0)) if instance else None,
         "steps": list(result.report.steps),
+        "warnings": [*([doubt] if doubt else []), *result.report.warnings],
     }
 
 

@@ -52,6 +52,7 @@ class FineTuneOptions:
         modality: Modality of the folder; "" to find out.
         names: Names by label, or a JSON file with them; None for the folder's own.
         window: Intensity window; "" for the one of the structures.
+        orientation: Directions to which x, y, z of challenge files grow; LPS if None.
         workers: Processes that prepare cases.
         device: "auto", "cpu", "cuda" or "mps".
         resume: Go on with what is in `output`.
@@ -76,6 +77,7 @@ class FineTuneOptions:
     modality: str = ""
     names: Mapping[int, str] | Path | None = None
     window: str = ""
+    orientation: str | None = None
     workers: int = 1
     device: str = "auto"
     resume: bool = False
@@ -107,7 +109,7 @@ def fine_tune(
         ModelError: The model to start from cannot be opened.
         CancelledError: `cancel` was set.
     """
-    sources = find_sources(options.source, options.modality, options.names)
+    sources = find_sources(options.source, options.modality, options.names, orientation=options.orientation)
     output = options.output
     with world(options.device) as here:
         base = open_model(options.model, "cpu")

@@ -1,7 +1,7 @@
 """The npz files of the CVPR 2025 text-guided segmentation challenge, read without trusting them.
 
 Arrays are (z, y, x), intensities 0..255, `spacing` is (x, y, z) in mm.  A case has no place in the patient, so its grid
-is upright, in LPS and begins at the origin.
+is upright and begins at the origin, and its axes are taken for LPS unless the user says what they are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from numpy.lib import format as npy
 
 from MedalSLib.errors import InputError
 from MedalSLib.volume.files import existing, reading, replacing
-from MedalSLib.volume.geometry import Grid, axial_grid
+from MedalSLib.volume.geometry import Grid, axial_grid, checked_orientation
 from MedalSLib.volume.restricted_pickle import MAX_BYTES, plain_values
 
 MAX_ARRAY_BYTES = 8 << 30
+ORIENTATION = "LPS"
+"""What the axes of a case are taken for."""
 _MAX_MEMBERS, _MAX_HEADER, _MAX_DEFLATE_RATIO = 64, 1 << 16, 1100  # deflate shrinks to 1/1032 at best
 _CHUNK = 16 << 20
 _SEGMENTATION_KEYS = ("segs", "gts")
@@ -43,6 +45,7 @@ class ChallengeCase:
         segs: Labelmap (Z, Y, X) from `segs` or `gts`, None if the file has neither.
         names: Names by label value that a result file carries, empty otherwise.
         warnings: Sentences the user should read.
+        orientation: Directions to which x, y, z grow; the file does not say them.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class ChallengeCase:
     segs: np.ndarray | None = None
     names: Mapping[int, str] | None = None
     warnings: tuple[str, ...] = ()
+    orientation: str = ORIENTATION
 
     @property
     def spacing_dhw(self) -> tuple[float, float, float]:
@@ -66,10 +70,12 @@ class ChallengeCase:
         array = self.imgs if self.imgs is not None else self.segs
         if array is None:
             raise InputError(f"{self.path} has neither imgs nor segs.", _REMEDY)
-        return axial_grid(array.shape, self.spacing_dhw)
+        return axial_grid(array.shape, self.spacing_dhw, self.orientation)
 
 
-def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRAY_BYTES) -> ChallengeCase:
+def read_challenge(
+    path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRAY_BYTES, orientation: str = ORIENTATION
+) -> ChallengeCase:
     """Read a case, a ground truth or a result of the challenge.
 
     Sizes are checked before memory is taken, and pickled text is read by `plain_values`, which runs nothing.
@@ -77,10 +83,12 @@ def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRA
     Args:
         path: The npz file.
         max_array_bytes: Arrays larger than this are refused.
+        orientation: Directions to which x, y, z grow.
 
     Raises:
-        InputError: Not such a file, damaged, cut short, inconsistent, or made to do harm.
+        InputError: Not such a file, damaged, cut short, inconsistent, or made to do harm; or no orientation.
     """
+    code = checked_orientation(orientation)
     file = existing(path)
     with reading(file, "a challenge npz"), zipfile.ZipFile(file) as archive:
         members = {name.removesuffix(".npy"): info for name, info in _members(archive, file).items()}
@@ -104,6 +112,7 @@ def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRA
         segs=segs,
         names=None if names is None else {value: str(name) for value, name in enumerate(names.ravel().tolist(), 1)},
         warnings=_warnings(imgs, "spacing" in arrays),
+        orientation=code,
     )
 
 
