@@ -15,6 +15,7 @@ LISTS = {"scripts": ("MedalSLib", (".py",)), "resources": ("Resources", ())}
 LEFT_OUT = (
     "MedalSLib/cli/",
     "MedalSLib/engine/challenge_cases.py",
+    "MedalSLib/volume/challenge_prompts.py",
     "MedalSLib/evaluation/",
     "MedalSLib/service/batch",
     "MedalSLib/service/healthcheck.py",

@@ -10,7 +10,7 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.challenge_prompts import TargetPrompts, target_prompts
 from MedalSLib.volume.files import existing, reading, replacing
 from MedalSLib.volume.geometry import Grid, axial_grid, checked_orientation
 from MedalSLib.volume.restricted_pickle import MAX_BYTES, plain_values
@@ -28,7 +29,7 @@ ORIENTATION = "LPS"
 """What the axes of a case are taken for."""
 _MAX_MEMBERS, _MAX_HEADER, _MAX_DEFLATE_RATIO = 64, 1 << 16, 1100  # deflate shrinks to 1/1032 at best
 _CHUNK = 16 << 20
-_SEGMENTATION_KEYS = ("segs", "gts")
+_SEGMENTATION_KEYS, _PREVIOUS = ("segs", "gts"), "prev_pred"
 _REMEDY = "Get the file again from its source; a challenge case has imgs, spacing and text_prompts."
 
 
@@ -46,6 +47,8 @@ class ChallengeCase:
         names: Names by label value that a result file carries, empty otherwise.
         warnings: Sentences the user should read.
         orientation: Directions to which x, y, z grow; the file does not say them.
+        targets: Boxes and clicks of the interactive track by label value; empty elsewhere.
+        previous: Labelmap (Z, Y, X) of the interactive track's previous prediction, None without one.
     """
 
     path: Path
@@ -57,6 +60,8 @@ class ChallengeCase:
     names: Mapping[int, str] | None = None
     warnings: tuple[str, ...] = ()
     orientation: str = ORIENTATION
+    targets: Mapping[int, TargetPrompts] = field(default_factory=dict)
+    previous: np.ndarray | None = None
 
     @property
     def spacing_dhw(self) -> tuple[float, float, float]:
@@ -94,15 +99,20 @@ def read_challenge(
         members = {name.removesuffix(".npy"): info for name, info in _members(archive, file).items()}
         arrays = {
             key: _numbers(archive, members[key], file, max_array_bytes)
-            for key in ("imgs", *_SEGMENTATION_KEYS, "spacing", "names")
+            for key in ("imgs", *_SEGMENTATION_KEYS, "spacing", "names", _PREVIOUS)
             if key in members
         }
         prompts = _objects(archive, members["text_prompts"], file) if "text_prompts" in members else {}
+        boxes, clicks = (
+            _objects(archive, members[key], file) if key in members else None for key in ("boxes", "clicks")
+        )
     segs = next((arrays[key] for key in _SEGMENTATION_KEYS if key in arrays), None)
     imgs = arrays.get("imgs")
     _check_arrays(imgs, segs, file)
     texts, instance_label = _prompts(prompts, file)
-    names = arrays.get("names")
+    names, previous = arrays.get("names"), arrays.get(_PREVIOUS)
+    if imgs is not None and previous is not None and (previous.shape != imgs.shape or previous.dtype.kind not in "uib"):
+        raise InputError(f"{_PREVIOUS} in {file} is no labelmap of its image.", _REMEDY)
     return ChallengeCase(
         path=file,
         imgs=imgs,
@@ -113,7 +123,28 @@ def read_challenge(
         names=None if names is None else {value: str(name) for value, name in enumerate(names.ravel().tolist(), 1)},
         warnings=_warnings(imgs, "spacing" in arrays),
         orientation=code,
+        targets={} if imgs is None else target_prompts(boxes, clicks, imgs.shape, file),
+        previous=previous,
     )
+
+
+def challenge_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Return the shape (Z, Y, X) of a case's image without reading anything else of it.
+
+    Raises:
+        InputError: It cannot be found out, or is no volume of at most `MAX_ARRAY_BYTES` voxels.
+    """
+    file = existing(path)
+    with reading(file, "a challenge npz"), zipfile.ZipFile(file) as archive:
+        info = _members(archive, file).get("imgs.npy")
+        if info is None:
+            raise InputError(f"{file} has no imgs.", _REMEDY)
+        with archive.open(info) as stream:
+            shape = _header(stream, info, file)[0]
+    if len(shape) != 3 or not 0 < prod(shape) <= MAX_ARRAY_BYTES:
+        raise InputError(f"imgs in {file} has the shape {shape}, which is no volume.", _REMEDY)
+    first, second, third = shape
+    return first, second, third
 
 
 def write_challenge_result(
