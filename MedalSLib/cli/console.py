@@ -179,7 +179,10 @@ class StepBar:
         self._said: tuple[str, float] = ("", 0.0)
 
     def __call__(self, what: str, done: int, total: int, details: str) -> None:
-        """Show how far the work has come."""
+        """Show how far the work has come; a sentence with nothing to count stays on the screen."""
+        if not total:
+            self._bar.write(what, file=sys.stderr) if self._terminal else note(what)
+            return
         if not self._terminal:
             self._log(what, done, total, details)
             return

@@ -73,16 +73,18 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.add_argument("--model", default="starter", help="name or folder to start from (default: %(default)s)")
     parser.add_argument("--name", default="", help="name of the result")
     parser.add_argument("--stages", type=_stages, default=(), help="1, 2 or 1,2 (default: all of the model)")
-    parser.add_argument("--steps", type=int, default=1000, help="most steps a stage (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=150, help="most steps a stage (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-4, help="highest (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
         "--held-out", type=float, default=0.2, help="share of cases for stopping (default: %(default)s)"
     )
-    parser.add_argument("--patience", type=int, default=5, help="checks without gain to stop (default: %(default)s)")
-    parser.add_argument("--check-every", type=int, default=100, help="steps between checks (default: %(default)s)")
-    parser.add_argument("--freeze", choices=["nothing", "image_encoder", "backbone"], default="nothing",
+    parser.add_argument("--patience", type=int, default=6, help="checks without gain to stop (default: %(default)s)")
+    parser.add_argument("--check-every", type=int, default=25, help="steps between checks (default: %(default)s)")
+    parser.add_argument("--freeze", choices=["nothing", "image_encoder", "backbone"], default="image_encoder",
                         help="what keeps its weights (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--mirror", choices=["sagittal", "off"], default="sagittal",
+                        help="left to right, with the sides swapped, or off (default: %(default)s)")  # fmt: skip
     _add_folder_arguments(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")

@@ -1,4 +1,7 @@
-"""The best state of a fine-tuning by held-out Dice, found by the same inference that users run."""
+"""The best state of a fine-tuning by held-out Dice, found by the same inference that users run.
+
+A state in which a structure is found worse than before training is never the best one, however good the mean is.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,16 @@ from MedalSLib.inference.resampling_policy import plain_plan
 from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.network.medals import MedalS
 from MedalSLib.training.case_store import CaseReader, CaseRecord
+from MedalSLib.training.curve import CURVE, draw_curve
 from MedalSLib.training.distributed import World
 from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
 from MedalSLib.training.texts import canonical_key
+
+_TOLERATED = 0.02
+"""How much Dice a structure may lose to the others."""
 
 
 @dataclass(eq=False)
@@ -70,7 +77,7 @@ class BestState:
         scores = self._held_out_dice(model)
         if step == 0:
             self.before = scores
-        better = not self.scores or mean_dice(scores) > mean_dice(self.scores)
+        better = not self.scores or (mean_dice(scores) > mean_dice(self.scores) and not self._lost(scores))
         self._waited = 0 if better else self._waited + 1
         if better:
             self.scores, self.step = scores, step
@@ -81,7 +88,12 @@ class BestState:
             self.folder.log(
                 {"step": step, "held_out_dice": mean_dice(scores)} | {f"dice/{k}": v for k, v in scores.items()}
             )
+            draw_curve(self.folder.entries(), self.folder.root / CURVE)
         return self._waited >= self.patience
+
+    def _lost(self, scores: dict[str, float]) -> list[str]:
+        """Return the structures that were found better before training."""
+        return [key for key, before in self.before.items() if scores.get(key, 0.0) < before - _TOLERATED]
 
     def _held_out_dice(self, model: PromptedModel) -> dict[str, float]:
         """Return the mean Dice of each structure over the cases that contain it, found from its name alone."""
