@@ -65,6 +65,7 @@ class CasePair:
         spacing: Spacing along the arrays' axes in mm.
         structures: What to score, read one at a time.
         notes: What the user should know.
+        grid: Where the arrays lie.
     """
 
     name: str
@@ -72,6 +73,7 @@ class CasePair:
     spacing: tuple[float, float, float]
     structures: Iterator[StructurePair]
     notes: tuple[str, ...] = ()
+    grid: Grid | None = None
 
 
 def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[FilePair]:
@@ -141,6 +143,7 @@ def _challenge_pair(pair: FilePair) -> CasePair:
         modality,
         truth.spacing_dhw,
         _challenge_structures(truth.segs, found, labels, prompts, instances, modality),
+        grid=truth.grid,
     )
 
 
@@ -204,7 +207,7 @@ def _named_pair(pair: FilePair, names: Mapping[int, str]) -> CasePair:
         if by_number:
             notes.append(_number_note(truth, found, masks))
     structures = _named_structures(truth, found, masks, modality, by_number)
-    return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes))
+    return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes), truth.grid)
 
 
 def _named(found: Segmentation, names: Mapping[int, str]) -> Segmentation:
