@@ -1,4 +1,4 @@
-"""`medals prepare`, `medals train`, `medals fine-tune`."""
+"""`medals prepare`, `medals train`, `medals fine-tune`, `medals validate`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from MedalSLib.cli.console import (
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the three commands to the parser."""
+    """Add the four commands to the parser."""
     _add_prepare(commands)
     _add_train(commands)
     _add_fine_tune(commands)
+    _add_validate(commands)
 
 
 def _add_prepare(commands: Commands) -> None:
@@ -74,7 +75,7 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.add_argument("--name", default="", help="name of the result")
     parser.add_argument("--stages", type=_stages, default=(), help="1, 2 or 1,2 (default: all of the model)")
     parser.add_argument("--steps", type=int, default=150, help="most steps a stage (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="highest (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="highest (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
         "--held-out", type=float, default=0.2, help="share of cases for stopping (default: %(default)s)"
@@ -91,6 +92,20 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with what is in OUTPUT")
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.set_defaults(run=run_fine_tune)
+
+
+def _add_validate(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "validate",
+        help="score a model on prepared cases",
+        description="Dice of every structure in every case of a prepared folder, found from its name alone by the "
+        "stage of the model that has the folder's grid.",
+    )
+    parser.add_argument("prepared", type=Path, metavar="PREPARED", help="folder that 'medals prepare' made")
+    parser.add_argument("--model", default="starter", help="name or folder (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the Dice of every case as JSON")
+    parser.set_defaults(run=run_validate)
 
 
 def _stages(text: str) -> tuple[str, ...]:
@@ -149,6 +164,18 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
         _tell_cases(report)
         _tell_scores(report)
     return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output / 'model')}")
+
+
+def run_validate(arguments: argparse.Namespace) -> int:
+    """Score a model and print Dice by structure."""
+    from MedalSLib.training.scoring import ValidateOptions, validate
+
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = validate(options_from(ValidateOptions, arguments), bar, cancel)
+    if not arguments.json:
+        for key, value in report["dice"].items():
+            print(f"{key:<40}{value:8.4f}")
+    return _done(arguments, report, f"mean Dice of {report['cases']} cases: {report['mean_dice']:.4f}")
 
 
 def _tell_cases(report: dict[str, Any]) -> None:

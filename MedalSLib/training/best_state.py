@@ -10,21 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.resampling_policy import plain_plan
-from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.network.medals import MedalS
-from MedalSLib.training.case_store import CaseReader, CaseRecord
+from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.curve import CURVE, draw_curve
 from MedalSLib.training.distributed import World
-from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
-from MedalSLib.training.texts import canonical_key
+from MedalSLib.training.scoring import by_structure, case_dice, mean_dice
 
 _TOLERATED = 0.02
 """How much Dice a structure may lose to the others."""
@@ -97,32 +90,13 @@ class BestState:
 
     def _held_out_dice(self, model: PromptedModel) -> dict[str, float]:
         """Return the mean Dice of each structure over the cases that contain it, found from its name alone."""
-        device, prepared = self.here.device, self.prepared
-        model.eval()
-        reader = CaseReader(prepared.root)
-        compute = Compute(device=str(device), autocast=autocast_type("auto", device))
-        hooks = StageHooks(should_cancel=None if self.cancel is None else self.cancel.is_set)
-        found: dict[str, list[float]] = {}
-        for case in self.held_out:
-            image, labels = reader.whole(case)
-            present = sorted(case.voxels)
-            texts = [prepared.datasets[case.dataset].texts[label] for label in present]
-            with torch.no_grad():
-                queries = model.queries([[lines[0] for lines in texts]], [case.modality], device)[0]
-            # Prepared cases are on the network's grid already.
-            as_it_is = plain_plan(case.shape_hwd, prepared.spec.spacing_hwd, prepared.spec)
-            result = run_stage(model.network, queries, image, as_it_is, compute=compute, hooks=hooks)
-            for mask, label, lines in zip(result.masks, present, texts, strict=True):
-                here, truth = mask.array(), labels == label
-                overlap = 2.0 * np.count_nonzero(here & truth) / (np.count_nonzero(here) + np.count_nonzero(truth))
-                found.setdefault(canonical_key(lines, case.modality), []).append(float(overlap))
-        return {key: float(np.mean(values)) for key, values in sorted(found.items())}
+        scores = [
+            score
+            for case in self.held_out
+            for score in case_dice(model, self.prepared, case, self.here.device, self.cancel)
+        ]
+        return by_structure(scores)
 
     def load_into(self, network: MedalS) -> None:
         """Put the best state into a network."""
         network.load_state_dict(load_checkpoint(self._path)["network"])
-
-
-def mean_dice(scores: dict[str, float]) -> float:
-    """Return the mean over the structures, 0 if there are none."""
-    return float(np.mean(list(scores.values()))) if scores else 0.0

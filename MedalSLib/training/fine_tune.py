@@ -18,13 +18,14 @@ from MedalSLib.errors import InputError
 from MedalSLib.network.bundle import Model, open_model
 from MedalSLib.network.manifest import StageManifest
 from MedalSLib.training.augmentation import AugmentationSettings
-from MedalSLib.training.best_state import BestState, mean_dice
+from MedalSLib.training.best_state import BestState
 from MedalSLib.training.building import FREEZE_CHOICES, Freeze, freeze, model_from
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World, world
 from MedalSLib.training.dry_run import typical_step_seconds
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned, fine_tune_report
 from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD
+from MedalSLib.training.losses import LossSettings
 from MedalSLib.training.prepare import PrepareOptions, prepare_cases
 from MedalSLib.training.prepared_folder import open_prepared
 from MedalSLib.training.prompt_simulation import PromptSimulation
@@ -33,11 +34,12 @@ from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
+from MedalSLib.training.scoring import mean_dice
 from MedalSLib.training.sources import Sources, find_sources
 from MedalSLib.training.steps import Hooks, OnProgress, StepReport
 from MedalSLib.training.trainer import Trainer
 
-_NAME_ALONE = 0.7
+_NAME_ALONE, _BALANCED_UNTIL = 0.7, 0.5
 MIRROR_CHOICES = ("sagittal", "off")
 _EMA_DECAY = 0.98
 """Of the averaged weights, which are the ones that are checked and kept: half of them is the last 34 steps."""
@@ -80,7 +82,7 @@ class FineTuneOptions:
     name: str = ""
     stages: tuple[str, ...] = ()
     steps: int = 150
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
     batch_size: int = 2
     held_out: float = 0.2
     patience: int = 6
@@ -191,6 +193,8 @@ def _recipe(stage: StageManifest, options: FineTuneOptions, name: str) -> Recipe
             mirror_axes=(SAGITTAL_AXIS_HWD,),
             labels="nearest",
         ),
+        # A structure that is new begins at "no" everywhere, from where Dice alone hardly moves it.
+        loss=LossSettings(balance_until=_BALANCED_UNTIL),
         optimizer=OptimizerSettings(clip_norm=12.0, precision="auto", ema_decay=_EMA_DECAY),
         log=LogSettings(every=10, checkpoint_every=options.check_every),
         seed=options.seed,

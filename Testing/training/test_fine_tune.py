@@ -28,6 +28,7 @@ from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune, split_cases
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned
 from MedalSLib.training.recipe import load_recipe
 from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.scoring import ValidateOptions, validate
 from MedalSLib.training.train import TrainOptions, train
 from MedalSLib.volume import apply_window, parse_window
 from MedalSLib.volume.challenge import write_challenge_result
@@ -148,6 +149,19 @@ def test_a_state_in_which_a_structure_is_lost_is_not_taken_whatever_the_mean(tmp
     for step in (0, 10, 20):
         best.check(model, step)
     assert (best.step, best.scores) == (20, {"a": 0.49, "b": 0.4})
+
+
+def test_validating_gives_the_dice_that_fine_tuning_gave(base: Path, tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "mine", cases=2)
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **(QUICK | {"steps": 2})))
+    prepared = tmp_path / "out" / "prepared-stage2"
+    found = validate(ValidateOptions(prepared, report["model"], "cpu"))
+    (held_out,) = report["held_out_cases"]
+    dice = {score["structure"]: score["dice"] for score in found["by_case"] if score["case"] == held_out}
+    assert dice == pytest.approx(report["stages"]["2"]["held_out_dice"], abs=1e-3)
+    assert found["cases"] == 2 and found["mean_dice"] == pytest.approx(np.mean(list(found["dice"].values())))
+    with pytest.raises(InputError, match="prepared for"):
+        validate(ValidateOptions(prepared, "starter", "cpu"))
 
 
 def test_the_engine_answers_to_the_new_names_and_says_what_it_does_not_know(base: Path, tmp_path: Path) -> None:
