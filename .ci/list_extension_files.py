@@ -16,6 +16,7 @@ LEFT_OUT = (
     "MedalSLib/cli/",
     "MedalSLib/engine/challenge_cases.py",
     "MedalSLib/evaluation/",
+    "MedalSLib/html_page.py",
     "MedalSLib/network/onnx_export.py",
     "MedalSLib/service/batch",
     "MedalSLib/service/healthcheck.py",
