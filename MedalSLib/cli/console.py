@@ -90,6 +90,16 @@ def read_key(path: Path | None) -> dict[str, str]:
         raise InputError(f"The key file {path} cannot be read.", "Give a text file with the key.") from error
 
 
+def add_orientation(parser: argparse.ArgumentParser) -> None:
+    """Add --orientation to a command that reads challenge npz files."""
+    parser.add_argument(
+        "--orientation",
+        metavar="LAS",
+        help="of .npz files, which do not say it: where x, y and z grow, one letter each of L/R, A/P and S/I "
+        "(default: LPS, left, back, head)",
+    )
+
+
 def options_from(kind: type[OptionsT], arguments: argparse.Namespace) -> OptionsT:
     """Return the options dataclass of a command from arguments of the same names."""
     return kind(**{entry.name: getattr(arguments, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
@@ -169,7 +179,10 @@ class StepBar:
         self._said: tuple[str, float] = ("", 0.0)
 
     def __call__(self, what: str, done: int, total: int, details: str) -> None:
-        """Show how far the work has come."""
+        """Show how far the work has come; a sentence with nothing to count stays on the screen."""
+        if not total:
+            self._bar.write(what, file=sys.stderr) if self._terminal else note(what)
+            return
         if not self._terminal:
             self._log(what, done, total, details)
             return

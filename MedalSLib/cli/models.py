@@ -1,10 +1,11 @@
-"""`medals models`: list, show, install, verify and remove models."""
+"""`medals models`: list, show, install, verify, export and remove models."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
 from MedalSLib.run import Progress
@@ -12,13 +13,14 @@ from MedalSLib.run import Progress
 
 def add_commands(commands: Commands) -> None:
     """Add `medals models ...` to the parser."""
-    parser = commands.add_parser("models", help="list, show, install, verify and remove models")
+    parser = commands.add_parser("models", help="list, show, install, verify, export and remove models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, words, run in (
         ("list", "list the models: bundled, installed, and available", run_list),
         ("show", "show a model's card: training data, scores, licence, classes", run_show),
         ("install", "download a model, or take it from a folder or zip", run_install),
         ("verify", "check a model's files against their checksums", run_verify),
+        ("export", "write a model's networks as ONNX, with the queries of its classes", run_export),
         ("remove", "delete an installed model", run_remove),
     ):
         action = actions.add_parser(name, help=words)
@@ -27,6 +29,8 @@ def add_commands(commands: Commands) -> None:
         if name == "install":
             action.add_argument("--from", dest="source", help="local folder or zip instead of a download")
             action.add_argument("--accept-licence", action="store_true", help="do not ask; I have read the licence")
+        if name == "export":
+            action.add_argument("folder", type=Path, metavar="FOLDER", help="where to; new or empty")
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(run=run)
 
@@ -91,6 +95,18 @@ def run_verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"name": arguments.name, "verified": True})
     note(f"{arguments.name}: every file matches its checksum")
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write a model as ONNX."""
+    from MedalSLib.network.bundle import open_model
+    from MedalSLib.network.onnx_export import export_onnx
+
+    files = export_onnx(open_model(arguments.name), arguments.folder)
+    if arguments.json:
+        print_json({"files": files})
+    note(f"wrote {', '.join(file.name for file in files)} in {arguments.folder}")
     return 0
 
 

@@ -12,6 +12,7 @@ from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary import resolve
 from MedalSLib.volume import BoxMask, Grid
+from MedalSLib.volume.challenge import ORIENTATION
 
 _MASK_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha", ".mhd")
 # What programs put behind the name of a segment when they copy, number or save it.
@@ -41,7 +42,7 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
     """Read the masks of a command.
 
     Args:
-        arguments: With `masks`, `names`, `painted`, `previous`, `text` and `mode`.
+        arguments: With `masks`, `names`, `painted`, `previous`, `text`, `mode` and `orientation`.
         grid: The image's grid.
         modality: The image's canonical modality.
         known: Keys that the model knows.
@@ -55,6 +56,7 @@ def prompt_masks(arguments: argparse.Namespace, grid: Grid, modality: str, known
             raise InputError("There is no mask of which something was painted.", "Give it with --masks.")
         return PromptMasks()
     reader = _Reader(grid, arguments.text, modality, frozenset(known), is_free=bool(painted or previous))
+    reader.orientation = arguments.orientation or ORIENTATION
     masks = reader.read(arguments.masks, arguments.names)
     names = tuple(reader.seen)
     locked: dict[str, BoxMask] = {}
@@ -109,6 +111,7 @@ class _Reader:
         self.notes: list[str] = []
         self.is_puzzled = False
         self.seen: dict[str, None] = {}
+        self.orientation = ORIENTATION
 
     def read(self, path: Path, names: str | None = None) -> dict[str, BoxMask]:
         """Return the masks of a file, or of all segmentation files in a folder, by name.
@@ -130,7 +133,7 @@ class _Reader:
         strange: list[str] = []
         elsewhere: list[InputError] = []
         for file in files:
-            segmentation = read_segmentation(file, table)
+            segmentation = read_segmentation(file, table, self.orientation)
             self.notes += segmentation.warnings
             for segment in segmentation.segments:
                 name = self._name(segment.name, file, alone=len(segmentation.segments) == 1)

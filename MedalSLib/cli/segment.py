@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json, read_key
+from MedalSLib.cli.console import (
+    Commands,
+    ProgressBar,
+    add_orientation,
+    cancel_on_interrupt,
+    note,
+    print_json,
+    read_key,
+)
 from MedalSLib.cli.prompt_masks import changed_since, prompt_masks
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume.mask import BoxMask
@@ -65,6 +73,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--model", default="starter", help="installed model, folder, or URL of a server (%(default)s)")
     parser.add_argument("--api-key-file", type=Path, help="file with the key of the server")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    add_orientation(parser)
     parser.add_argument("--frame", type=int, help="frame of a 4-D image, from 0")
     parser.add_argument("--window", action="append", default=[], metavar="NAME=LEVEL/WIDTH",
                         help="intensity window of a structure; may be repeated")  # fmt: skip
@@ -93,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.text.strip() and arguments.masks is None:
         raise PromptError("Nothing was asked for.", 'Name structures with --text "liver, spleen", or give --masks.')
     begun = time.perf_counter()
-    image = read_image(arguments.image, frame=arguments.frame, series=arguments.series)
+    image = read_image(
+        arguments.image, frame=arguments.frame, series=arguments.series, orientation=arguments.orientation
+    )
     check_segmentation_output(arguments.output, image, arguments.overwrite)
     note(f"{arguments.image.name}: {_describe(image.grid)}", arguments.quiet)
     for warning in image.warnings:

@@ -1,4 +1,4 @@
-"""`medals prepare`, `medals train`, `medals fine-tune`."""
+"""`medals prepare`, `medals train`, `medals fine-tune`, `medals validate`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, note, options_from, print_json
+from MedalSLib.cli.console import (
+    Commands,
+    StepBar,
+    add_orientation,
+    cancel_on_interrupt,
+    note,
+    options_from,
+    print_json,
+)
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the three commands to the parser."""
+    """Add the four commands to the parser."""
     _add_prepare(commands)
     _add_train(commands)
     _add_fine_tune(commands)
+    _add_validate(commands)
 
 
 def _add_prepare(commands: Commands) -> None:
@@ -65,22 +74,38 @@ def _add_fine_tune(commands: Commands) -> None:
     parser.add_argument("--model", default="starter", help="name or folder to start from (default: %(default)s)")
     parser.add_argument("--name", default="", help="name of the result")
     parser.add_argument("--stages", type=_stages, default=(), help="1, 2 or 1,2 (default: all of the model)")
-    parser.add_argument("--steps", type=int, default=1000, help="most steps a stage (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="highest (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=150, help="most steps a stage (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="highest (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
         "--held-out", type=float, default=0.2, help="share of cases for stopping (default: %(default)s)"
     )
-    parser.add_argument("--patience", type=int, default=5, help="checks without gain to stop (default: %(default)s)")
-    parser.add_argument("--check-every", type=int, default=100, help="steps between checks (default: %(default)s)")
-    parser.add_argument("--freeze", choices=["nothing", "image_encoder", "backbone"], default="nothing",
+    parser.add_argument("--patience", type=int, default=6, help="checks without gain to stop (default: %(default)s)")
+    parser.add_argument("--check-every", type=int, default=25, help="steps between checks (default: %(default)s)")
+    parser.add_argument("--freeze", choices=["nothing", "image_encoder", "backbone"], default="image_encoder",
                         help="what keeps its weights (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--mirror", choices=["sagittal", "off"], default="sagittal",
+                        help="left to right, with the sides swapped, or off (default: %(default)s)")  # fmt: skip
     _add_folder_arguments(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--resume", action="store_true", help="go on with what is in OUTPUT")
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.set_defaults(run=run_fine_tune)
+
+
+def _add_validate(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "validate",
+        help="score a model on prepared cases",
+        description="Dice of every structure in every case of a prepared folder, found from its name alone by the "
+        "stage of the model that has the folder's grid.",
+    )
+    parser.add_argument("prepared", type=Path, metavar="PREPARED", help="folder that 'medals prepare' made")
+    parser.add_argument("--model", default="starter", help="name or folder (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the Dice of every case as JSON")
+    parser.set_defaults(run=run_validate)
 
 
 def _stages(text: str) -> tuple[str, ...]:
@@ -91,6 +116,7 @@ def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", default="", help="of a plain folder (default: found out)")
     parser.add_argument("--names", type=Path, help="JSON of names by label, for labelmaps without names")
     parser.add_argument("--window", default="", help="intensity window, level/width or a name")
+    add_orientation(parser)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
 
 
@@ -100,11 +126,13 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     from MedalSLib.training.recipe import load_recipe
     from MedalSLib.training.sources import find_sources
 
-    sources = find_sources(arguments.source, arguments.modality, arguments.names, arguments.prompts)
+    sources = find_sources(
+        arguments.source, arguments.modality, arguments.names, arguments.prompts, arguments.orientation
+    )
     options = PrepareOptions(load_recipe(arguments.recipe).stage_spec(), arguments.window, arguments.workers)
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = prepare_cases(sources, arguments.output, options, partial(bar, "preparing"), cancel).report()
-    _tell_rejected(report)
+    _tell_cases(report)
     return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
 
 
@@ -133,14 +161,28 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = fine_tune(options_from(FineTuneOptions, arguments), bar, cancel)
     if report:  # of several processes, the leading one reports
-        _tell_rejected(report)
+        _tell_cases(report)
         _tell_scores(report)
     return _done(arguments, report, f"use it with: --model {report.get('model', arguments.output / 'model')}")
 
 
-def _tell_rejected(report: dict[str, Any]) -> None:
+def run_validate(arguments: argparse.Namespace) -> int:
+    """Score a model and print Dice by structure."""
+    from MedalSLib.training.scoring import ValidateOptions, validate
+
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = validate(options_from(ValidateOptions, arguments), bar, cancel)
+    if not arguments.json:
+        for key, value in report["dice"].items():
+            print(f"{key:<40}{value:8.4f}")
+    return _done(arguments, report, f"mean Dice of {report['cases']} cases: {report['mean_dice']:.4f}")
+
+
+def _tell_cases(report: dict[str, Any]) -> None:
     for case in report["rejected"]:
         note(f"rejected {case['case']}: {case['reason']}")
+    for name, sentences in report["notes"].items():
+        note(f"note: {name}: {' '.join(sentences)}")
 
 
 def _tell_scores(report: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from MedalSLib.run import (
 from MedalSLib.vocabulary import Structure
 from MedalSLib.volume import AS_IS, BoxArray, BoxMask, Grid, NetworkFrame, Window, apply_window, group_by_window
 from MedalSLib.volume.box import Box, grown, union
+from MedalSLib.volume.orientation_doubt import organs_doubt
 
 if TYPE_CHECKING:
     from MedalSLib.inference.grouping import Group
@@ -372,6 +373,7 @@ class LocalSession(Session):
         request, frame, manifest = run.request, self._frame, self._model.manifest
         names = {item.key: item.name for item in request.structures}
         masks = {names[key]: frame.mask_from_network(mask) for key, mask in found.box_masks.items()}
+        doubt = organs_doubt(masks, self._grid)
         return RunResult(
             box_masks=masks,
             labels=frame.array_from_network(found.labels),
@@ -384,7 +386,7 @@ class LocalSession(Session):
                 peak_memory_mb=probe.peak_mb(),
                 cached=found.cached,
                 steps=found.steps,
-                warnings=(*self.warnings, *request.notes),
+                warnings=(*self.warnings, *request.notes, *([doubt] if doubt else [])),
                 structures=self._structure_reports(found, run, masks),
                 understood=request.understood,
                 seed=request.options.seed,

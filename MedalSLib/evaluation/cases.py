@@ -65,6 +65,7 @@ class CasePair:
         spacing: Spacing along the arrays' axes in mm.
         structures: What to score, read one at a time.
         notes: What the user should know.
+        grid: Where the arrays lie.
     """
 
     name: str
@@ -72,6 +73,7 @@ class CasePair:
     spacing: tuple[float, float, float]
     structures: Iterator[StructurePair]
     notes: tuple[str, ...] = ()
+    grid: Grid | None = None
 
 
 def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[FilePair]:
@@ -127,21 +129,40 @@ def _challenge_pair(pair: FilePair) -> CasePair:
     modality = modality_of(pair)
     found = np.zeros_like(truth.segs)
     if pair.found is not None:
-        result = read_challenge(pair.found).segs
-        if result is None or result.shape != truth.segs.shape:
+        result = read_challenge(pair.found)
+        if result.segs is None or result.segs.shape != truth.segs.shape:
             raise InputError(
-                f"{pair.found.name} has the shape {None if result is None else result.shape}, the truth "
+                f"{pair.found.name} has the shape {None if result.segs is None else result.segs.shape}, the truth "
                 f"{truth.segs.shape}.",
                 "Evaluate results of the same images.",
             )
-        found = result
+        found = _numbered_as(prompts, result.segs, result.names or {}, modality)
     labels = sorted(prompts) if prompts else [int(value) for value in np.unique(truth.segs) if value]
     return CasePair(
         pair.name,
         modality,
         truth.spacing_dhw,
         _challenge_structures(truth.segs, found, labels, prompts, instances, modality),
+        grid=truth.grid,
     )
+
+
+def _numbered_as(prompts: Mapping[int, str], segs: np.ndarray, names: Mapping[int, str], modality: str) -> np.ndarray:
+    """Return a result with the label values of the prompts, where it says what its own values mean.
+
+    Args:
+        prompts: Text by label value of the truth.
+        segs: Labels of the result.
+        names: Name by label value of the result; empty if it carries none, and then its values are the prompts'.
+        modality: Modality, "" if unknown.
+    """
+    if not names or not prompts:
+        return segs
+    wanted = {published_name(text, modality).casefold(): label for label, text in prompts.items()}
+    table = np.zeros(max(int(segs.max(initial=0)), *names) + 1, dtype=np.uint16)
+    for value, name in names.items():
+        table[value] = wanted.get(published_name(name, modality).casefold(), 0)
+    return table[segs]
 
 
 def _challenge_structures(
@@ -186,7 +207,7 @@ def _named_pair(pair: FilePair, names: Mapping[int, str]) -> CasePair:
         if by_number:
             notes.append(_number_note(truth, found, masks))
     structures = _named_structures(truth, found, masks, modality, by_number)
-    return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes))
+    return CasePair(pair.name, modality, truth.grid.spacing_kji, structures, tuple(notes), truth.grid)
 
 
 def _named(found: Segmentation, names: Mapping[int, str]) -> Segmentation:

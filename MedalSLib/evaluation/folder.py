@@ -23,12 +23,20 @@ from MedalSLib.evaluation.metrics import (
     mean,
     surface_dice,
 )
+from MedalSLib.evaluation.score_page import overlay, score_page
 from MedalSLib.evaluation.score_tables import json_ready, output_folder, write_report, write_table
+from MedalSLib.volume import AS_IS, NetworkFrame, apply_window
 from MedalSLib.volume.files import replacing
+from MedalSLib.volume.preview import usual_window
+from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.windows import resolved
 
 OnCase = Callable[[int, int, str], None]
 """Called as `(cases done, cases in all, name of the last one)`."""
-_FILES = ("cases.csv", "summary.csv", "summary.json", "figure.png")
+_FILES = ("cases.csv", "summary.csv", "summary.json", "figure.png", "scores.html")
+Pictures = dict[tuple[str, str], bytes]
+_MOST_PICTURES = 200
+"""Pictures of a page: those of the worst results."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,8 @@ def evaluate_folder(
         gt_dir: Folder of true segmentations (npz, NIfTI, NRRD, .seg.nrrd), or one file.
         seg_dir: Folder of results, or one file; a missing result counts as empty.
         images_dir: Folder of images: of challenge cases, their prompts say which labels were asked for.
-        out: Folder for `cases.csv`, `summary.csv`, `summary.json` and `figure.png`; None to write nothing.
+        out: Folder for `cases.csv`, `summary.csv`, `summary.json`, `figure.png` and `scores.html`, with pictures
+            of the results; None to write nothing.
         tolerance_mm: Tolerance of the surface Dice.
         spacing_order: "published" reproduces the challenge's own figures, with the spacing's axes reversed.
         iou: Intersection over union from which an instance counts as found.
@@ -137,6 +146,7 @@ def evaluate_folder(
     target = output_folder(Path(out), _FILES, overwrite) if out else None
     rows: list[Row] = []
     failed: list[dict[str, str]] = []
+    pictures: Pictures | None = {} if target else None
     has_surface = can_score_surfaces()
     notes = (
         {} if has_surface else {"surface Dice": "It needs MONAI, which is not installed: pip install 'medals[train]'."}
@@ -146,7 +156,7 @@ def evaluate_folder(
             raise CancelledError("The evaluation was cancelled.")
         try:
             case = open_pair(pair, names)
-            rows += _score_case(pair, case, tolerance_mm if has_surface else None, spacing_order, iou)
+            rows += _score_case(pair, case, tolerance_mm if has_surface else None, spacing_order, iou, pictures)
             if said := " ".join(_case_notes(pair, case)):
                 notes[pair.name] = said
         except InputError as error:
@@ -167,7 +177,7 @@ def evaluate_folder(
         "tolerance_mm": tolerance_mm,
         "spacing_order": spacing_order,
     }
-    report["files"] = _write(target, rows, summary, report, overwrite) if target else []
+    report["files"] = _write(target, rows, summary, report, pictures or {}, overwrite) if target else []
     return report
 
 
@@ -199,8 +209,15 @@ def summary_table(report: Mapping[str, Any]) -> str:
 
 
 def _score_case(
-    pair: FilePair, case: CasePair, tolerance_mm: float | None, spacing_order: SpacingOrder, iou: float
+    pair: FilePair,
+    case: CasePair,
+    tolerance_mm: float | None,
+    spacing_order: SpacingOrder,
+    iou: float,
+    pictures: Pictures | None,
 ) -> list[Row]:
+    """Score the structures of a case; pictures of them are added to `pictures` if there is one."""
+    image = None if pictures is None else _shown_image(pair, case)
     spacing = case.spacing[::-1] if spacing_order == "published" else case.spacing
     notes = _case_notes(pair, case)
     rows = []
@@ -218,7 +235,25 @@ def _score_case(
                 **scores,
             )
         )
+        if pictures is not None and case.grid is not None and rows[-1].truth_voxels:
+            frame = NetworkFrame(case.grid)
+            truth, found = (frame.to_network(mask > 0) for mask in (item.truth, item.found))
+            pictures[case.name, item.name] = overlay(truth, found, image, frame.spacing_dhw)
     return rows
+
+
+def _shown_image(pair: FilePair, case: CasePair) -> np.ndarray | None:
+    """Return the image of a case (D, H, W) as it is shown, 0..255; None without one on the truth's grid."""
+    if pair.image is None or case.grid is None:
+        return None
+    try:
+        image = read_image(pair.image)
+    except InputError:
+        return None  # pictures are a help; the scores do not need it
+    if image.array_kji.shape != case.grid.shape_kji:
+        return None
+    window = AS_IS if image.windowed else resolved(usual_window(image.array_kji), image.array_kji)
+    return NetworkFrame(case.grid).to_network(apply_window(image.array_kji, window))
 
 
 def _case_notes(pair: FilePair, case: CasePair) -> list[str]:
@@ -278,7 +313,12 @@ def _number(value: float) -> float:
 
 
 def _write(
-    folder: Path, rows: Sequence[Row], summary: Sequence[SummaryRow], report: dict[str, Any], overwrite: bool
+    folder: Path,
+    rows: Sequence[Row],
+    summary: Sequence[SummaryRow],
+    report: dict[str, Any],
+    pictures: Pictures,
+    overwrite: bool,
 ) -> list[str]:
     tables: tuple[tuple[str, type[Any], Sequence[Any]], ...] = (
         ("cases.csv", Row, rows),
@@ -288,6 +328,11 @@ def _write(
         write_table(folder / name, kind, entries, overwrite)
     write_report(folder / "summary.json", report, overwrite)
     files = list(_FILES[:3])
+    worst = sorted((row for row in rows if row.truth_voxels), key=lambda row: _number(row.dsc))[:_MOST_PICTURES]
+    shown = {key: pictures[key] for row in worst if (key := (row.case, row.structure)) in pictures}
+    with replacing(folder / "scores.html", overwrite) as path:
+        path.write_text(score_page(report, shown), encoding="utf-8")
+    files.append("scores.html")
     try:
         with replacing(folder / "figure.png", overwrite) as path:
             draw_scores([(row.modality, row.structure, row.dsc, row.nsd) for row in rows if row.truth_voxels], path)

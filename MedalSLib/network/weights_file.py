@@ -70,12 +70,28 @@ def save_weights(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=header)
+            _order_metadata(temporary)
             checksum = file_sha256(temporary)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"The weights cannot be written to {path}: {error}.", "Check the folder and the space that is left."
         ) from error
     return checksum
+
+
+def _order_metadata(path: Path) -> None:
+    """Put the metadata of a safetensors file in a fixed order, so that the same weights are the same file.
+
+    safetensors writes it in an order that differs from process to process.
+    """
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:  # spaces fill it up, as the format wants
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -18,12 +18,13 @@ from urllib.parse import quote
 import numpy as np
 
 from MedalSLib.atomic_files import write_text
+from MedalSLib.html_page import page, table, zoomable
 from MedalSLib.service.batch_files import StudyOutcome
 from MedalSLib.volume.files import replacing
 from MedalSLib.volume.geometry import NetworkFrame
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.mask import BoxMask
-from MedalSLib.volume.preview import best_slices, usual_window
+from MedalSLib.volume.preview import best_slices, scaled_picture, usual_window
 from MedalSLib.volume.segment_info import SegmentInfo, completed
 from MedalSLib.volume.windows import apply_window, resolved
 
@@ -65,17 +66,7 @@ def save_thumbnail(
         picture[plane] = 0.5 * picture[plane] + 127.5 * np.asarray(color, dtype=np.float32)
     z, _, x = frame.spacing_dhw
     with replacing(path, True) as draft:
-        imsave(draft, _scaled(picture[::-1].astype(np.uint8), z, x), format="png")
-
-
-def _scaled(picture: np.ndarray, row_mm: float, column_mm: float) -> np.ndarray:
-    """Return the nearest pixels of a picture whose sides are as long as the patient's, `_LONGEST_SIDE` at most."""
-    height, width = picture.shape[0] * row_mm, picture.shape[1] * column_mm
-    scale = _LONGEST_SIDE / max(height, width)
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
-    row = np.minimum(np.arange(rows) * picture.shape[0] // rows, picture.shape[0] - 1)
-    column = np.minimum(np.arange(columns) * picture.shape[1] // columns, picture.shape[1] - 1)
-    return np.ascontiguousarray(picture[row][:, column])
+        imsave(draft, scaled_picture(picture[::-1].astype(np.uint8), z, x, _LONGEST_SIDE), format="png")
 
 
 def reasons_to_look(outcomes: Sequence[StudyOutcome]) -> dict[str, tuple[str, ...]]:
@@ -125,15 +116,15 @@ def write_summary(folder: Path, outcomes: Sequence[StudyOutcome]) -> None:
     ordered = sorted(outcomes, key=lambda one: (one.state != "failed", -len(reasons[one.study]), one.study))
     names = list(dict.fromkeys(name for outcome in ordered for name in outcome.structures or {}))
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(
         ["study", "state", "look at", "result", "seconds", *(f"{name} (ml)" for name in names), "notes", "cause"]
     )
     for outcome in ordered:
         volumes = [_volume(outcome, name) for name in names]
         why, notes = "; ".join(reasons[outcome.study]), "; ".join(outcome.notes)
         cause = f"{outcome.cause} {outcome.remedy}".strip()
-        table.writerow(
+        lines.writerow(
             [outcome.study, outcome.state, why, outcome.result, f"{outcome.seconds:g}", *volumes, notes, cause]
         )
     write_text(folder / TABLE, text.getvalue())
@@ -145,30 +136,24 @@ def _volume(outcome: StudyOutcome, name: str) -> str:
     return "" if volume is None else f"{volume:.4g}"
 
 
-_STYLE = """body{font:14px sans-serif;margin:2em;color:#222}table{border-collapse:collapse}
-td,th{padding:4px 10px;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}
-td.n{text-align:right}.look{background:#fff4d6}img{max-width:12em;max-height:12em;background:#000}"""
-
-
 def _page(
     folder: Path, ordered: Sequence[StudyOutcome], names: Sequence[str], reasons: Mapping[str, tuple[str, ...]]
 ) -> str:
     worth = sum(bool(reasons[outcome.study]) for outcome in ordered)
     failed = sum(outcome.state == "failed" for outcome in ordered)
-    heads = "".join(f"<th>{html.escape(name)} (ml)</th>" for name in names)
     rows = []
     for outcome in ordered:
         picture = thumbnail_of(outcome.result)
-        shown = f'<img loading="lazy" alt="" src="{quote(picture)}">' if (folder / picture).is_file() else ""
+        shown = zoomable(quote(picture)) if (folder / picture).is_file() else ""
         why = "<br>".join(html.escape(reason) for reason in (*reasons[outcome.study], *outcome.notes))
         volumes = "".join(f'<td class="n">{_volume(outcome, name)}</td>' for name in names)
         kind = ' class="look"' if reasons[outcome.study] else ""
         study = html.escape(outcome.study)
         rows.append(f"<tr{kind}><td>{shown if outcome.result else ''}</td><td>{study}</td><td>{why}</td>{volumes}</tr>")
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Batch</title><style>{_STYLE}</style>'
-        f"<h1>{len(ordered)} studies</h1><p>{failed} failed; {worth} to look at first, which come first.</p>"
-        f"<table><tr><th></th><th>study</th><th>look at</th>{heads}</tr>{''.join(rows)}</table></html>\n"
+    return page(
+        "Batch",
+        f"<h1>{len(ordered)} studies</h1><p>{failed} failed; {worth} to look at first, which come first.</p>",
+        table(("", "study", "look at", *(f"{name} (ml)" for name in names)), rows),
     )
 
 

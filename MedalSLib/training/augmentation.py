@@ -27,7 +27,7 @@ _WINDOW_SCALE = 0.85
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """Probabilities and ranges; the defaults are the published ones but for mirroring and labels.
+    """Probabilities and ranges; the defaults are the published ones but for mirroring.
 
     Attributes:
         enabled: False turns everything off, mirroring included.
@@ -62,7 +62,7 @@ class AugmentationSettings:
     rotation_share: float = 0.2
     scale: tuple[float, float] = (0.7, 1.4)
     scale_share: float = 0.2
-    labels: Literal["linear", "nearest"] = "nearest"
+    labels: Literal["linear", "nearest"] = "linear"
     noise_variance: tuple[float, float] = (0.0, 0.1)
     noise_share: float = 0.1
     blur_sigma: tuple[float, float] = (0.5, 1.0)

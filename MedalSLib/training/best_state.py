@@ -1,4 +1,7 @@
-"""The best state of a fine-tuning by held-out Dice, found by the same inference that users run."""
+"""The best state of a fine-tuning by held-out Dice, found by the same inference that users run.
+
+A state in which a structure is found worse than before training is never the best one, however good the mean is.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from MedalSLib.inference.compute import Compute
-from MedalSLib.inference.resampling_policy import plain_plan
-from MedalSLib.inference.stage import StageHooks, run_stage
 from MedalSLib.network.medals import MedalS
-from MedalSLib.training.case_store import CaseReader, CaseRecord
+from MedalSLib.training.case_store import CaseRecord
+from MedalSLib.training.curve import CURVE, draw_curve
 from MedalSLib.training.distributed import World
-from MedalSLib.training.precision import autocast_type
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.run_folder import RunFolder, load_checkpoint, save_checkpoint
-from MedalSLib.training.texts import canonical_key
+from MedalSLib.training.scoring import by_structure, case_dice, mean_dice
+
+_TOLERATED = 0.02
+"""How much Dice a structure may lose to the others."""
 
 
 @dataclass(eq=False)
@@ -70,7 +70,7 @@ class BestState:
         scores = self._held_out_dice(model)
         if step == 0:
             self.before = scores
-        better = not self.scores or mean_dice(scores) > mean_dice(self.scores)
+        better = not self.scores or (mean_dice(scores) > mean_dice(self.scores) and not self._lost(scores))
         self._waited = 0 if better else self._waited + 1
         if better:
             self.scores, self.step = scores, step
@@ -81,36 +81,22 @@ class BestState:
             self.folder.log(
                 {"step": step, "held_out_dice": mean_dice(scores)} | {f"dice/{k}": v for k, v in scores.items()}
             )
+            draw_curve(self.folder.entries(), self.folder.root / CURVE)
         return self._waited >= self.patience
+
+    def _lost(self, scores: dict[str, float]) -> list[str]:
+        """Return the structures that were found better before training."""
+        return [key for key, before in self.before.items() if scores.get(key, 0.0) < before - _TOLERATED]
 
     def _held_out_dice(self, model: PromptedModel) -> dict[str, float]:
         """Return the mean Dice of each structure over the cases that contain it, found from its name alone."""
-        device, prepared = self.here.device, self.prepared
-        model.eval()
-        reader = CaseReader(prepared.root)
-        compute = Compute(device=str(device), autocast=autocast_type("auto", device))
-        hooks = StageHooks(should_cancel=None if self.cancel is None else self.cancel.is_set)
-        found: dict[str, list[float]] = {}
-        for case in self.held_out:
-            image, labels = reader.whole(case)
-            present = sorted(case.voxels)
-            texts = [prepared.datasets[case.dataset].texts[label] for label in present]
-            with torch.no_grad():
-                queries = model.queries([[lines[0] for lines in texts]], [case.modality], device)[0]
-            # Prepared cases are on the network's grid already.
-            as_it_is = plain_plan(case.shape_hwd, prepared.spec.spacing_hwd, prepared.spec)
-            result = run_stage(model.network, queries, image, as_it_is, compute=compute, hooks=hooks)
-            for mask, label, lines in zip(result.masks, present, texts, strict=True):
-                here, truth = mask.array(), labels == label
-                overlap = 2.0 * np.count_nonzero(here & truth) / (np.count_nonzero(here) + np.count_nonzero(truth))
-                found.setdefault(canonical_key(lines, case.modality), []).append(float(overlap))
-        return {key: float(np.mean(values)) for key, values in sorted(found.items())}
+        scores = [
+            score
+            for case in self.held_out
+            for score in case_dice(model, self.prepared, case, self.here.device, self.cancel)
+        ]
+        return by_structure(scores)
 
     def load_into(self, network: MedalS) -> None:
         """Put the best state into a network."""
         network.load_state_dict(load_checkpoint(self._path)["network"])
-
-
-def mean_dice(scores: dict[str, float]) -> float:
-    """Return the mean over the structures, 0 if there are none."""
-    return float(np.mean(list(scores.values()))) if scores else 0.0

@@ -52,25 +52,23 @@ def _knowledge_encoder(recipe: Recipe) -> nn.Module:
 
 
 def model_from(network: MedalS, encode: Encode, image_size: tuple[int, int, int]) -> PromptedModel:
-    """Return a model to fine-tune: an opened network, with new deep-supervision heads where it has none.
+    """Return a model to fine-tune: an opened network with the text encoder that it has.
 
-    The text encoder stays as it is: its queries are shared with the model's other stage.
+    The text encoder stays as it is: its queries are shared with the model's other stage.  There is no deep
+    supervision: an opened network has no heads for it, and new ones would begin at random with half of the loss.
 
     Args:
         network: The network to start from.
         encode: Its text encoder.
         image_size: Patch it will be trained on.
     """
-    config = replace(network.config, deep_supervision=True, image_size=image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        trained = MedalS(config)
-    missing, unexpected = trained.load_state_dict(network.state_dict(), strict=False)
-    foreign = [key for key in missing if not key.startswith("mid_mask_embed_proj")] + list(unexpected)
-    if foreign:
+    trained = MedalS(replace(network.config, deep_supervision=False, image_size=image_size))
+    try:
+        trained.load_state_dict(network.state_dict())
+    except RuntimeError as error:
         raise ModelError(
-            f"The network to start from lacks or has too much: {', '.join(foreign[:3])}.", "Choose another."
-        )
+            f"The network to start from does not fit ({str(error).splitlines()[-1].strip()}).", "Choose another."
+        ) from error
     return PromptedModel(trained, None, encode)
 
 

@@ -11,12 +11,13 @@ import numpy as np
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError
 from MedalSLib.inference.regions import challenge_spacing
-from MedalSLib.network.axes import array_to_hwd, hwd
+from MedalSLib.network.axes import array_to_hwd, dhw, hwd
 from MedalSLib.training.sources import DatasetInfo, SourceCase
 from MedalSLib.training.texts import texts_for_name, unique
-from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, parse_window
+from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, axial_grid, parse_window
 from MedalSLib.volume.challenge import read_challenge
 from MedalSLib.volume.image import Image
+from MedalSLib.volume.orientation_doubt import couch_doubt
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation import Segmentation
 from MedalSLib.volume.segmentation_reading import read_segmentation
@@ -113,7 +114,7 @@ def load_case(case: SourceCase, window: str = "", ct_window: str = "") -> Loaded
 
 
 def _load_challenge(case: SourceCase) -> LoadedCase:
-    content = read_challenge(case.image)
+    content = read_challenge(case.image, orientation=case.orientation)
     if content.imgs is None or content.segs is None:
         raise InputError(
             f"{case.image.name} holds no {'image' if content.imgs is None else 'labels'}.",
@@ -125,8 +126,16 @@ def _load_challenge(case: SourceCase) -> LoadedCase:
     wanted = sorted(case.dataset.texts)
     labels = np.where(np.isin(labels, wanted), labels, 0)
     image = apply_window(content.imgs, AS_IS)
-    spacing = challenge_spacing(content.spacing, content.imgs.shape)
-    return LoadedCase(array_to_hwd(image), array_to_hwd(_int16(labels, case)), spacing, tuple(wanted))
+    grid = axial_grid(image.shape, dhw(challenge_spacing(content.spacing, image.shape)), case.orientation)
+    frame = NetworkFrame(grid)
+    doubt = couch_doubt(image, grid, is_windowed=True) if case.dataset.modality == "CT" else ""
+    return LoadedCase(
+        array_to_hwd(frame.to_network(image)),
+        array_to_hwd(frame.to_network(_int16(labels, case))),
+        hwd(frame.spacing_dhw),
+        tuple(wanted),
+        (doubt,) if doubt else (),
+    )
 
 
 def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase:

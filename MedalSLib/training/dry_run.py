@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import repeat
 from math import prod
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +82,20 @@ def dry_run(
         "hours": float(f"{a_step * steps / 3600:.3g}"),
     }
     return report | {"summary": _summary(recipe, report, factor)}
+
+
+def typical_step_seconds(trainer: Trainer, steps: int = 5) -> float:
+    """Return how long a step takes: the median of some without the first, which also allocates, unless that is long.
+
+    Args:
+        trainer: A trainer that is not used afterwards: its model changes, nothing is written.
+        steps: Steps to take.
+    """
+    batches = iter(trainer.source.batches(1, steps, trainer.world))
+    seconds = [trainer.advance(batches).seconds]
+    while len(seconds) < steps and seconds[0] < _LONG_SECONDS:
+        seconds.append(trainer.advance(batches).seconds)
+    return median(seconds[1:] or seconds)
 
 
 def _summary(recipe: Recipe, report: dict[str, Any], factor: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,21 +17,32 @@ from MedalSLib.atomic_files import write_json
 from MedalSLib.errors import InputError
 from MedalSLib.network.bundle import Model, open_model
 from MedalSLib.network.manifest import StageManifest
-from MedalSLib.training.best_state import BestState, mean_dice
+from MedalSLib.training.augmentation import AugmentationSettings
+from MedalSLib.training.best_state import BestState
 from MedalSLib.training.building import FREEZE_CHOICES, Freeze, freeze, model_from
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.distributed import World, world
+from MedalSLib.training.dry_run import typical_step_seconds
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned, fine_tune_report
+from MedalSLib.training.laterality import SAGITTAL_AXIS_HWD
+from MedalSLib.training.losses import LossSettings
 from MedalSLib.training.prepare import PrepareOptions, prepare_cases
 from MedalSLib.training.prepared_folder import open_prepared
+from MedalSLib.training.prompt_simulation import PromptSimulation
 from MedalSLib.training.recipe import LogSettings, OptimizerSettings, Recipe, TextSettings
 from MedalSLib.training.run_folder import RunFolder, data_digest
 from MedalSLib.training.samples import SampleStream
 from MedalSLib.training.sampling import SamplingSettings
 from MedalSLib.training.schedule import Cycle
+from MedalSLib.training.scoring import mean_dice
 from MedalSLib.training.sources import Sources, find_sources
 from MedalSLib.training.steps import Hooks, OnProgress, StepReport
 from MedalSLib.training.trainer import Trainer
+
+_NAME_ALONE, _BALANCED_UNTIL = 0.7, 0.5
+MIRROR_CHOICES = ("sagittal", "off")
+_EMA_DECAY = 0.98
+"""Of the averaged weights, which are the ones that are checked and kept: half of them is the last 34 steps."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +62,11 @@ class FineTuneOptions:
         patience: Checks without a better held-out Dice after which a stage stops.
         check_every: Steps between two checks.
         freeze: "nothing", "image_encoder" or "backbone": what keeps its weights.
+        mirror: "sagittal" mirrors half of the samples left to right, with the sides swapped in their texts; "off" none.
         modality: Modality of the folder; "" to find out.
         names: Names by label, or a JSON file with them; None for the folder's own.
         window: Intensity window; "" for the one of the structures.
+        orientation: Directions to which x, y, z of challenge files grow; LPS if None.
         workers: Processes that prepare cases.
         device: "auto", "cpu", "cuda" or "mps".
         resume: Go on with what is in `output`.
@@ -66,16 +81,18 @@ class FineTuneOptions:
     model: str = "starter"
     name: str = ""
     stages: tuple[str, ...] = ()
-    steps: int = 1000
-    learning_rate: float = 2e-4
+    steps: int = 150
+    learning_rate: float = 5e-4
     batch_size: int = 2
     held_out: float = 0.2
-    patience: int = 5
-    check_every: int = 100
-    freeze: Freeze = "nothing"
+    patience: int = 6
+    check_every: int = 25
+    freeze: Freeze = "image_encoder"
+    mirror: Literal["sagittal", "off"] = "sagittal"
     modality: str = ""
     names: Mapping[int, str] | Path | None = None
     window: str = ""
+    orientation: str | None = None
     workers: int = 1
     device: str = "auto"
     resume: bool = False
@@ -84,6 +101,8 @@ class FineTuneOptions:
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise InputError(f"held_out is {self.held_out}.", "Give a share between 0 and 1, such as 0.2.")
+        if self.mirror not in MIRROR_CHOICES:
+            raise InputError(f'There is no mirroring "{self.mirror}".', f"Use one of: {', '.join(MIRROR_CHOICES)}.")
         if self.freeze not in FREEZE_CHOICES:
             raise InputError(f'"{self.freeze}" cannot be frozen.', f"Use one of: {', '.join(FREEZE_CHOICES)}.")
 
@@ -107,7 +126,7 @@ def fine_tune(
         ModelError: The model to start from cannot be opened.
         CancelledError: `cancel` was set.
     """
-    sources = find_sources(options.source, options.modality, options.names)
+    sources = find_sources(options.source, options.modality, options.names, orientation=options.orientation)
     output = options.output
     with world(options.device) as here:
         base = open_model(options.model, "cpu")
@@ -162,14 +181,34 @@ def _recipe(stage: StageManifest, options: FineTuneOptions, name: str) -> Recipe
         patch_hwd=stage.patch_hwd,
         resampling=stage.resampling,
         schedule=(Cycle(options.steps, options.learning_rate, min(50, options.steps // 10)),),
-        network={key: value for key, value in stage.config.items() if key not in ("image_size", "deep_supervision")},
+        network={key: value for key, value in stage.config.items() if key != "image_size"},
         text=TextSettings(encoder="base"),
         # Few cases, of which only the labelled part matters: more patches around it than in training from scratch.
         sampling=SamplingSettings(batch_size=options.batch_size, foreground_share=0.5),
-        optimizer=OptimizerSettings(),
+        # What is checked and mostly used is a name alone, so most samples come without masks.
+        prompts=PromptSimulation(no_prompt=_NAME_ALONE),
+        # A body is mirrored left to right at most: no patient lies upside down, and sides are swapped in the texts.
+        augmentation=AugmentationSettings(
+            mirror="off" if options.mirror == "off" else "swap_sides",
+            mirror_axes=(SAGITTAL_AXIS_HWD,),
+            labels="nearest",
+        ),
+        # A structure that is new begins at "no" everywhere, from where Dice alone hardly moves it.
+        loss=LossSettings(balance_until=_BALANCED_UNTIL),
+        optimizer=OptimizerSettings(clip_norm=12.0, precision="auto", ema_decay=_EMA_DECAY),
         log=LogSettings(every=10, checkpoint_every=options.check_every),
         seed=options.seed,
         workers=min(options.workers, 4) if options.workers > 1 else 0,
+    )
+
+
+def _time_needed(stage: str, options: FineTuneOptions, step: float, check: float) -> str:
+    """Say how long a stage takes at most, before it begins."""
+    checks = -(-options.steps // options.check_every)
+    minutes = max(1, round((options.steps * step + checks * check) / 60))
+    return (
+        f"stage {stage}: at most {options.steps} steps of {step:.2g} s and {checks} checks of {check:.2g} s, about "
+        f"{minutes} minute{'s' if minutes > 1 else ''} in all (--steps for fewer, Ctrl-C keeps what is done)"
     )
 
 
@@ -184,7 +223,7 @@ def _fine_tune_stage(
 ) -> StageResult:
     network = base.network(stage)
     grid = base.manifest.stage(stage).used_for(sources.cases[0].dataset.modality if sources.cases else "")
-    described = replace(grid, config=network.config.to_dict())
+    described = replace(grid, config=replace(network.config, deep_supervision=False).to_dict())
     recipe = _recipe(described, options, f"fine-tune-stage{stage}")
     root = options.output / f"prepared-stage{stage}"
     if here.leads:
@@ -222,8 +261,13 @@ def _fine_tune_stage(
     if trainer.step:
         best.load()
     else:  # the model to start from is the state that training must beat
+        begun = time.monotonic()
         best.check(trainer.trained, 0)
+        checking = time.monotonic() - begun
         trainer.model.train()
+        if on_progress and here.size == 1:
+            trial = Trainer(copy.deepcopy(model), source, recipe, here, RunFolder(Path()))
+            on_progress(_time_needed(stage, options, typical_step_seconds(trial), checking), 0, 0, "")
     result = trainer.run()
     folder.close()
     here.wait()

@@ -96,7 +96,7 @@ def fine_tune_report(model: Path, results: Sequence[StageResult]) -> dict[str, A
         },
         "held_out_cases": list(results[0].held_out),
         "cases": len(results[0].prepared.cases),
-        "rejected": [{"case": case, "reason": reason} for case, reason in results[0].prepared.rejected],
+        **{key: results[0].prepared.report()[key] for key in ("rejected", "notes")},
     }
 
 

@@ -28,6 +28,7 @@ from MedalSLib.training.prepared_folder import FORMAT, PreparedFolder, claim, wr
 from MedalSLib.training.sources import SourceCase, Sources
 from MedalSLib.training.texts import canonical_key
 from MedalSLib.training.training_grid import to_training_grid
+from MedalSLib.volume.challenge import ORIENTATION
 
 OnCase = Callable[[int, int, str], None]
 """Called as `(cases done, cases in all, name of the last one)`; may raise to stop."""
@@ -226,5 +227,7 @@ def _fingerprint(case: SourceCase, options: PrepareOptions) -> str:
         case.dataset.modality,
         sorted((label, texts[0]) for label, texts in case.dataset.texts.items()),
         case.dataset.instances,
+        # What was prepared before there was a choice stays valid.
+        *([] if case.orientation == ORIENTATION else [case.orientation]),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

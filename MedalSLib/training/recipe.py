@@ -42,7 +42,7 @@ class TextSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW and what goes with it.
+    """AdamW and what goes with it; the defaults are the published ones.
 
     Attributes:
         betas: Decay of the first and second moments.
@@ -65,11 +65,11 @@ class OptimizerSettings:
     eps: float = 1e-8
     weight_decay: float = 0.01
     accumulate: int = 1
-    clip_norm: float | None = 12.0
+    clip_norm: float | None = None
     skip_norm: float | None = None
     query_rate: float = 1.0
     query_begins: float = 0.0
-    precision: Precision = "auto"
+    precision: Precision = "float16"
     channels_last: bool = False
     ema_decay: float | None = None
     ema_warm_up: bool = False

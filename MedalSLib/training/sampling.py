@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from MedalSLib.errors import InputError
 from MedalSLib.training.case_store import CaseRecord, Hwd
+from MedalSLib.training.published_weights import PUBLISHED_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class SamplingSettings:
         negative_share: Absent structures asked for, as a share of the present ones.
         foreground_share: Share of patches that are centred on a labelled voxel; the others lie anywhere.
         repeats: Whether large cases and cases with many labels are drawn more often.
+        sampling_weight: How often a data set is drawn beside what its size says, 1 for those that are not in it.
     """
 
     batch_size: int = 2
@@ -32,23 +35,34 @@ class SamplingSettings:
     negative_share: float = 0.33
     foreground_share: float = 0.2
     repeats: bool = True
+    sampling_weight: dict[str, float] = field(default_factory=PUBLISHED_WEIGHTS.copy)
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name, weight in self.sampling_weight.items() if not 0 <= weight < math.inf]:
+            raise InputError(f"The sampling weight of {wrong[0]} is no weight.", "Give a number from 0.")
 
 
 def case_weights(cases: Sequence[CaseRecord], patch_hwd: Hwd, settings: SamplingSettings) -> np.ndarray:
     """Return the probability of each case.
 
-    A data set weighs the square root of its size; within it, a case counts once for every `max_queries` labels and
-    once for every patch its region is long along each axis (reference behaviour).
+    A data set weighs the square root of its size, times its `sampling_weight`; within it, a case counts once for every
+    `max_queries` labels and once for every patch its region is long along each axis (reference behaviour).
 
     Args:
         cases: All cases.
         patch_hwd: Patch in voxels.
         settings: Settings.
+
+    Raises:
+        InputError: All data sets weigh nothing.
     """
     sizes: dict[str, int] = {}
     for case in cases:
         sizes[case.dataset] = sizes.get(case.dataset, 0) + 1
-    weights = np.array([_repeats(case, patch_hwd, settings) / math.sqrt(sizes[case.dataset]) for case in cases])
+    by_set = {name: settings.sampling_weight.get(name, 1.0) / math.sqrt(size) for name, size in sizes.items()}
+    weights = np.array([_repeats(case, patch_hwd, settings) * by_set[case.dataset] for case in cases])
+    if not weights.any():
+        raise InputError("Every data set has the sampling weight 0.", "Give one of them a weight in the recipe.")
     return weights / weights.sum()
 
 

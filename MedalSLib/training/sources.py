@@ -11,6 +11,8 @@ from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.records import read_json
 from MedalSLib.training.texts import prompt_table
+from MedalSLib.volume.challenge import ORIENTATION
+from MedalSLib.volume.geometry import checked_orientation
 
 _IMAGE_FOLDERS = ("images", "imagesTr")
 _LABEL_FOLDERS = ("labels", "labelsTr", "segmentations", "masks")
@@ -46,12 +48,14 @@ class SourceCase:
         dataset: Its data set.
         image: File of the image; of a challenge case the only one.
         labels: File of the labels, None for a challenge case.
+        orientation: Directions to which x, y, z of a challenge case grow.
     """
 
     identifier: str
     dataset: DatasetInfo
     image: Path
     labels: Path | None
+    orientation: str = ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ class Sources:
 
 
 def find_sources(
-    folder: Path, modality: str = "", names: Mapping[int, str] | Path | None = None, prompts: Path | None = None
+    folder: Path,
+    modality: str = "",
+    names: Mapping[int, str] | Path | None = None,
+    prompts: Path | None = None,
+    orientation: str | None = None,
 ) -> Sources:
     """Find the cases of a folder.
 
@@ -80,14 +88,20 @@ def find_sources(
         names: Names by label of a plain folder, or a JSON file with them; None for its names.json or dataset.json, or
             the names in the label files.
         prompts: The challenge's prompt file; None for the one `.json` file that lies in the folder.
+        orientation: Directions to which x, y, z of challenge files grow, which do not say them; LPS if None.
 
     Raises:
-        InputError: There is no such folder, or no case in it.
+        InputError: There is no such folder, or no case in it; or `orientation` is none, or of files that say their own.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.", "Check the spelling of its path.")
     is_challenge = any(folder.rglob("*.npz"))
-    found = _challenge(folder, prompts) if is_challenge else _plain(folder, modality, names)
+    if orientation is not None and not is_challenge:
+        raise InputError(
+            f"The images in {folder} say their own orientation.", "Leave --orientation out, which is for .npz."
+        )
+    code = checked_orientation(ORIENTATION if orientation is None else orientation)
+    found = _challenge(folder, prompts, code) if is_challenge else _plain(folder, modality, names)
     if not found.cases:
         details = "; ".join(f"{file}: {why}" for file, why in found.unmatched[:3])
         raise InputError(
@@ -98,7 +112,7 @@ def find_sources(
     return found
 
 
-def _challenge(folder: Path, prompts: Path | None) -> Sources:
+def _challenge(folder: Path, prompts: Path | None, orientation: str) -> Sources:
     tables = [prompts] if prompts else sorted(folder.glob("*.json"))
     if len(tables) != 1:
         raise InputError(
@@ -117,7 +131,7 @@ def _challenge(folder: Path, prompts: Path | None) -> Sources:
             continue
         instances = flags[dataset].get("instance_label") == 1
         info = DatasetInfo(dataset, _challenge_modality(dataset, path), raw[dataset], instances)
-        cases.append(SourceCase(path.stem, info, path, None))
+        cases.append(SourceCase(path.stem, info, path, None, orientation))
     return Sources(tuple(cases), tuple(unmatched))
 
 

@@ -46,7 +46,7 @@ class StepReport:
 
 OnStep = Callable[[StepReport], None]
 OnProgress = Callable[[str, int, int, str], None]
-"""Called as `(what is being done, done, in all, details)`."""
+"""Called as `(what is being done, done, in all, details)`; for a sentence that stays, with zeros."""
 
 
 @dataclass

@@ -65,6 +65,7 @@ class Trainer:
             ids = [device.index] if device.type == "cuda" else None
             # Class prompts are withheld in some steps, which leaves the mixing block without a gradient.
             self._parallel = DistributedDataParallel(self.model, device_ids=ids, find_unused_parameters=True)
+        self._by_dataset: dict[str, list[tuple[float, float]]] = {}
         self.step = 0
 
     @property
@@ -100,6 +101,8 @@ class Trainer:
         """
         state = self.folder.load()
         if state is None:
+            if self.world.leads:
+                self.folder.forget_after(-1)  # killed before the first checkpoint: all of it comes again
             return False
         try:
             self.model.load_state_dict(state["model"])
@@ -194,6 +197,8 @@ class Trainer:
             loss = self.recipe.loss
             balance = loss.balance(self.step / self._rate.total_steps)
             parts = segmentation_loss(outputs, batch.target, batch.real, loss, balance)
+            for name, dice, bce in zip(batch.datasets, parts.dice.tolist(), parts.bce.tolist(), strict=True):
+                self._by_dataset.setdefault(name, []).append((dice, bce))
             self._scaler.scale(parts.total / self.recipe.optimizer.accumulate).backward()
         return [float(parts.total.detach()), float(parts.dice.mean().detach()), float(parts.bce.mean().detach())]
 
@@ -216,7 +221,7 @@ class Trainer:
         log = self.recipe.log
         if self.world.leads:
             if report.step % log.every == 0 or report.step in (1, last):
-                self.folder.log(report.to_log())
+                self.folder.log(report.to_log() | self._dataset_losses())
             if self.hooks.on_step:
                 self.hooks.on_step(report)
         check_now = bool(self.hooks.check_every) and (report.step % self.hooks.check_every == 0 or report.step == last)
@@ -232,6 +237,15 @@ class Trainer:
                 f"Training was cancelled after step {report.step}; the checkpoint is written.", "Go on with --resume."
             )
         return stop
+
+    def _dataset_losses(self) -> dict[str, float]:
+        """Return the mean losses of each data set since the last line of the log, in this process."""
+        losses: dict[str, float] = {}
+        for name, pairs in sorted(self._by_dataset.items()):
+            dice, bce = (float(value) for value in np.mean(pairs, axis=0))
+            losses |= {f"dice_loss/{name}": dice, f"bce_loss/{name}": bce}
+        self._by_dataset.clear()
+        return losses
 
     def save(self) -> None:
         """Write a checkpoint of this step (the leading process does)."""

@@ -168,7 +168,7 @@ def _qualified(said: Bag, spelled: set[str], side: str, lexicon: Lexicon, raw: t
     best: Found | None = None
     for bag in sorted(candidates, key=lambda bag: (-len(bag), sorted(bag))):
         named = lexicon.entries.get(bag, [])
-        allowed = [s for s in named if _allows(s, said - bag)]
+        allowed = allows(named, said - bag)
         found = _sided(allowed, side, raw) if allowed else None
         if found is not None:
             best = replace(found, confidence=found.confidence * SKIPPED_WORDS)
@@ -176,10 +176,14 @@ def _qualified(said: Bag, spelled: set[str], side: str, lexicon: Lexicon, raw: t
     return best
 
 
-def _allows(item: Structure, extra: Bag) -> bool:
+def allows(named: Sequence[Structure], extra: Bag) -> list[Structure]:
+    """Return those of some structures whose concept allows more words beside its name."""
     lists = words()
-    allowed = {base for word in table().concepts[item.concept].qualifiers for base in (word, lists.base(word))}
-    return extra <= allowed
+
+    def qualifiers(item: Structure) -> set[str]:
+        return {base for word in table().concepts[item.concept].qualifiers for base in (word, lists.base(word))}
+
+    return [item for item in named if extra <= qualifiers(item)]
 
 
 def _preset(preset: str, side: str, lexicon: Lexicon) -> Found | None:

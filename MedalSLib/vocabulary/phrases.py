@@ -9,6 +9,7 @@ from MedalSLib.vocabulary.lexicon import Lexicon, bag_of, side_words
 from MedalSLib.vocabulary.phrase_matching import (
     ADDED_SIDES,
     Found,
+    allows,
     find,
     find_one,
     says_nothing,
@@ -147,7 +148,10 @@ def _with_compounds(segments: list[tuple[Phrase, tuple[Word, ...]]], lexicon: Le
 
 def _is_compound(tokens: list[Word], lexicon: Lexicon) -> bool:
     for kept in (tokens, without_context(tokens, lexicon.modality)):
-        if bag_of(token for token in kept if words().modality_of(token) is None) in lexicon.compounds:
+        said = bag_of(token for token in kept if words().modality_of(token) is None)
+        if said in lexicon.compounds or any(
+            bag < said and allows(lexicon.entries.get(bag, ()), said - bag) for bag in lexicon.compounds
+        ):
             return True
     return False
 

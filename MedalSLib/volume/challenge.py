@@ -1,7 +1,7 @@
 """The npz files of the CVPR 2025 text-guided segmentation challenge, read without trusting them.
 
 Arrays are (z, y, x), intensities 0..255, `spacing` is (x, y, z) in mm.  A case has no place in the patient, so its grid
-is upright, in LPS and begins at the origin.
+is upright and begins at the origin, and its axes are taken for LPS unless the user says what they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -19,14 +19,17 @@ import numpy as np
 from numpy.lib import format as npy
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.challenge_prompts import TargetPrompts, target_prompts
 from MedalSLib.volume.files import existing, reading, replacing
-from MedalSLib.volume.geometry import Grid, axial_grid
+from MedalSLib.volume.geometry import Grid, axial_grid, checked_orientation
 from MedalSLib.volume.restricted_pickle import MAX_BYTES, plain_values
 
 MAX_ARRAY_BYTES = 8 << 30
+ORIENTATION = "LPS"
+"""What the axes of a case are taken for."""
 _MAX_MEMBERS, _MAX_HEADER, _MAX_DEFLATE_RATIO = 64, 1 << 16, 1100  # deflate shrinks to 1/1032 at best
 _CHUNK = 16 << 20
-_SEGMENTATION_KEYS = ("segs", "gts")
+_SEGMENTATION_KEYS, _PREVIOUS = ("segs", "gts"), "prev_pred"
 _REMEDY = "Get the file again from its source; a challenge case has imgs, spacing and text_prompts."
 
 
@@ -43,6 +46,9 @@ class ChallengeCase:
         segs: Labelmap (Z, Y, X) from `segs` or `gts`, None if the file has neither.
         names: Names by label value that a result file carries, empty otherwise.
         warnings: Sentences the user should read.
+        orientation: Directions to which x, y, z grow; the file does not say them.
+        targets: Boxes and clicks of the interactive track by label value; empty elsewhere.
+        previous: Labelmap (Z, Y, X) of the interactive track's previous prediction, None without one.
     """
 
     path: Path
@@ -53,6 +59,9 @@ class ChallengeCase:
     segs: np.ndarray | None = None
     names: Mapping[int, str] | None = None
     warnings: tuple[str, ...] = ()
+    orientation: str = ORIENTATION
+    targets: Mapping[int, TargetPrompts] = field(default_factory=dict)
+    previous: np.ndarray | None = None
 
     @property
     def spacing_dhw(self) -> tuple[float, float, float]:
@@ -66,10 +75,12 @@ class ChallengeCase:
         array = self.imgs if self.imgs is not None else self.segs
         if array is None:
             raise InputError(f"{self.path} has neither imgs nor segs.", _REMEDY)
-        return axial_grid(array.shape, self.spacing_dhw)
+        return axial_grid(array.shape, self.spacing_dhw, self.orientation)
 
 
-def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRAY_BYTES) -> ChallengeCase:
+def read_challenge(
+    path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRAY_BYTES, orientation: str = ORIENTATION
+) -> ChallengeCase:
     """Read a case, a ground truth or a result of the challenge.
 
     Sizes are checked before memory is taken, and pickled text is read by `plain_values`, which runs nothing.
@@ -77,24 +88,31 @@ def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRA
     Args:
         path: The npz file.
         max_array_bytes: Arrays larger than this are refused.
+        orientation: Directions to which x, y, z grow.
 
     Raises:
-        InputError: Not such a file, damaged, cut short, inconsistent, or made to do harm.
+        InputError: Not such a file, damaged, cut short, inconsistent, or made to do harm; or no orientation.
     """
+    code = checked_orientation(orientation)
     file = existing(path)
     with reading(file, "a challenge npz"), zipfile.ZipFile(file) as archive:
         members = {name.removesuffix(".npy"): info for name, info in _members(archive, file).items()}
         arrays = {
             key: _numbers(archive, members[key], file, max_array_bytes)
-            for key in ("imgs", *_SEGMENTATION_KEYS, "spacing", "names")
+            for key in ("imgs", *_SEGMENTATION_KEYS, "spacing", "names", _PREVIOUS)
             if key in members
         }
         prompts = _objects(archive, members["text_prompts"], file) if "text_prompts" in members else {}
+        boxes, clicks = (
+            _objects(archive, members[key], file) if key in members else None for key in ("boxes", "clicks")
+        )
     segs = next((arrays[key] for key in _SEGMENTATION_KEYS if key in arrays), None)
     imgs = arrays.get("imgs")
     _check_arrays(imgs, segs, file)
     texts, instance_label = _prompts(prompts, file)
-    names = arrays.get("names")
+    names, previous = arrays.get("names"), arrays.get(_PREVIOUS)
+    if imgs is not None and previous is not None and (previous.shape != imgs.shape or previous.dtype.kind not in "uib"):
+        raise InputError(f"{_PREVIOUS} in {file} is no labelmap of its image.", _REMEDY)
     return ChallengeCase(
         path=file,
         imgs=imgs,
@@ -104,7 +122,29 @@ def read_challenge(path: str | os.PathLike[str], max_array_bytes: int = MAX_ARRA
         segs=segs,
         names=None if names is None else {value: str(name) for value, name in enumerate(names.ravel().tolist(), 1)},
         warnings=_warnings(imgs, "spacing" in arrays),
+        orientation=code,
+        targets={} if imgs is None else target_prompts(boxes, clicks, imgs.shape, file),
+        previous=previous,
     )
+
+
+def challenge_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Return the shape (Z, Y, X) of a case's image without reading anything else of it.
+
+    Raises:
+        InputError: It cannot be found out, or is no volume of at most `MAX_ARRAY_BYTES` voxels.
+    """
+    file = existing(path)
+    with reading(file, "a challenge npz"), zipfile.ZipFile(file) as archive:
+        info = _members(archive, file).get("imgs.npy")
+        if info is None:
+            raise InputError(f"{file} has no imgs.", _REMEDY)
+        with archive.open(info) as stream:
+            shape = _header(stream, info, file)[0]
+    if len(shape) != 3 or not 0 < prod(shape) <= MAX_ARRAY_BYTES:
+        raise InputError(f"imgs in {file} has the shape {shape}, which is no volume.", _REMEDY)
+    first, second, third = shape
+    return first, second, third
 
 
 def write_challenge_result(

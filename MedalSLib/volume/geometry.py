@@ -373,6 +373,16 @@ def axial_grid(shape_dhw: Sequence[int], spacing_dhw: Sequence[float], code: str
     return Grid((k, j, i), affine)
 
 
+def checked_orientation(code: str) -> str:
+    """Return an orientation code such as "LAS" in capitals.
+
+    Raises:
+        InputError: It does not name each anatomical axis once.
+    """
+    _parse_code(code.upper())
+    return code.upper()
+
+
 def _mirror(bounds: Bounds, size: int) -> Bounds:
     return size - bounds[1], size - bounds[0]
 

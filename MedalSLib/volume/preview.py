@@ -116,6 +116,23 @@ def check_preview_output(path: str | os.PathLike[str], overwrite: bool = False) 
     return target
 
 
+def scaled_picture(picture: np.ndarray, row_mm: float, column_mm: float, longest: int) -> np.ndarray:
+    """Return the nearest pixels of a picture whose sides are as long as the patient's.
+
+    Args:
+        picture: Rows, columns, and colours if there are any.
+        row_mm: Distance of rows.
+        column_mm: Distance of columns.
+        longest: Pixels of the longer side.
+    """
+    height, width = picture.shape[0] * row_mm, picture.shape[1] * column_mm
+    scale = longest / max(height, width)
+    rows, columns = (max(1, round(side * scale)) for side in (height, width))
+    row = np.minimum(np.arange(rows) * picture.shape[0] // rows, picture.shape[0] - 1)
+    column = np.minimum(np.arange(columns) * picture.shape[1] // columns, picture.shape[1] - 1)
+    return np.ascontiguousarray(picture[row][:, column])
+
+
 def best_slices(masks: list[BoxMask], shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the slice along each axis in which most masks are seen, each near its largest extent; else the middle."""
     scores = [np.zeros(size) for size in shape]

@@ -10,7 +10,7 @@ import numpy as np
 
 from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
-from MedalSLib.volume.challenge import read_challenge
+from MedalSLib.volume.challenge import ORIENTATION, read_challenge
 from MedalSLib.volume.dicom_reading import read_dicom
 from MedalSLib.volume.files import existing, reading
 from MedalSLib.volume.formats import FileFormat, format_of
@@ -20,6 +20,7 @@ from MedalSLib.volume.metaimage_reading import read_metaimage
 from MedalSLib.volume.modality_guess import guess_modality
 from MedalSLib.volume.nifti_reading import nifti_grid, open_nifti
 from MedalSLib.volume.nrrd_reading import read_nrrd
+from MedalSLib.volume.orientation_doubt import couch_doubt
 
 _BY_SUFFIX: dict[str, FileFormat] = {
     ".nii": "NIfTI",
@@ -40,6 +41,7 @@ def read_image(
     frame: int | None = None,
     series: str | None = None,
     on_progress: Callable[[float], None] | None = None,
+    orientation: str | None = None,
 ) -> Image:
     """Read a 3-D image.
 
@@ -48,22 +50,27 @@ def read_image(
         frame: Which frame of a 4-D image (or component of a multi-component one), from 0.
         series: Which series of a DICOM folder: UID, number or part of its description; the largest usable one if None.
         on_progress: Called with the share of a DICOM series that is read; may raise to stop.
+        orientation: Directions to which x, y, z of a challenge npz grow, which does not say them; LPS if None.
 
     Returns:
         The image; what is unusual about it is in `Image.warnings`.
 
     Raises:
         InputError: Missing, damaged, of an unknown format, 2-D, 4-D without `frame`, constant, with NaN or infinity, or
-            with an impossible geometry.
+            with an impossible geometry; or `orientation` is none, or of a file that says its own.
         ResourceError: There is not enough memory for it.
     """
     file = existing(path)
+    kind = None if file.is_dir() else format_of(file) or _BY_SUFFIX.get(suffix_of(file))
+    if orientation is not None and kind != "npz":
+        raise InputError(
+            f"{file} says its own orientation.",
+            "Leave --orientation out, which is for .npz; correct the file if need be.",
+        )
     if file.is_dir() or file.name.upper() == "DICOMDIR":
         return read_dicom(file, frame, series, on_progress)
     if series is not None:
         raise InputError(f"{file} is no folder from which a series could be chosen.", "Give the folder of the series.")
-    suffix = suffix_of(file)
-    kind = format_of(file) or _BY_SUFFIX.get(suffix)
     if kind == "NIfTI":
         return _read_nifti(file, frame)
     if kind == "NRRD":
@@ -71,9 +78,10 @@ def read_image(
     if kind == "MetaImage":
         return _read_metaimage(file, frame)
     if kind == "npz":
-        return _read_npz(file)
+        return _read_npz(file, ORIENTATION if orientation is None else orientation)
     if kind == "DICOM":
         return read_dicom(file, frame, series, on_progress)
+    suffix = suffix_of(file)
     what = f"files ending in {suffix}" if suffix not in ("", ".dcm", ".ima") else "this file, which is not DICOM"
     raise InputError(f"{file} cannot be read: Medal S does not know {what}.", f"Choose one of: {_FORMATS}.")
 
@@ -109,8 +117,8 @@ def _read_metaimage(path: Path, frame: int | None) -> Image:
     return _image(checked_intensities(array, path), grid, Source(path, "MetaImage", (path,)), warnings)
 
 
-def _read_npz(path: Path) -> Image:
-    case = read_challenge(path)
+def _read_npz(path: Path, orientation: str) -> Image:
+    case = read_challenge(path, orientation=orientation)
     if case.imgs is None:
         raise InputError(f"{path} holds labels but no image.", "Choose a file with imgs.")
     check_volume(case.imgs.shape, path)
@@ -133,11 +141,13 @@ def _image(
             *warnings,
             "The axes of the image are not at right angles; the masks will lie on this sheared grid.",
         )
+    modality = guess_modality(array, file_name=file_name)
+    doubt = couch_doubt(array, grid, windowed) if modality.modality == "CT" else ""
     return Image(
         array_kji=array,
         grid=grid,
-        modality=guess_modality(array, file_name=file_name),
+        modality=modality,
         source=source,
-        warnings=(*warnings, *grid_warnings(grid)),
+        warnings=(*warnings, *grid_warnings(grid), *([doubt] if doubt else [])),
         windowed=windowed,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from MedalSLib.atomic_files import suffix_of
 from MedalSLib.errors import InputError
 from MedalSLib.vocabulary.terminology import parse_terminology
-from MedalSLib.volume.challenge import read_challenge
+from MedalSLib.volume.challenge import ORIENTATION, read_challenge
 from MedalSLib.volume.files import existing, reading
 from MedalSLib.volume.formats import FileFormat, format_of
 from MedalSLib.volume.geometry import Grid
@@ -41,13 +41,16 @@ _FORMATS = ".seg.nrrd, .nrrd, .nii, .nii.gz, .mha, .mhd, .dcm (DICOM Segmentatio
 _LABEL_TABLES = (0, 30)
 
 
-def read_segmentation(path: str | os.PathLike[str], names: Mapping[int, str] | None = None) -> Segmentation:
+def read_segmentation(
+    path: str | os.PathLike[str], names: Mapping[int, str] | None = None, orientation: str = ORIENTATION
+) -> Segmentation:
     """Read a segmentation.
 
     Args:
         path: A `.seg.nrrd` with overlapping segments, a labelmap (NRRD, NIfTI, MetaImage, challenge npz), or a DICOM
             Segmentation.
         names: Names by label value for a labelmap; others are those of the file, or "Label 1", "Label 2", ...
+        orientation: Directions to which x, y, z of a challenge npz grow, which does not say them.
 
     Raises:
         InputError: Missing, damaged, of an unknown format, without any label, or an image instead of a labelmap.
@@ -66,7 +69,7 @@ def read_segmentation(path: str | os.PathLike[str], names: Mapping[int, str] | N
         layers, grid, warnings = read_metaimage(file)
         found = _labelmaps(layers, grid, given, file, warnings)
     elif kind == "npz":
-        found = _read_npz(file, given)
+        found = _read_npz(file, given, orientation)
     elif kind == "DICOM":
         found = _renamed(_read_dicom(file), given)
     else:
@@ -127,8 +130,8 @@ def _json_info(entry: Mapping[str, Any]) -> SegmentInfo:
     return SegmentInfo(parsed, parse_terminology(str(entry.get("terminology", ""))))
 
 
-def _read_npz(path: Path, names: Mapping[int, str]) -> Segmentation:
-    case = read_challenge(path)
+def _read_npz(path: Path, names: Mapping[int, str], orientation: str) -> Segmentation:
+    case = read_challenge(path, orientation=orientation)
     if case.segs is None:
         raise InputError(f"{path} holds no labels.", "Choose a file with segs or gts.")
     own = {**case.text_prompts, **(case.names or {}), **names}

@@ -92,9 +92,10 @@ def write_segmentation(
     labels, lost = labelmap_of(list(boxed.values()), grid.shape_kji)
     notes: tuple[str, ...] = ()
     if suffix == ".npz":
-        frame = NetworkFrame(grid)
+        of_npz = source is not None and source.source.format == "challenge npz"
+        frame = NetworkFrame(grid, grid.orientation) if of_npz else NetworkFrame(grid)  # in the order of its source
         write_challenge_result(target, frame.to_network(labels), frame.spacing_dhw[::-1], list(boxed), overwrite)
-        if source is not None and source.source.format != "challenge npz":
+        if source is not None and not of_npz:
             notes = (_PLACELESS,)
     else:
         if grid.is_sheared:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -133,6 +135,32 @@ def test_a_pickle_bomb_does_not_go_off_and_the_other_cases_run(medals, tiny_mode
     assert not trace.exists()
     assert (tmp_path / "out" / "CT_good.npz").exists()
     assert not (tmp_path / "out" / "CT_bad.npz").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a container's shell script")
+@pytest.mark.slow
+def test_the_container_s_entry_point_takes_a_model_and_leaves_no_case_without_a_result(
+    tiny_model: Path, reference: Path, tmp_path: Path
+) -> None:
+    root = Path(__file__).resolve().parents[2]
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    inputs.mkdir()
+    shutil.copy(reference / "cases" / "CT_AMOS_amos_0018.npz", inputs)
+    challenge_case(inputs / "CT_stones.npz", {"1": "Kidney stones in CT", "instance_label": 0})
+    challenge_case(inputs / "CT_wrong.npz", {"one": "Liver in CT"})
+    environment = os.environ | {
+        "PYTHON": sys.executable, "PYTHONPATH": str(root), "MEDALS_MODEL": str(tiny_model), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = ["sh", root / "Resources" / "Container" / "predict.sh", inputs, outputs, "--json", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 3, done.stderr  # of the last case that failed
+    results = {path.name: np.load(path, allow_pickle=False)["segs"] for path in sorted(outputs.glob("*.npz"))}
+    assert sorted(results) == ["CT_AMOS_amos_0018.npz", "CT_stones.npz", "CT_wrong.npz"]
+    assert {6} <= set(np.unique(results["CT_AMOS_amos_0018.npz"])) <= {0, 1, 2, 3, 6}  # what the tiny model knows
+    for name in ("CT_stones.npz", "CT_wrong.npz"):
+        assert results[name].shape == (20, 30, 28) and not results[name].any()
+    assert "not known to the model" in done.stderr and "empty result" in done.stderr
+    assert [case.get("empty") for case in json.loads(done.stdout)["cases"]] == [None, True, True]
 
 
 def test_names_and_resolve_touch_no_heavy_package() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from MedalSLib.errors import InputError, OutputError
 from MedalSLib.evaluation.folder import evaluate_folder, summary_table
 from MedalSLib.evaluation.metrics import instance_scores, semantic_scores
+from MedalSLib.evaluation.score_page import modality_means, overlay, score_page
 
 SPACING_XYZ = (0.8, 0.9, 2.5)
 
@@ -79,6 +85,7 @@ def test_tables_and_a_figure_are_written_and_never_overwritten_unasked(tmp_path:
     assert sorted(Path(file).name for file in report["files"]) == [
         "cases.csv",
         "figure.png",
+        "scores.html",
         "summary.csv",
         "summary.json",
     ]
@@ -93,6 +100,44 @@ def test_tables_and_a_figure_are_written_and_never_overwritten_unasked(tmp_path:
     with pytest.raises(OutputError, match="exists already"):
         evaluate_folder(gts, segs, images, tmp_path / "out")
     evaluate_folder(gts, segs, images, tmp_path / "out", overwrite=True)
+
+
+def test_the_page_is_one_file_that_shows_the_worst_result_first(tmp_path: Path) -> None:
+    images, gts, segs = challenge(tmp_path, cases=2)
+    empty = np.zeros_like(organs())
+    np.savez(segs / "CT_Toy_1.npz", segs=empty, spacing=SPACING_XYZ)
+    evaluate_folder(gts, segs, images, tmp_path / "out")
+    page = (tmp_path / "out" / "scores.html").read_text()
+    assert "http" not in page and "<script" not in page
+    worst = page.partition("Worst first")[2]
+    assert worst.index("CT_Toy_1") < worst.index("CT_Toy_0")
+    pictures = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    assert len(pictures) == 4
+    assert base64.b64decode(pictures[0]).startswith(b"\xff\xd8")
+
+
+def test_the_page_keeps_the_dice_of_instances_apart_and_gives_the_mean_of_modalities() -> None:
+    def row(modality: str, kind: str, dsc: float, f1: float | None) -> dict[str, Any]:
+        nsd = None if kind == "instance" else dsc
+        return {"modality": modality, "structure": "all", "kind": kind, "cases": 1, "dsc": dsc, "nsd": nsd, "f1": f1}
+
+    summary = [row("CT", "semantic", 0.8, None), row("CT", "instance", 0.5, 0.3), row("MRI", "semantic", 0.6, None)]
+    assert modality_means(summary) == {
+        "CT": {"dsc": 0.8, "nsd": 0.8, "f1": 0.3, "dsc_tp": 0.5},
+        "MRI": {"dsc": 0.6, "nsd": 0.6},
+    }
+    page = score_page({"summary": summary, "cases": [], "failed": []}, {})
+    last = page.partition("mean of 2 modalities")[2]
+    assert re.findall(r">([\d.]+)</td>", last.partition("</tr>")[0]) == ["0.7000", "0.7000", "0.3000", "0.5000"]
+
+
+def test_an_overlay_shows_what_was_missed_and_what_is_wrong() -> None:
+    truth, found = np.zeros((3, 20, 20), bool), np.zeros((3, 20, 20), bool)
+    truth[1, :10, :10], found[1, 10:, 10:] = True, True
+    picture = imread(io.BytesIO(overlay(truth, found, None, (1.0, 1.0, 1.0))), format="jpg").astype(int)
+    size = picture.shape[0]
+    missed, wrong = picture[size // 4, size // 4], picture[3 * size // 4, 3 * size // 4]
+    assert missed[2] > missed[0] and wrong[0] > wrong[2]
 
 
 def test_a_missing_result_counts_as_empty_and_a_damaged_one_is_reported(tmp_path: Path) -> None:

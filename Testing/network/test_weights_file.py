@@ -23,6 +23,16 @@ def network() -> MedalS:
     return MedalS(small_config((64, 64, 32), widths=(4, 8, 8), query_dim=16)).eval()
 
 
+def test_the_same_weights_are_the_same_file(network: MedalS, tmp_path: Path) -> None:
+    """The order of the metadata would differ from process to process."""
+    sums = {save_weights(tmp_path / f"{at}.safetensors", network, ("CT_Übergang",), "data", "CC0") for at in range(8)}
+    assert len(sums) == 1
+    raw = (tmp_path / "0.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    assert list(header["__metadata__"]) == sorted(header["__metadata__"])
+    assert read_weights(tmp_path / "0.safetensors")[0]["training_data"] == "data"
+
+
 def test_a_network_comes_back_as_it_was(network: MedalS, tmp_path: Path) -> None:
     path = tmp_path / "new" / "stage1.safetensors"
     checksum = save_weights(path, network, ("CT_Liver", "MRI_Alzheimer's disease plaque"), "two volumes", "CC-BY-4.0")

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "MedalSLib"
 
-BASE = {"atomic_files", "errors", "records", "resources", "__version__"}
+BASE = {"atomic_files", "errors", "html_page", "records", "resources", "__version__"}
 # What is asked of a run and what comes of it: the same classes from inference to the panel.
 RUN = "run"
 ROOMS: dict[str, set[str]] = {

@@ -22,9 +22,13 @@ from MedalSLib.inference.resampling_policy import StageSpec, plan
 from MedalSLib.inference.stage import run_stage
 from MedalSLib.network.bundle import open_model
 from MedalSLib.network.manifest import read_manifest, write_manifest
+from MedalSLib.training.best_state import BestState
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.fine_tune import FineTuneOptions, fine_tune, split_cases
 from MedalSLib.training.fine_tune_result import StageResult, export_fine_tuned
+from MedalSLib.training.recipe import load_recipe
+from MedalSLib.training.run_folder import RunFolder
+from MedalSLib.training.scoring import ValidateOptions, validate
 from MedalSLib.training.train import TrainOptions, train
 from MedalSLib.volume import apply_window, parse_window
 from MedalSLib.volume.challenge import write_challenge_result
@@ -104,6 +108,8 @@ def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base
     options = FineTuneOptions(source, tmp_path / "out", str(base), name="My Lumps", **QUICK)
     report = fine_tune(options, on_progress=lambda what, *_: seen.append(what))
     assert seen[0] == "preparing stage 2"
+    (told,) = [what for what in seen if "minute" in what]  # how long it takes is said before it begins
+    assert "6 steps" in told and seen.index(told) < seen.index("training stage 2")
     assert seen[-1] == "training stage 2"
     assert len(report["held_out_cases"]) == 1
     model = open_model(report["model"])
@@ -116,6 +122,46 @@ def test_fine_tuning_makes_a_model_folder_that_opens_and_says_what_it_knows(base
     assert torch.equal(before.encode([("Liver", "CT")]), after.encode([("Liver", "CT")]))
     if stage["best_step"]:
         assert np.mean(list(stage["held_out_dice"].values())) > np.mean(list(stage["held_out_dice_before"].values()))
+
+
+def test_the_first_state_is_the_model_that_was_begun_from(base: Path, tmp_path: Path) -> None:
+    """Nothing is at random at the start: without a step, scores and weights are those of before."""
+    source = plain_folder(tmp_path / "mine", cases=2)
+    still = QUICK | {"steps": 1, "learning_rate": 0.0}
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **still))
+    stage = report["stages"]["2"]
+    assert stage["held_out_dice"] == stage["held_out_dice_before"]
+    before, after = (open_model(one).network("2").state_dict() for one in (base, report["model"]))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert (tmp_path / "out" / "run-stage2" / "curve.png").is_file()
+    recipe = load_recipe(tmp_path / "out" / "run-stage2" / "recipe.json")
+    assert recipe.augmentation.mirror_axes == (1,) and recipe.augmentation.mirror == "swap_sides"
+    assert not recipe.network_config().deep_supervision
+
+
+def test_a_state_in_which_a_structure_is_lost_is_not_taken_whatever_the_mean(tmp_path: Path) -> None:
+    scores = iter([{"a": 0.5, "b": 0.2}, {"a": 0.4, "b": 0.9}, {"a": 0.49, "b": 0.4}])
+    folder = RunFolder(tmp_path)
+    model: Any = SimpleNamespace(network=torch.nn.Linear(1, 1))
+    here: Any = SimpleNamespace(leads=True)
+    best = BestState(folder, SimpleNamespace(), (), here, 5, None)  # type: ignore[arg-type]
+    best._held_out_dice = lambda _: next(scores)  # type: ignore[method-assign]
+    for step in (0, 10, 20):
+        best.check(model, step)
+    assert (best.step, best.scores) == (20, {"a": 0.49, "b": 0.4})
+
+
+def test_validating_gives_the_dice_that_fine_tuning_gave(base: Path, tmp_path: Path) -> None:
+    source = plain_folder(tmp_path / "mine", cases=2)
+    report = fine_tune(FineTuneOptions(source, tmp_path / "out", str(base), **(QUICK | {"steps": 2})))
+    prepared = tmp_path / "out" / "prepared-stage2"
+    found = validate(ValidateOptions(prepared, report["model"], "cpu"))
+    (held_out,) = report["held_out_cases"]
+    dice = {score["structure"]: score["dice"] for score in found["by_case"] if score["case"] == held_out}
+    assert dice == pytest.approx(report["stages"]["2"]["held_out_dice"], abs=1e-3)
+    assert found["cases"] == 2 and found["mean_dice"] == pytest.approx(np.mean(list(found["dice"].values())))
+    with pytest.raises(InputError, match="prepared for"):
+        validate(ValidateOptions(prepared, "starter", "cpu"))
 
 
 def test_the_engine_answers_to_the_new_names_and_says_what_it_does_not_know(base: Path, tmp_path: Path) -> None:
@@ -162,7 +208,9 @@ def test_a_single_case_cannot_be_both_trained_on_and_held_out(base: Path, tmp_pa
         fine_tune(FineTuneOptions(plain_folder(tmp_path / "mine", cases=1), tmp_path / "out", str(base), **QUICK))
 
 
-@pytest.mark.parametrize("wrong", [{"freeze": "everything"}, {"stages": ("1",)}, {"held_out": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"freeze": "everything"}, {"mirror": "axial"}, {"stages": ("1",)}, {"held_out": 1.5}]
+)
 def test_wrong_choices_are_refused_before_anything_is_done(base: Path, tmp_path: Path, wrong: Tuning) -> None:
     with pytest.raises(InputError):
         fine_tune(

@@ -53,6 +53,19 @@ def test_a_plain_folder_gives_the_same_voxels_as_the_challenge_files_of_the_same
     assert np.mean(one == other) == 1.0
 
 
+def test_challenge_cases_are_prepared_as_the_user_says_they_lie(tmp_path: Path) -> None:
+    source, output = challenge_folder(tmp_path / "data", cases=1), tmp_path / "out"
+    usual = CaseReader(output).whole(prepared(source, output).cases[0])
+    turned = find_sources(source, orientation="RAS")
+    case = prepare_cases(turned, output, PrepareOptions(SPEC, workers=0)).cases[0]  # not taken for done
+    for one, other in zip(usual, CaseReader(output).whole(case), strict=True):
+        assert np.array_equal(one[::-1, ::-1], other)
+    with pytest.raises(InputError, match="their own orientation"):
+        find_sources(plain_folder(tmp_path / "nifti"), orientation="RAS")
+    with pytest.raises(InputError, match="RAR"):
+        find_sources(source, orientation="RAR")
+
+
 @pytest.mark.slow
 def test_two_processes_prepare_the_same_as_one(tmp_path: Path) -> None:
     source = challenge_folder(tmp_path / "data")

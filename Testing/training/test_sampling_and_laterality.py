@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from MedalSLib.errors import InputError
 from MedalSLib.training.augmentation import AugmentationSettings, Augmenter, window_for
 from MedalSLib.training.case_store import CaseRecord
 from MedalSLib.training.laterality import mirrored_texts, swap_sides
+from MedalSLib.training.recipe import load_recipe
 from MedalSLib.training.sampling import (
     SamplingSettings,
     case_weights,
@@ -50,6 +54,29 @@ def test_names_without_a_mirror_image_are_not_asked_for_in_mirrored_samples() ->
         2: ("Liver", "Liver in CT"),
         5: ("Left lateral ventricle of the brain",),
     }
+
+
+def test_the_published_recipes_draw_the_data_sets_as_published() -> None:
+    table = SamplingSettings().sampling_weight
+    assert len(table) == 69 and sum(weight != 1 for weight in table.values()) == 59
+    for name in ("published_stage1", "published_stage2"):
+        recipe = load_recipe(name)
+        assert recipe.sampling.sampling_weight == table
+        assert (recipe.optimizer.clip_norm, recipe.optimizer.precision) == (None, "float16")
+        assert (recipe.augmentation.labels, recipe.augmentation.mirror) == ("linear", "published")
+        # Mirroring is the only default that is not the published one.
+        assert replace(recipe.augmentation, mirror="swap_sides") == AugmentationSettings()
+
+    def share(weights: dict[str, float] | None) -> float:
+        settings = SamplingSettings() if weights is None else SamplingSettings(sampling_weight=weights)
+        cases = [case(name, 1, PATCH) for name in ("autoPET", "CT_AMOS", "mine")]
+        return float(case_weights(cases, PATCH, settings)[0])
+
+    assert share(None) == pytest.approx(5.0 / (5.0 + 1.5 + 1.0))
+    assert share({}) == pytest.approx(1 / 3)
+    assert share({"mine": 0.0}) == pytest.approx(1 / 2)
+    with pytest.raises(InputError, match="mine"):
+        SamplingSettings(sampling_weight={"mine": -1.0})
 
 
 def sided_window(size: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:

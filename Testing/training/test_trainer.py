@@ -90,6 +90,31 @@ def test_a_resumed_run_has_the_losses_and_weights_of_one_that_was_never_interrup
     assert [entry["step"] for entry in RunFolder(tmp_path / "parts").entries()] == list(range(1, 10))
 
 
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_its_first_checkpoint_logs_each_step_once(
+    data: PreparedFolder, tmp_path: Path
+) -> None:
+    recipe = Recipe.from_dict(toy_recipe(log={"every": 1, "checkpoint_every": 100}))
+    killed = trainer(data, tmp_path / "run", recipe)
+    killed.folder.log({"step": 0, "held_out_dice": 0.5})
+    batches = iter(killed.source.batches(1, 3, killed.world))
+    for _ in range(3):
+        killed.folder.log(killed.advance(batches).to_log())
+    again = trainer(data, tmp_path / "run", recipe, resume=True)
+    assert not again.resume()
+    again.run(until=4)
+    assert [entry["step"] for entry in RunFolder(tmp_path / "run").entries()] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_the_losses_of_each_data_set_are_logged(data: PreparedFolder, tmp_path: Path) -> None:
+    run = trainer(data, tmp_path / "run", Recipe.from_dict(toy_recipe(log={"every": 2})))
+    run.run(until=2)
+    last = RunFolder(tmp_path / "run").entries()[-1]
+    (name,) = data.datasets
+    assert last[f"dice_loss/{name}"] > 0 and last[f"bce_loss/{name}"] > 0
+
+
 def test_a_cancelled_run_leaves_a_checkpoint_to_go_on_from(data: PreparedFolder, tmp_path: Path) -> None:
     recipe, stop = Recipe.from_dict(toy_recipe()), threading.Event()
     run = trainer(
