@@ -1,4 +1,4 @@
-"""Run, refine, cancel, and accept, compare or revert the result."""
+"""Run, refine, cancel, and compare or revert the result; correct and ask by pointing."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class RunPresenter:
 
     @property
     def canReview(self) -> bool:
-        """Whether there is a result to accept, compare or revert."""
+        """Whether there is a result to compare or revert."""
         return not self.busy and self._workspace.canRevert and not self._workspace.resultElsewhere
 
     @property
@@ -307,8 +307,10 @@ class RunPresenter:
         names: tuple[str, ...] = ()
         try:
             engine = self._engines.open(self._cancel)
-            options = RunOptions(stages="first")
-            request = replace(self.request(), prompts=self._prompt.everything, spatialPrompts={}, options=options)
+            known, options = self._prompt.everything, RunOptions(stages="first")
+            if not known:
+                raise PromptError("The model knows nothing in this modality.", "Choose another model or modality.")
+            request = replace(self.request(), prompts=known, spatialPrompts={}, options=options)
             if not self._mayUse(engine, request):
                 self._consent.ask(self._workspace.describeUpload(engine, request))
                 return ()

@@ -148,7 +148,7 @@ class Workspace:
         segmentID: str = self._logic.runner.editing.node.GetSelectedSegmentID() or ""
         node = self.state.segmentation
         if not self._canPaint or node.GetSegmentation().GetSegment(segmentID) is None:
-            raise InputError("No segment is chosen.", "Click the segment's name in the editor's list.")
+            raise InputError("No segment is chosen.", "Click its row in the list of structures.")
         return segmentID
 
     def click(self, erase: bool) -> str:

@@ -95,6 +95,13 @@ def test_a_structure_that_has_a_segment_is_chosen_instead_of_segmented_again(res
     assert len(result.engine.asked) == runs
 
 
+def test_a_model_that_knows_nothing_of_the_modality_is_said(bench):
+    bench.engine.classes = ("MRI_Liver",)
+    bench.point((10, 10, 10))
+    bench.view._askHere()
+    assert "knows nothing in this modality" in bench.find("messageLabel").text
+
+
 def test_nothing_at_a_place_is_said(result):
     result.point((29, 39, 47))
     result.view._askHere()
