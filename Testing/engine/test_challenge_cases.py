@@ -57,6 +57,13 @@ def test_a_text_that_the_vocabulary_cannot_place_is_encoded_as_it_stands_by_an_e
     assert set(compact.structures) == {1} and not compact.texts
 
 
+def test_a_text_of_which_a_part_is_not_understood_is_not_taken_for_the_other_part() -> None:
+    text = "Liver and luggage locker in CT"
+    targets = read_texts({1: text}, "CT", KNOWN, reads_sentences=True)
+    assert targets.structures[1].key == f"CT_{text}" and not targets.not_known
+    assert read_texts({1: text}, "CT", KNOWN, reads_sentences=False).not_known == {1: text}
+
+
 def test_what_the_model_was_not_trained_on_is_not_known_however_well_it_reads() -> None:
     assert read_texts({1: "Spleen in CT"}, "CT", {"CT_Liver"}, reads_sentences=True).not_known == {1: "Spleen in CT"}
 
