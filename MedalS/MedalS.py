@@ -44,6 +44,11 @@ class MedalS(ScriptedLoadableModule):
     def __init__(self, parent):
         super().__init__(parent)
         parent.title = _("Medal S")
+        icon = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "MedalS.png"
+        if icon.is_file() and "qt" in sys.modules:  # a checkout; 3D Slicer finds an installed extension's by itself
+            import qt
+
+            parent.icon = qt.QIcon(str(icon))
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         parent.dependencies = ["Segmentations", "SegmentEditor", "Terminologies", "Sequences", "SubjectHierarchy"]
         parent.contributors = ["The Medal S for 3D Slicer developers"]

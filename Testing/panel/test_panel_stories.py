@@ -15,6 +15,14 @@ SHAPE = (30, 40, 48)
 
 
 class TestOpening:
+    def test_the_module_has_its_icon_in_a_checkout_too(self, strict, slicer_host):
+        from pathlib import Path
+
+        from slicer_host.module import loadModule
+
+        _, parent = loadModule(Path(__file__).resolve().parents[2] / "MedalS" / "MedalS.py")
+        assert not parent.icon.isNull()
+
     def test_nothing_is_opened_installed_or_asked_for(self, bench):
         assert bench.opened == [] and bench.model.install.checks == ()
         assert bench.find("badge").text.startswith("○ This computer")
