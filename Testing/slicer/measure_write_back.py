@@ -4,9 +4,10 @@
 
 An engine that computes nothing hands over ellipsoids of nine million voxels down to some hundreds; two large segments
 of the user's, one of them locked, lie across them.  For each overlap policy there is a first run, a second one with all
-structures moved by two voxels, the same run again, the refinement after a stroke, and the way back.  Printed as JSON: `total_s` by the
-clock, `total_cpu_s` of all threads, `longest_gap_ms` between two rounds of events (the wait for the engine
-included), and `longest_gap_cpu_ms`, the same in CPU time of the main thread: what counts where others use the machine.
+structures moved by two voxels, the same run again, the refinement after a stroke, and the way back.  Printed as JSON:
+`total_s` by the clock, `total_cpu_s` of all threads, `longest_gap_ms` between two rounds of events (the wait for the
+engine included), and `longest_gap_cpu_ms`, the same in CPU time of the main thread: what counts where others use the
+machine.
 """
 
 from __future__ import annotations
