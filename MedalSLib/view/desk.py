@@ -9,7 +9,6 @@ from typing import Any
 
 from trame_server.utils.asynchronous import create_task
 
-from MedalSLib.errors import MedalSError
 from MedalSLib.panel.completion import insert
 from MedalSLib.panel.engines import Factory, defaultFactories
 from MedalSLib.panel.install import packages
@@ -38,7 +37,7 @@ class Memory:
         """Return a value."""
         return self._values.get(key, default)
 
-    def setValue(self, key: str, value: str) -> None:  # noqa: N802  # as QSettings has it
+    def setValue(self, key: str, value: str) -> None:  # as QSettings has it
         """Keep a value."""
         self._values[key] = value
 
@@ -84,10 +83,10 @@ class Desk:
             signal.connect(self.later)
         self.model.consent.changed.connect(self.later)
         state.change("prompt")(lambda prompt, **_: self._typed(prompt))
-        state.change("radius")(lambda radius, **_: setattr(self.brush, "radiusMm", float(radius)))
+        state.change("diameter")(lambda diameter, **_: setattr(self.brush, "radiusMm", diameter / 2))
         self.watch("window", scene.show)
         self.watch("loaded", self._load)
-        state.update({"radius": self.brush.radiusMm, "window": scene.window, "loaded": None, "completions": []})
+        state.update({"diameter": 2 * self.brush.radiusMm, "window": scene.window, "loaded": None, "completions": []})
         if not self.model.engines.isRemote:
             self.model.models.refresh()
         self.refresh()
@@ -123,7 +122,10 @@ class Desk:
             state.chips = [{"text": one.text, "state": one.state, "why": one.explanation} for one in prompt.chips]
             state.action, state.blocker, state.busy = run.action, run.blocker, run.busy
             state.canCancel, state.fraction, state.progress = run.canCancel, round(100 * run.fraction), run.progress
-            state.message = {"text": self._said or run.message.text, "level": "error" if self._said else run.message.level}
+            state.message = {
+                "text": self._said or run.message.text,
+                "level": "error" if self._said else run.message.level,
+            }
             state.remarks = list(run.remarks)
             state.replaced = ", ".join(run.replaced)
             state.comparing, state.canReview = run.comparing, run.canReview
@@ -131,12 +133,12 @@ class Desk:
             badge = self.model.engines.badge
             state.badge = {"text": badge.text, "detail": badge.detail, "level": badge.level}
             upload = self.model.consent.question
-            state.question = "" if upload is None else f"{upload.host}: {upload.retention}"
+            state.question = "" if upload is None else upload.text
             state.rows = [self._row(row) for row in run.structures]
 
     def start(self, function: Callable[[], object]) -> None:
         """Do what may wait, such as a run, beside the server."""
-        self._said = ""
+        self._said, self._state.completions = "", []
         create_task(run_waiting(lambda: self._guarded(function)))
 
     def do(self, function: Callable[[], object]) -> None:
@@ -209,20 +211,22 @@ class Desk:
         prompt = self.model.prompt
         if text != prompt.text:
             prompt.text = text
-            found = prompt.complete(text, len(text))
+            found = [
+                one for one in prompt.complete(text, len(text)) if not text.casefold().endswith(one.text.casefold())
+            ]
             self._state.completions = [{"text": one.text, "label": one.label} for one in found]
 
     def _load(self, files: Any) -> None:
         for one in files if isinstance(files, list) else [files] if files else []:
-            self.do(lambda one=one: self._scene.load(one["name"], one["content"]))
+            self._scene.load(one["name"], one["content"])
 
     def _guarded(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except MedalSError as error:
+        except Exception as error:
             self._failed(error)
         self.later()
 
-    def _failed(self, error: MedalSError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._said = messageOf(error).text
         self.later()

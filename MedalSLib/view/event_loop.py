@@ -23,7 +23,7 @@ async def run_waiting(function: Callable[[], Result]) -> Result:
     while not worker.dead:
         await asyncio.sleep(_MOMENT)
         result = worker.switch()
-    return result  # type: ignore[no-any-return]  # greenlets are not typed
+    return result
 
 
 def pump() -> None:

@@ -33,6 +33,8 @@ def prepare_views(server: Any, scene: ViewScene) -> LayoutManager:
     layout = LayoutManager(scene.app.scene, scene.app.view_manager, server)
     layout.register_layout_dict(LayoutManager.default_grid_configuration())
     layout.set_layout(_LAYOUT)
+    for view in scene.app.view_manager.get_slice_views():
+        view.render_window().SetMultiSamples(0)  # smooth edges of a surface; an image only takes six times longer
     scene.view()
     return layout
 
@@ -113,7 +115,7 @@ def _running(desk: Desk) -> None:
         click=lambda: desk.start(run.startOver),
     )
     with v.VAlert(v_if="question", type="warning", density="compact"):
-        html.Div("Send the image to {{ question }}")
+        html.Div("This is the first image for this server. May it be sent? {{ question }}")
         v.VBtn("Send", click=lambda: desk.start(lambda: consent(True)))
         v.VBtn("Do not", click=lambda: desk.start(lambda: consent(False)))
     v.VAlert("{{ message.text }}", v_if="message.text", type=("message.level",), density="compact", classes="mt-2",
@@ -122,20 +124,22 @@ def _running(desk: Desk) -> None:
 
 
 def _structures(desk: Desk) -> None:
-    with v.VList(density="compact", id="structures", style="max-height: 40vh; overflow: auto"):
-        with v.VListItem(
+    with (
+        v.VList(density="compact", id="structures", style="max-height: 40vh; overflow: auto"),
+        v.VListItem(
             v_for="row in rows",
             key="row.key + row.name",
             active=("row.key && row.key === selected",),
             title=("row.name",),
             subtitle=("`${row.volume} ${row.state} ${row.hint}`",),
             click=(desk.select, "[row.key]"),
-        ):
-            with v.Template(v_slot_prepend=True):
-                v.VIcon("mdi-square", color=("row.color",), size="small")
-            with v.Template(v_slot_append=True):
-                v.VBtn(icon=("row.visible ? 'mdi-eye' : 'mdi-eye-off'",), size="x-small", variant="text",
-                       click_stop=(desk.toggle, "[row.key]"), v_if="row.key", title="Show or hide")  # fmt: skip
+        ),
+    ):
+        with v.Template(v_slot_prepend=True):
+            v.VIcon("mdi-square", color=("row.color",), size="small")
+        with v.Template(v_slot_append=True):
+            v.VBtn(icon=("row.visible ? 'mdi-eye' : 'mdi-eye-off'",), size="x-small", variant="text",
+                   click_stop=(desk.toggle, "[row.key]"), v_if="row.key", title="Show or hide")  # fmt: skip
 
 
 def _tools(desk: Desk, scene: ViewScene) -> None:
@@ -150,7 +154,16 @@ def _tools(desk: Desk, scene: ViewScene) -> None:
             ("Revert", "revert", lambda: desk.start(run.revert), "false", "canReview"),
         ):
             v.VBtn(text, size="small", click=click, active=(pressed,), disabled=(f"!({enabled})",), id=name)
-    v.VSlider(v_model=("radius", 4), min=1, max=30, step=0.5, label="Brush, mm", density="compact", hide_details=True)
+    v.VSlider(
+        v_model=("diameter", 8),
+        min=1,
+        max=60,
+        step=1,
+        label="Brush, mm",
+        thumb_label=True,
+        density="compact",
+        hide_details=True,
+    )
     v.VSelect(v_model=("window", ""), items=("windows", [one for one in WINDOWS if one != AS_IS.name]),
               label="Window", density="compact", hide_details=True)  # fmt: skip
     v.VSwitch(label="3-D", v_model=("surfaces", False), density="compact", hide_details=True)

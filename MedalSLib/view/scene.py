@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
 from trame_slicer.core import SlicerApp
 
 from MedalSLib.errors import InputError
@@ -45,6 +48,10 @@ class ViewScene:
     """
 
     def __init__(self, image: Image, pump: Pump) -> None:
+        # Without a screen VTK tries for one first and says so; what it warns of is for who builds upon it.
+        if sys.platform == "linux":
+            os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
+        vtk.vtkObject.GlobalWarningDisplayOff()
         self.app = SlicerApp()
         self.image = image
         slicer.mrmlScene = self.app.scene

@@ -1,0 +1,103 @@
+"""A person without 3D Slicer: names, masks, a stroke, a refinement, undo, and the file."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from view_server import GROWN, LIVER, SPLEEN
+
+from MedalSLib.volume.segmentation_reading import read_segmentation
+
+pytestmark = pytest.mark.slow
+
+
+def picture(page: Any, folder: Path, name: str) -> None:
+    kept = os.environ.get("MEDALS_SCREENSHOTS")
+    page.screenshot(path=str((Path(kept) if kept else folder) / f"view-{name}.png"))
+
+
+def saved(page: Any, folder: Path) -> dict[str, np.ndarray]:
+    """The masks of the file that the button gives."""
+    with page.expect_download() as download:
+        page.click("#save-seg-nrrd")
+    path = folder / "saved.seg.nrrd"
+    download.value.save_as(path)
+    return {segment.name: segment.mask for segment in read_segmentation(path).segments}
+
+
+def says(page: Any, place: str, text: str) -> None:
+    """Wait until a part of the page says something."""
+    page.locator(place).filter(has_text=re.compile(text)).wait_for()
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    for step in range(1, 9):
+        page.mouse.move(*[a + (b - a) * step / 8 for a, b in zip(start, end, strict=True)])
+    page.mouse.up()
+
+
+def axial(page: Any, right: float, down: float) -> tuple[float, float]:
+    """A place in the axial view, the last one of the page, as shares of its width and height."""
+    area = page.locator(".layout-grid-item").last.bounding_box()
+    return area["x"] + right * area["width"], area["y"] + down * area["height"]
+
+
+def test_names_paint_refine_undo_and_save(page: Any, tmp_path: Path) -> None:
+    page.fill("#prompt", "liver, spl")
+    page.locator("#completions").get_by_text("Spleen", exact=True).click()
+    says(page, ".v-chip", "Spleen")
+    page.click("#run")
+    page.locator("#progress").wait_for()
+    says(page, "#message", "2 of 2 structures found")
+    says(page, "#structures", r"Liver[\s\S]*found[\s\S]*Spleen[\s\S]*found")
+    found = saved(page, tmp_path)
+    assert np.array_equal(found["Liver"], LIVER) and np.array_equal(found["Spleen"], SPLEEN)
+    picture(page, tmp_path, "1-found")
+
+    page.click("#paint")
+    drag(page, axial(page, 0.48, 0.45), axial(page, 0.48, 0.55))
+    says(page, "#structures", "corrected")
+    painted = saved(page, tmp_path)
+    stroke = painted["Liver"] & ~LIVER
+    assert stroke.any() and not (LIVER & ~painted["Liver"]).any()
+    assert np.array_equal(painted["Spleen"], SPLEEN)
+    picture(page, tmp_path, "2-painted")
+
+    says(page, "#run", "Refine")
+    page.click("#run")
+    says(page, "#message", "1 refined")
+    refined = saved(page, tmp_path)
+    assert refined["Liver"][stroke].all() and (refined["Liver"] & GROWN & ~LIVER & ~stroke).any()
+    picture(page, tmp_path, "3-refined")
+
+    page.click("#undo")
+    says(page, "#structures", "corrected")
+    assert np.array_equal(saved(page, tmp_path)["Liver"], painted["Liver"])
+    page.click("#undo")
+    page.locator("#structures").filter(has_not_text="corrected").wait_for()
+    assert np.array_equal(saved(page, tmp_path)["Liver"], LIVER)
+
+    page.reload()
+    says(page, "#structures", "Liver")
+    assert page.input_value("#prompt").startswith("liver, Spleen")
+
+
+def test_nothing_is_answered_without_the_token(address: str) -> None:
+    parts = urlsplit(address)
+    root = f"http://{parts.netloc}"
+    token = parts.path.split("/")[1]
+    assert urllib.request.urlopen(address).status == 200
+    for path in ("/", "/index.html", "/ws", "/paraview", f"/{token[:-1]}/index.html", f"/{token}x/ws", "/assets"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(root + path)
+        assert refused.value.code == 404
