@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from trame.ui.vuetify3 import VAppLayout
@@ -17,7 +18,8 @@ from MedalSLib.volume.windows import AS_IS, WINDOWS
 TITLE = "Medal S"
 KEYS = "medals_key"
 _LAYOUT = "Quad View"
-_FORMATS = ((".seg.nrrd", "Save .seg.nrrd"), (".nii.gz", "NIfTI"), (".dcm", "DICOM SEG"))
+_FORMATS = {".seg.nrrd": "Save .seg.nrrd", ".nii.gz": "NIfTI"}
+_OF_DICOM = {".dcm": "DICOM SEG"}  # refers to the files of the image
 _LISTEN = f"""
 window.addEventListener("keydown", (event) => {{
   if (event.target.matches("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -60,7 +62,7 @@ def build(server: Any, desk: Desk, scene: ViewScene, views: LayoutManager) -> No
             _running(desk)
             _structures(desk)
             _tools(desk, scene)
-            _files()
+            _files(_FORMATS | (_OF_DICOM if scene.image.source.format == "DICOM" else {}))
         with v.VMain(style="height: 100vh"), html.Div(style="display: flex; height: 100%"):
             views.initialize_layout_grid(layout)
 
@@ -170,9 +172,9 @@ def _tools(desk: Desk, scene: ViewScene) -> None:
     desk.watch("surfaces", scene.show_surfaces)
 
 
-def _files() -> None:
+def _files(formats: Mapping[str, str]) -> None:
     with html.Div(classes="d-flex flex-wrap my-2", style="gap: 4px"):
-        for suffix, text in _FORMATS:
+        for suffix, text in formats.items():
             v.VBtn(
                 text,
                 size="small",

@@ -27,6 +27,7 @@ from MedalSLib.vocabulary import parse_terminology
 from MedalSLib.volume.image import Image
 from MedalSLib.volume.mask import BoxMask
 from MedalSLib.volume.segment_info import SegmentInfo
+from MedalSLib.volume.segmentation import unique_names
 from MedalSLib.volume.segmentation_reading import read_segmentation
 from MedalSLib.volume.windows import PERCENTILE, SOFT_TISSUE, WINDOWS, resolved
 from MedalSLib.volume.writing import write_segmentation
@@ -146,9 +147,10 @@ class ViewScene:
             raise InputError("There is no segment to save.", "Segment something first.")
         masks: dict[str, BoxMask] = {}
         infos = {}
-        for key in segments.segmentIDs(node):
+        keys = segments.segmentIDs(node)
+        names = unique_names({index: segments.segmentOf(node, key).GetName() for index, key in enumerate(keys)})
+        for name, key in zip(names.values(), keys, strict=True):
             segment = segments.segmentOf(node, key)
-            name = segment.GetName()
             masks[name] = segments.readSegment(node, key, self.volume)
             red, green, blue = (round(255 * value) for value in segment.GetColor())
             infos[name] = SegmentInfo((red, green, blue), parse_terminology(terminologyOf(segment)))

@@ -92,6 +92,27 @@ def test_names_paint_refine_undo_and_save(page: Any, tmp_path: Path) -> None:
     assert page.input_value("#prompt").startswith("liver, Spleen")
 
 
+def test_cancel_erase_with_a_key_and_load_a_file(page: Any, tmp_path: Path) -> None:
+    page.fill("#prompt", "spleen")
+    page.click("#run")
+    page.click("#cancel")
+    says(page, "#message", "cancelled")
+    page.click("#run")
+    says(page, "#message", "1 of 1 structures found")
+    page.locator("#structures").get_by_text("Spleen", exact=True).click()
+    page.keyboard.press("e")
+    drag(page, axial(page, 0.25, 0.4), axial(page, 0.3, 0.4))
+    says(page, "#structures", r"Spleen[\s\S]*corrected")
+    erased = saved(page, tmp_path)["Spleen"]
+    assert not (erased & ~SPLEEN).any() and (SPLEEN & ~erased).any()
+
+    before = page.locator("#structures .v-list-item").count()
+    page.set_input_files("#load", str(tmp_path / "saved.seg.nrrd"))
+    page.wait_for_function(f"document.querySelectorAll('#structures .v-list-item').length === {2 * before}")
+    both = saved(page, tmp_path)
+    assert sum(np.array_equal(mask, erased) for mask in both.values()) == 2
+
+
 def test_nothing_is_answered_without_the_token(address: str) -> None:
     parts = urlsplit(address)
     root = f"http://{parts.netloc}"
