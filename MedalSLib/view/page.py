@@ -18,6 +18,8 @@ from MedalSLib.volume.windows import AS_IS, WINDOWS
 TITLE = "Medal S"
 KEYS = "medals_key"
 _LAYOUT = "Quad View"
+_OTHER_VIEWS = 5.0
+"""Pictures a second of views without the mouse, so that the one with it gets the processor."""
 _FORMATS = {".seg.nrrd": "Save .seg.nrrd", ".nii.gz": "NIfTI"}
 _OF_DICOM = {".dcm": "DICOM SEG"}  # refers to the files of the image
 _LISTEN = f"""
@@ -31,7 +33,7 @@ _CHIP = "{understood: 'success', guessed: 'warning', unknown: 'error', unsupport
 
 def prepare_views(server: Any, scene: ViewScene) -> LayoutManager:
     """Make the four views of the scene and show the image in them."""
-    register_rca_factories(scene.app.view_manager, server)
+    register_rca_factories(scene.app.view_manager, server, blur_fps=_OTHER_VIEWS)
     layout = LayoutManager(scene.app.scene, scene.app.view_manager, server)
     layout.register_layout_dict(LayoutManager.default_grid_configuration())
     layout.set_layout(_LAYOUT)

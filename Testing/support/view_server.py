@@ -1,6 +1,6 @@
-"""Serves a page with a quick engine for the story in the browser: `python view_server.py` prints the address.
+"""Serves a page with a quick engine for the story in the browser: `python view_server.py [K J I]` prints the address.
 
-The image is a phantom in which the liver is a box and the spleen another one.
+The image is a phantom of K x J x I voxels in which the liver is a box and the spleen another one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from slicer_host.phantoms import affine, box
 
-SHAPE = (40, 96, 96)
-SPACING = (2.0, 2.0, 4.0)
-LIVER = box(SHAPE, (10, 30), (20, 76), (12, 44))
-SPLEEN = box(SHAPE, (10, 30), (20, 76), (56, 84))
-GROWN = box(SHAPE, (10, 30), (20, 76), (12, 56))
+SHAPE = tuple(map(int, sys.argv[1:4])) if __name__ == "__main__" and sys.argv[1:] else (40, 96, 96)
+SLICES, ROWS, COLUMNS = SHAPE
+SPACING = (192 / COLUMNS, 192 / ROWS, 160 / SLICES)
+HIGH, DEEP = (SLICES // 4, SLICES * 3 // 4), (ROWS // 5, ROWS * 4 // 5)
+LIVER = box(SHAPE, HIGH, DEEP, (COLUMNS // 8, COLUMNS * 11 // 24))
+SPLEEN = box(SHAPE, HIGH, DEEP, (COLUMNS * 7 // 12, COLUMNS * 7 // 8))
+GROWN = box(SHAPE, HIGH, DEEP, (COLUMNS // 8, COLUMNS * 7 // 12))
 """The liver after a refinement: it reaches the spleen."""
 
 
