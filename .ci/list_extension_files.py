@@ -22,6 +22,7 @@ LEFT_OUT = (
     "MedalSLib/service/healthcheck.py",
     "MedalSLib/service/scaleout.py",
     "MedalSLib/training/",
+    "MedalSLib/view/",
     "MedalSLib/volume/challenge.py",
     "MedalSLib/volume/challenge_prompts.py",
     "MedalSLib/volume/dicom_listing.py",

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Make an environment for Medal S in `.venv` and run the demonstration or the tests in it.
+"""Make an environment for Medal S in `.venv` and run the demonstration, the page or the tests in it.
 
     python3 .ci/quickstart.py demo     segments a chest CT that ships with a dependency, from typed names
+    python3 .ci/quickstart.py view     opens that CT in a browser: type names, look, paint, refine, save
     python3 .ci/quickstart.py test     runs the linter, the type checker and every test
 
 Needs nothing but Python 3.10 or newer; safe to run again (an environment that is up to date is reused).
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 # Installed first and alone: later requirements then find it and do not pull another build.
 TORCH = "torch==2.13.0"
-EXTRAS = {"demo": "engine", "test": "dev"}
+EXTRAS = {"demo": "engine", "view": "view", "test": "dev"}
 DEMO_NAMES = "both lungs, aorta, liver, spleen"
 # Run before the tests; `ruff check --fix` and `ruff format` mend most of what the first two find.
 CHECKS = (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
@@ -99,10 +100,29 @@ def prepare(extra: str) -> Path:
     return python
 
 
+def chest_ct(python: Path) -> str:
+    """Path of the chest CT that ships with slicerio."""
+    find = "import slicerio, pathlib; print(pathlib.Path(slicerio.__file__).parent / 'data' / 'CTChest4.nrrd')"
+    return subprocess.run([str(python), "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def view(python: Path, image: str) -> int:
+    """Serve an image, or slicerio's chest CT, to a browser of this computer until Ctrl-C."""
+    if sysconfig.get_platform().startswith("linux") and not has_drawing_libraries():
+        say("installing the libraries that the views are drawn with")
+        if not apt_install(*TEST_LIBRARIES):
+            say("that may not be done here; install them yourself:")
+            say("  sudo apt-get install " + " ".join(TEST_LIBRARIES))
+    command = [str(python), "-m", "MedalSLib.cli", "view", image or chest_ct(python)]
+    try:
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
 def demo(python: Path, names: str) -> int:
     """Segment slicerio's chest CT and say where the result lies."""
-    find = "import slicerio, pathlib; print(pathlib.Path(slicerio.__file__).parent / 'data' / 'CTChest4.nrrd')"
-    image = subprocess.run([str(python), "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+    image = chest_ct(python)
     output = ROOT / "output"
     output.mkdir(exist_ok=True)
     command = [
@@ -170,10 +190,14 @@ def main() -> int:
     tasks = parser.add_subparsers(dest="task", required=True)
     demonstration = tasks.add_parser("demo", help="segment a chest CT from typed names")
     demonstration.add_argument("--text", default=DEMO_NAMES, help="what to segment (default: %(default)s)")
+    viewing = tasks.add_parser("view", help="segment, look and correct in a browser")
+    viewing.add_argument("image", nargs="?", default="", help="image file or DICOM folder (default: the chest CT)")
     testing = tasks.add_parser("test", help="run the checks and every test")
     testing.add_argument("arguments", nargs=argparse.REMAINDER, help="run pytest alone, with these")
     chosen = parser.parse_args()
     python = prepare(EXTRAS[chosen.task])
+    if chosen.task == "view":
+        return view(python, chosen.image)
     return demo(python, chosen.text) if chosen.task == "demo" else test(python, chosen.arguments)
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from MedalSLib import __version__
-from MedalSLib.cli import batch, bench, evaluate, info, models, names, predict, segment, serve, train
+from MedalSLib.cli import batch, bench, evaluate, info, models, names, predict, segment, serve, train, view
 from MedalSLib.cli.console import complain, complain_of_fault, quiet_libraries
 from MedalSLib.errors import MedalSError
 
@@ -26,6 +26,7 @@ _EPILOG = """\
 examples:
   medals segment ct.nii.gz --text "liver, rt kidney" -o organs.seg.nrrd --preview organs.png
   medals segment ct.nrrd --text spleen --masks corrected.seg.nrrd --mode refine -o spleen.seg.nrrd
+  medals view ct.nii.gz
   medals info study-folder
   medals names kid --modality CT
   medals resolve "rt kidney, liver mets" --modality CT --json
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"medals {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (segment, info, batch, names, predict, evaluate, models, serve, train, bench):
+    for module in (segment, info, batch, names, predict, evaluate, models, serve, view, train, bench):
         module.add_commands(commands)
     return parser
 

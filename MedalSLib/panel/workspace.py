@@ -30,6 +30,7 @@ from MedalSLib.slicer.slices import shownSlice, showSlice
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.targets import findTarget, isLocked, setLocked
 from MedalSLib.volume import guess_modality
+from MedalSLib.volume.mask import BoxMask
 
 
 class Workspace:
@@ -157,21 +158,41 @@ class Workspace:
         Raises:
             InputError: No segment is chosen, it is locked, or the mouse is over no slice of the volume.
         """
-        segmentID = self._selected()
+        segmentID = self._paintable()
+        volume = self.state.volume
+        self.paint(clicked(volumes.gridOf(volume), voxelUnderMouse(slicer.mrmlScene, volume)), erase)
+        name: str = segments.segmentOf(self.state.segmentation, segmentID).GetName()
+        return name
+
+    def paint(self, mask: BoxMask, erase: bool, begins: bool = True) -> None:
+        """Paint or erase voxels in the segment chosen in the editor.
+
+        Args:
+            mask: The voxels, on the volume's grid.
+            erase: Whether they are taken out.
+            begins: Whether a stroke begins, which undo takes back as a whole.
+
+        Raises:
+            InputError: No segment is chosen, it is locked, or a transform bends it.
+        """
+        segmentID = self._paintable()
         node, volume, editing = self.state.segmentation, self.state.volume, self._logic.runner.editing
-        segment = segments.segmentOf(node, segmentID)
-        name: str = segment.GetName()
-        if isLocked(segment):
-            raise InputError(f"{name} is locked.", "Unlock it by its role in the list.")
         relation = transforms.matrixBetween(volume, node)
         if relation is None:
+            name = segments.segmentOf(node, segmentID).GetName()
             raise InputError(f"{name} lies under a transform that bends it.", "Harden the transform, or use the brush.")
-        ball = clicked(volumes.gridOf(volume), voxelUnderMouse(slicer.mrmlScene, volume))
-        self.see()
-        editing.edit(node, volume)
-        editing.saveState()
-        editing.paint(node, segmentID, ball, relation @ volumes.localMatrix(volume), erase)
-        return name
+        if begins:
+            self.see()
+            editing.edit(node, volume)
+            editing.saveState()
+        editing.paint(node, segmentID, mask, relation @ volumes.localMatrix(volume), erase)
+
+    def _paintable(self) -> str:
+        segmentID = self._selected()
+        segment = segments.segmentOf(self.state.segmentation, segmentID)
+        if isLocked(segment):
+            raise InputError(f"{segment.GetName()} is locked.", "Unlock it by its role in the list.")
+        return segmentID
 
     def addByHand(self, name: str) -> str:
         """Add an empty segment that the user will paint, and return its ID; the one of this name if there is one."""

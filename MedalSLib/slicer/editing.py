@@ -79,6 +79,10 @@ class SegmentEditing:
         """Restore the previous state (own history only; in the application the widget has the button)."""
         self.logic.Undo()
 
+    def redo(self) -> None:
+        """Restore the state that `undo` left."""
+        self.logic.Redo()
+
     def paint(
         self, segmentationNode: Any, segmentID: str, mask: BoxMask, matrix: np.ndarray, erase: bool = False
     ) -> None:

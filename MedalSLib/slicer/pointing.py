@@ -38,9 +38,9 @@ def around(grid: Grid, voxel_kji: tuple[int, int, int], margin_mm: float) -> Box
     return grown(((k, k + 1), (j, j + 1), (i, i + 1)), margin_mm, grid.spacing_ijk[::-1], grid.shape_kji)
 
 
-def clicked(grid: Grid, voxel_kji: tuple[int, int, int]) -> BoxMask:
+def clicked(grid: Grid, voxel_kji: tuple[int, int, int], radius_mm: float = CLICK_MM) -> BoxMask:
     """Return the ball around a voxel that a click stands for; never less than the voxel."""
-    box, spacing = around(grid, voxel_kji, CLICK_MM), grid.spacing_ijk[::-1]
+    box, spacing = around(grid, voxel_kji, radius_mm), grid.spacing_ijk[::-1]
     axes = np.ogrid[slices(box)]
     far = sum(((axis - index) * step) ** 2 for axis, index, step in zip(axes, voxel_kji, spacing, strict=True))
-    return BoxMask.from_crop(np.asarray(far <= CLICK_MM**2), corner_of(box), grid.shape_kji)
+    return BoxMask.from_crop(np.asarray(far <= radius_mm**2), corner_of(box), grid.shape_kji)

@@ -27,11 +27,13 @@ ROOMS: dict[str, set[str]] = {
     "panel": {"vocabulary", "volume", "network", "inference", "engine", "service", "slicer"},
     "training": {"vocabulary", "volume", "network", "inference"},
     "evaluation": {"vocabulary", "volume", "network", "inference", "engine"},
-    "cli": {"vocabulary", "volume", "network", "inference", "engine", "service", "training", "evaluation"},
+    "view": {"vocabulary", "volume", "network", "inference", "engine", "service", "slicer", "panel"},
+    "cli": {"vocabulary", "volume", "network", "inference", "engine", "service", "training", "evaluation", "view"},
 }
 TORCH_ROOMS = {"network", "inference", "training"}
-SLICER_ROOMS = {"slicer", "panel"}
+SLICER_ROOMS = {"slicer", "panel", "view"}
 QT_ROOMS = {"panel"}
+PAGE_ROOMS = {"view"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -85,6 +87,8 @@ def test_a_file_imports_only_what_its_room_may(room: str, path: Path) -> None:
         assert not heads_anywhere & {"slicer", "vtk", "ctk", "qt"}
     if room not in QT_ROOMS:
         assert not heads_anywhere & {"qt", "ctk"}
+    if room not in PAGE_ROOMS:
+        assert not heads_anywhere & {"trame", "trame_slicer", "trame_server", "greenlet", "aiohttp"}
 
 
 @pytest.mark.parametrize(

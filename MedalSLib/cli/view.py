@@ -1,0 +1,63 @@
+"""`medals view`: the panel's work in a browser."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from MedalSLib.cli.console import Commands, note, read_key
+from MedalSLib.errors import ResourceError
+
+if TYPE_CHECKING:
+    from MedalSLib.view.desk import Desk
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "view",
+        help="segment, look and correct in a browser",
+        description="Open an image in a page of this computer's browser: type names, look at the result, correct it "
+        "with a brush, refine it and save it. Only this computer is answered, and only who has the address.",
+    )
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="image file or DICOM folder")
+    parser.add_argument("--model", default="starter", help="installed model, folder, or URL of a server (%(default)s)")
+    parser.add_argument("--api-key-file", type=Path, help="file with the key of the server")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--modality", default="", help="CT, MRI, US, PET or Microscopy (default: guessed)")
+    parser.add_argument("--series", help="of a DICOM folder: UID, number or part of the description")
+    parser.add_argument("--frame", type=int, help="frame of a 4-D image, from 0")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve one image until Ctrl-C."""
+    from MedalSLib.vocabulary import normalize_modality
+    from MedalSLib.volume.reading import read_image
+
+    image = read_image(arguments.image, frame=arguments.frame, series=arguments.series)
+    for warning in image.warnings:
+        note(f"note: {warning}")
+    try:
+        from MedalSLib.view.app import view
+    except ModuleNotFoundError as error:
+        raise ResourceError(
+            f"The package {error.name} is not installed.", 'Install it with: pip install "medals[view]"'
+        ) from error
+
+    def choose(desk: Desk) -> None:
+        engines = desk.model.engines
+        engines.device = arguments.device
+        if arguments.model.startswith(("http://", "https://")):
+            engines.kind, engines.url = "remote", arguments.model
+            engines.key = read_key(arguments.api_key_file).get("api_key", "")
+        else:
+            engines.model = arguments.model
+        guess = image.modality
+        chosen = arguments.modality or (guess.modality if guess.certain else "")
+        desk.model.prompt.choose(normalize_modality(chosen) if chosen else "")
+
+    view(image, arguments.port, lambda address: note(f"Open {address}\nPress Ctrl+C to stop."), choose)
+    return 0

@@ -1,0 +1,44 @@
+"""Puts scene, presenters and page together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from trame.app import get_server
+
+from MedalSLib.panel.engines import Factory
+from MedalSLib.view import page
+from MedalSLib.view.desk import Desk
+from MedalSLib.view.event_loop import pump
+from MedalSLib.view.scene import ViewScene
+from MedalSLib.view.server import serve
+from MedalSLib.volume.image import Image
+
+
+def view(
+    image: Image,
+    port: int,
+    on_ready: Callable[[str], None],
+    choose: Callable[[Desk], None] = lambda _desk: None,
+    factories: Mapping[str, Factory] | None = None,
+) -> None:
+    """Serve one image to one person until Ctrl-C.
+
+    Args:
+        image: The image.
+        port: Port on the loopback; 0 for a free one.
+        on_ready: Called with the address.
+        choose: Chooses engine and modality before anything is shown.
+        factories: How engines are opened, by kind; None for the real ones.
+    """
+    server = get_server(client_type="vue3")
+    scene = ViewScene(image, pump)
+    desk = Desk(server.state, scene, factories)
+    choose(desk)
+    views = page.prepare_views(server, scene)
+    desk.brush.watch(scene.app.view_manager.get_slice_views())
+    page.build(server, desk, scene, views)
+    try:
+        serve(server, port, on_ready)
+    finally:
+        desk.close()

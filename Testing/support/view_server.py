@@ -1,0 +1,66 @@
+"""Serves a page with a quick engine for the story in the browser: `python view_server.py [K J I]` prints the address.
+
+The image is a phantom of K x J x I voxels in which the liver is a box and the spleen another one.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from fake_engine import FakeEngine
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from slicer_host.phantoms import affine, box
+
+SHAPE = tuple(map(int, sys.argv[1:4])) if __name__ == "__main__" and sys.argv[1:] else (40, 96, 96)
+SLICES, ROWS, COLUMNS = SHAPE
+SPACING = (192 / COLUMNS, 192 / ROWS, 160 / SLICES)
+HIGH, DEEP = (SLICES // 4, SLICES * 3 // 4), (ROWS // 5, ROWS * 4 // 5)
+LIVER = box(SHAPE, HIGH, DEEP, (COLUMNS // 8, COLUMNS * 11 // 24))
+SPLEEN = box(SHAPE, HIGH, DEEP, (COLUMNS * 7 // 12, COLUMNS * 7 // 8))
+GROWN = box(SHAPE, HIGH, DEEP, (COLUMNS // 8, COLUMNS * 7 // 12))
+"""The liver after a refinement: it reaches the spleen."""
+
+
+class Refining(FakeEngine):
+    """Answers a larger liver once something was painted."""
+
+    def open_session(self, array_kji, affine_ras, modality=None):
+        session = super().open_session(array_kji, affine_ras, modality)
+        run = session.run
+
+        def refining(request, **callbacks):
+            assert self.answers is not None
+            self.answers["Liver"] = GROWN if request.painted else LIVER
+            return run(request, **callbacks)
+
+        session.run = refining
+        return session
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    from MedalSLib.view.app import view
+    from MedalSLib.volume.geometry import Grid
+    from MedalSLib.volume.image import Image, Source
+    from MedalSLib.volume.modality_guess import ModalityGuess
+
+    array = np.where(LIVER | SPLEEN, 80, -100).astype(np.int16)
+    array += np.random.default_rng(0).integers(-15, 15, SHAPE, dtype=np.int16)
+    grid = Grid(SHAPE, affine(SPACING))
+    image = Image(array, grid, ModalityGuess("CT", "It is a test.", True), Source(Path("phantom.nrrd"), "NRRD"))
+    engine = Refining({"Liver": LIVER, "Spleen": SPLEEN}, patches=5, seconds_per_patch=0.15)
+
+    def say(address: str) -> None:
+        sys.stdout.write(f"{address}\n")
+        sys.stdout.flush()
+
+    factories = dict.fromkeys(("isolated", "in-process", "remote"), lambda _choice, _cancel: engine)
+    view(image, 0, say, lambda desk: desk.model.prompt.choose("CT"), factories)
+
+
+if __name__ == "__main__":
+    main()
