@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make an environment for Medal S in `.venv` and run the demonstration, the page or the tests in it.
+"""Make an environment for Medal S and run the demonstration, the page or the tests in it.
 
     python3 .ci/quickstart.py demo     segments a chest CT that ships with a dependency, from typed names
     python3 .ci/quickstart.py view     opens that CT in a browser: type names, look, paint, refine, save
@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
+VIEW_VENV = ROOT / ".venv-view"  # of its own: the page wants another of Slicer's cores than the tests
 # Installed first and alone: later requirements then find it and do not pull another build.
 TORCH = "torch==2.13.0"
 EXTRAS = {"demo": "engine", "view": "view", "test": "dev"}
@@ -62,35 +63,36 @@ def apt_install(*packages: str) -> bool:
     return update.returncode == 0 and subprocess.run(command, check=False).returncode == 0
 
 
-def create_environment() -> None:
-    """Create `.venv`; on a Debian without the venv package, install it or say how."""
-    shutil.rmtree(VENV, ignore_errors=True)
-    say("creating .venv")
-    done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, check=False)
+def create_environment(folder: Path) -> None:
+    """Create an environment; on a Debian without the venv package, install it or say how."""
+    shutil.rmtree(folder, ignore_errors=True)
+    say(f"creating {folder.name}")
+    done = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
-    shutil.rmtree(VENV, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     if apt_install("python3-venv"):
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         return
     say(done.stdout + done.stderr)
     sys.exit("Python cannot make environments here. Run 'sudo apt-get install python3-venv', then this command again.")
 
 
-def environment_python() -> Path:
-    """The Python of `.venv`."""
-    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def environment_python(folder: Path) -> Path:
+    """The Python of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def prepare(extra: str) -> Path:
-    """Create or update `.venv` for an extra of pyproject.toml and return its Python."""
+    """Create or update the environment for an extra of pyproject.toml and return its Python."""
+    folder = VIEW_VENV if extra == "view" else VENV
     state = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + TORCH.encode()).hexdigest()
-    stamp = VENV / f"medals-{extra}.stamp"
-    python = environment_python()
+    stamp = folder / f"medals-{extra}.stamp"
+    python = environment_python(folder)
     if stamp.exists() and stamp.read_text() == state and python.exists():
         return python
     if not python.exists():
-        create_environment()
+        create_environment(folder)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     say(f"installing {TORCH} (the largest part; a few minutes on a slow line)")
     subprocess.run([*pip, "install", "-q", TORCH], check=True)

@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
         note(f"note: {warning}")
     try:
         from MedalSLib.view.app import view
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # one is missing, or they do not fit each other
         raise ResourceError(
-            f"The package {error.name} is not installed.", 'Install it with: pip install "medals[view]"'
+            f"The packages of the page are not installed ({error}).", 'Install them with: pip install "medals[view]"'
         ) from error
 
     def choose(desk: Desk) -> None:

@@ -1,4 +1,8 @@
-"""A page with a quick engine, in a real Chromium."""
+"""A page with a quick engine, in a real Chromium; skipped where `medals[view]`, playwright or Chromium is missing.
+
+The packages want another slicer-core than the other tests, so the story has an environment of its own:
+`.venv-view/bin/pip install pytest playwright`, then `.venv-view/bin/python -m pytest Testing/view`.
+"""
 
 from __future__ import annotations
 
