@@ -52,7 +52,7 @@ def main() -> None:
     array += np.random.default_rng(0).integers(-15, 15, SHAPE, dtype=np.int16)
     grid = Grid(SHAPE, affine(SPACING))
     image = Image(array, grid, ModalityGuess("CT", "It is a test.", True), Source(Path("phantom.nrrd"), "NRRD"))
-    engine = Refining({"Liver": LIVER, "Spleen": SPLEEN}, patches=5, seconds_per_patch=0.15)
+    engine = Refining({"Liver": LIVER, "Spleen": SPLEEN}, patches=20, seconds_per_patch=0.15)
 
     def say(address: str) -> None:
         sys.stdout.write(f"{address}\n")
