@@ -38,7 +38,7 @@ def from_json(kind: type[Record], values: Any, where: str) -> Record:
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where} is not a table of entries.", "Correct the file.")
-    hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable: mypy does not see it for a type variable
+    hints = field_types(kind)
     known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every kind passed here is a dataclass
     if unknown := sorted(set(values) - known):
         raise InputError(f"{where} has the unknown entry {unknown[0]}.", f"Known are: {', '.join(sorted(known))}.")
@@ -80,9 +80,14 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"The {what} {path} is not valid JSON ({error}).", "Correct the file.") from error
 
 
+def field_types(kind: Any) -> dict[str, Any]:
+    """Return the annotated types of a dataclass's fields; kept, as a file or a request may have a thousand records."""
+    return _hints(kind)
+
+
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)  # kept, because records are read line by line
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -12,9 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from functools import cache
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from MedalSLib.engine.interface import EngineInfo
 from MedalSLib.errors import (
@@ -27,6 +26,7 @@ from MedalSLib.errors import (
     ResourceError,
     ServiceError,
 )
+from MedalSLib.records import field_types
 from MedalSLib.run import Report, RunOptions
 
 PROTOCOL = 1
@@ -323,16 +323,11 @@ def from_json(cls: type[T], values: object) -> T:
         ValueError: A field is missing or not of its type.
     """
     try:
-        types = _hints(cls)  # type: ignore[arg-type]  # classes are hashable: mypy does not see it for a type variable
+        types = field_types(cls)
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}  # type: ignore[attr-defined, index, operator]
         return cls(**{name: _convert(types[name], value) for name, value in known.items()})
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"not the JSON of {cls.__name__}") from error
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)  # kept, because a request may have a thousand nested messages
 
 
 def _convert(kind: Any, value: Any) -> Any:
