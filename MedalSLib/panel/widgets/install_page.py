@@ -9,9 +9,19 @@ from MedalSLib.panel.install.preflight import Check
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.restart_question import RestartQuestion
-from MedalSLib.panel.widgets.tools import SIGNS, button, emptied, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.widgets.tools import (
+    SIGNS,
+    button,
+    emptied,
+    named,
+    progressBar,
+    say,
+    showFraction,
+    sideBySide,
+    stacked,
+    textLabel,
+)
 
-_STEPS = 1000
 _LEVELS = {"ok": "success", "warning": "warning", "failed": "error"}
 
 
@@ -54,7 +64,7 @@ class InstallPage:
         checks = qt.QWidget()
         checks.setLayout(self._grid)
         self._checks = named(checks, "checks", _("Checks of this computer"))
-        self.bar = named(qt.QProgressBar(), "installBar", _("Progress"))
+        self.bar = progressBar("installBar", _("Progress"))
         self._message = textLabel("installMessage")
         light = textLabel("lightNote")
         say(light, Message(_("To use a server, nothing has to be installed: choose “A server” on the Engine page.")))
@@ -86,8 +96,7 @@ class InstallPage:
         self._dismiss.setVisible(install.pending and not installed)
         self._check.enabled = not install.busy
         self.bar.setVisible(install.busy)
-        self.bar.setRange(0, _STEPS if install.fraction > 0 else 0)
-        self.bar.setValue(int(install.fraction * _STEPS))
+        showFraction(self.bar, install.fraction, known=install.fraction > 0)
         say(self._message, install.message)
         if install.checks != self._shown:
             self._shown = install.checks

@@ -11,9 +11,18 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.model_chooser import ModelRow
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import button, choices, named, onChoice, say, sideBySide, stacked, textLabel
-
-_STEPS = 1000
+from MedalSLib.panel.widgets.tools import (
+    button,
+    choices,
+    named,
+    onChoice,
+    progressBar,
+    say,
+    showFraction,
+    sideBySide,
+    stacked,
+    textLabel,
+)
 
 
 class ModelsView:
@@ -66,8 +75,7 @@ class ModelsView:
                 button(_("Do not install"), _("Nothing is fetched"), self._models.declineLicence, "licenceDecline"),
             ),
         )
-        self.bar = named(qt.QProgressBar(), "modelBar", _("Progress"))
-        self.bar.setRange(0, _STEPS)
+        self.bar = progressBar("modelBar", _("Progress"))
         self._stop = button(
             _("Cancel"), _("A download goes on from here the next time"), self._models.cancel, "modelCancel"
         )
@@ -114,7 +122,7 @@ class ModelsView:
         self._question.setVisible(question is not None)
         say(self._licence, Message(question.notice if question is not None else ""))
         self._working.setVisible(busy)
-        self.bar.setValue(int((self._models.fraction or 0.0) * _STEPS))
+        showFraction(self.bar, self._models.fraction or 0.0, known=True)
         say(self._message, self._models.message)
         folder = self._models.folder
         say(self._folder, Message(_("Models are kept in {folder}").format(folder=folder) if folder else ""))

@@ -10,10 +10,19 @@ import qt
 from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
-from MedalSLib.panel.widgets.tools import button, guarded, named, say, sideBySide, stacked, textLabel
+from MedalSLib.panel.widgets.tools import (
+    button,
+    guarded,
+    named,
+    progressBar,
+    say,
+    showFraction,
+    sideBySide,
+    stacked,
+    textLabel,
+)
 from MedalSLib.panel.wording import durationText
 
-_STEPS = 1000
 _LISTEN_MS = 1000
 _SILENCE_SECONDS = 5.0
 
@@ -38,8 +47,7 @@ class RunView:
         self.again = button(_("Start over"), hint, run.startOver, "startOverButton")
         self.cancel = button(_("Cancel"), _("Stop; your segments stay as they were before"), run.cancel, "cancelButton")
         self.cancel.setMinimumHeight(34)
-        self.bar = named(qt.QProgressBar(), "progressBar", _("Progress"))
-        self.bar.setRange(0, _STEPS)
+        self.bar = progressBar("progressBar", _("Progress"))
         self.bar.setFormat("%p %")
         self.bar.setMinimumHeight(34)
         buttons = sideBySide(self.run, self.bar, self.again, self.cancel, stretch=False)
@@ -100,10 +108,7 @@ class RunView:
         self.cancel.setVisible(busy)
         self.cancel.enabled = run.canCancel
         self.bar.setVisible(busy)
-        unknown = busy and run.fraction <= 0
-        self.bar.setRange(0, 0 if unknown else _STEPS)
-        if not unknown:
-            self.bar.setValue(int(run.fraction * _STEPS))
+        showFraction(self.bar, run.fraction, known=not busy or run.fraction > 0)
         self._showProgress()
         say(self._estimate, Message(run.estimate if not busy else ""))
         message = run.message

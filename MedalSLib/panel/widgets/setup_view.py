@@ -10,9 +10,17 @@ from MedalSLib.panel.i18n import tr as _
 from MedalSLib.panel.messages import Message
 from MedalSLib.panel.presenters import Presenters
 from MedalSLib.panel.widgets.restart_question import RestartQuestion
-from MedalSLib.panel.widgets.tools import button, guarded, named, say, sideBySide, stacked, textLabel
-
-_STEPS = 1000
+from MedalSLib.panel.widgets.tools import (
+    button,
+    guarded,
+    named,
+    progressBar,
+    say,
+    showFraction,
+    sideBySide,
+    stacked,
+    textLabel,
+)
 
 
 class SetupView:
@@ -33,7 +41,7 @@ class SetupView:
         self._offer = textLabel("setupOffer")
         self._install = button(_("Install"), _("Fetches and installs what is missing"), install.install, "setupInstall")
         self._details = button(_("Details"), _("Checks of this computer, and servers"), onDetails, "setupDetails")
-        self._bar = named(qt.QProgressBar(), "setupBar", _("Progress of the installation"))
+        self._bar = progressBar("setupBar", _("Progress of the installation"))
         self._cancel = button(_("Cancel"), _("What is there by then stays"), install.cancel, "setupCancel")
         self._work = sideBySide(self._bar, self._cancel, stretch=False)
         self._message = textLabel("setupMessage")
@@ -68,8 +76,7 @@ class SetupView:
         say(self._offer, Message(install.offer if missing and idle and not install.needsRestart else ""))
         self._buttons.setVisible(missing and idle and not install.needsRestart)
         self._work.setVisible(install.busy)
-        self._bar.setRange(0, _STEPS if install.fraction > 0 else 0)
-        self._bar.setValue(int(install.fraction * _STEPS))
+        showFraction(self._bar, install.fraction, known=install.fraction > 0)
         say(self._message, install.plainMessage)
         self._restart.update()
         shown = missing or done or install.busy or install.needsRestart

@@ -12,6 +12,7 @@ import qt
 from MedalSLib.panel.messages import Level, Message
 
 WidgetType = TypeVar("WidgetType", bound="qt.QWidget")
+_STEPS = 1000
 SIGNS: dict[Level, str] = {"info": "", "success": "✓ ", "warning": "⚠ ", "error": "✕ "}
 
 
@@ -89,6 +90,31 @@ def say(label: qt.QLabel, message: Message) -> None:
     """Show a message in a label, with its sign; an empty one hides the label."""
     label.text = SIGNS[message.level] + message.text if message.text else ""
     label.setVisible(bool(message.text))
+
+
+def progressBar(name: str, label: str) -> qt.QProgressBar:
+    """Return a progress bar; `showFraction` fills it.
+
+    Args:
+        name: Object name.
+        label: Name for screen readers.
+    """
+    bar = named(qt.QProgressBar(), name, label)
+    bar.setRange(0, _STEPS)
+    return bar
+
+
+def showFraction(bar: qt.QProgressBar, fraction: float, known: bool) -> None:
+    """Show how far something is.
+
+    Args:
+        bar: A progress bar.
+        fraction: The share that is done, 0..1.
+        known: Whether the share is known; the bar moves without an end meanwhile.
+    """
+    bar.setRange(0, _STEPS if known else 0)
+    if known:
+        bar.setValue(int(fraction * _STEPS))
 
 
 def choices(combo: qt.QComboBox, values: Sequence[tuple[str, str]], current: str) -> None:
