@@ -21,7 +21,7 @@ from MedalSLib.slicer import segments, transforms, volumes
 from MedalSLib.slicer.frames import FrameResults, runFrames
 from MedalSLib.slicer.matching import SegmentMatch, matchSegments
 from MedalSLib.slicer.parameters import Parameters
-from MedalSLib.slicer.pointing import clicked, voxelUnderMouse
+from MedalSLib.slicer.pointing import voxelUnderMouse
 from MedalSLib.slicer.request import NodeRequest, RunOutcome, WrittenCallback
 from MedalSLib.slicer.segment_volumes import SegmentVolumes
 from MedalSLib.slicer.segmentations import addSegmentation
@@ -30,6 +30,7 @@ from MedalSLib.slicer.slices import shownSlice, showSlice
 from MedalSLib.slicer.strokes import Strokes
 from MedalSLib.slicer.targets import findTarget, isLocked, setLocked
 from MedalSLib.volume import guess_modality
+from MedalSLib.volume.ball import CLICK_MM, ball
 from MedalSLib.volume.mask import BoxMask
 
 
@@ -159,8 +160,9 @@ class Workspace:
             InputError: No segment is chosen, it is locked, or the mouse is over no slice of the volume.
         """
         segmentID = self._paintable()
-        volume = self.state.volume
-        self.paint(clicked(volumes.gridOf(volume), voxelUnderMouse(slicer.mrmlScene, volume)), erase)
+        volume, grid = self.state.volume, volumes.gridOf(self.state.volume)
+        voxel = voxelUnderMouse(slicer.mrmlScene, volume)
+        self.paint(ball(voxel, CLICK_MM, grid.spacing_ijk[::-1], grid.shape_kji), erase)
         name: str = segments.segmentOf(self.state.segmentation, segmentID).GetName()
         return name
 
@@ -177,15 +179,12 @@ class Workspace:
         """
         segmentID = self._paintable()
         node, volume, editing = self.state.segmentation, self.state.volume, self._logic.runner.editing
-        relation = transforms.matrixBetween(volume, node)
-        if relation is None:
-            name = segments.segmentOf(node, segmentID).GetName()
-            raise InputError(f"{name} lies under a transform that bends it.", "Harden the transform, or use the brush.")
+        lattice = segments.volumeMatrixIn(node, volume)
         if begins:
             self.see()
             editing.edit(node, volume)
             editing.saveState()
-        editing.paint(node, segmentID, mask, relation @ volumes.localMatrix(volume), erase)
+        editing.paint(node, segmentID, mask, lattice, erase)
 
     def _paintable(self) -> str:
         segmentID = self._selected()

@@ -17,7 +17,6 @@ from MedalSLib.run import Estimate, Progress, ProgressCallback, RunResult
 from MedalSLib.slicer.background import POLL_SECONDS, Pump, Worker
 from MedalSLib.slicer.disjoint import disjoint
 from MedalSLib.slicer.editing import SegmentEditing
-from MedalSLib.slicer.pointing import around
 from MedalSLib.slicer.request import NodeRequest, Overlap, RunOutcome, WrittenCallback
 from MedalSLib.slicer.run_guard import RunGuard
 from MedalSLib.slicer.run_inputs import IsOpen, RunInputs, readInputs
@@ -28,6 +27,7 @@ from MedalSLib.slicer.strokes import Baseline, Strokes
 from MedalSLib.slicer.ui_yield import UiYield
 from MedalSLib.slicer.volumes import readVolume
 from MedalSLib.slicer.writer import SegmentWriter
+from MedalSLib.volume.ball import box_around
 from MedalSLib.volume.mask import BoxMask
 
 AROUND_MM = 48.0
@@ -180,7 +180,7 @@ class Runner:
             self._stop = cancel
             inputs = readInputs(request, self._uiYield(), self._isOpen(engine, request))
             grid = inputs.image.grid
-            k, j, i = around(grid, voxel_kji, AROUND_MM)
+            k, j, i = box_around(voxel_kji, AROUND_MM, grid.spacing_ijk[::-1], grid.shape_kji)
             asked = replace(inputs.request, masks={}, roi=(i, j, k))
 
             def work(send: Callable[[Any], None]) -> RunResult:

@@ -10,8 +10,8 @@ import numpy as np
 
 from MedalSLib.errors import MedalSError
 from MedalSLib.panel.workspace import Workspace
-from MedalSLib.slicer.pointing import CLICK_MM, clicked
 from MedalSLib.slicer.volumes import gridOf
+from MedalSLib.volume.ball import CLICK_MM, ball
 from MedalSLib.volume.mask import BoxMask
 
 Tool = Literal["", "paint", "erase"]
@@ -100,7 +100,7 @@ class Brush:
         for one in {tuple(np.rint(grid.ras_to_index(one)).astype(int).tolist()) for one in places}:
             voxel = one[::-1]
             if all(0 <= index < size for index, size in zip(voxel, grid.shape_kji, strict=True)):
-                mask = mask | clicked(grid, voxel, self.radiusMm)
+                mask = mask | ball(voxel, self.radiusMm, grid.spacing_ijk[::-1], grid.shape_kji)
         if not mask.is_empty or begins:
             self._workspace.paint(mask, self.tool == "erase", begins)
         self._last = place

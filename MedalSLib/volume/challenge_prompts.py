@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import InputError
+from MedalSLib.volume.ball import CLICK_MM, ball
 from MedalSLib.volume.box import Box, slices
 from MedalSLib.volume.mask import BoxMask
 
 _REMEDY = "Give boxes, clicks and prev_pred as the challenge's evaluation writes them."
-_CLICK_MM = 4.0
 _INSIDE = 0.35
 """Semi-axes of the ellipsoid in a box that is taken for the target, as a share of the box's edges."""
 _Point = tuple[int, int, int]
@@ -99,11 +99,11 @@ def painted_target(prompts: TargetPrompts, previous: BoxMask, spacing: Sequence[
         painted |= locked
     for points, value in ((prompts.foreground, True), (prompts.background, False)):
         for point in points:
-            ball = _ball(point, spacing, shape)
-            locked |= ball
+            clicked = ball(point, CLICK_MM, spacing, shape).array()
+            locked |= clicked
             if mask[point] != value or previous.is_empty:
-                painted |= ball
-            mask[ball] = value
+                painted |= clicked
+            mask[clicked] = value
     return Painted(BoxMask.of(mask), BoxMask.of(locked), BoxMask.of(painted))
 
 
@@ -154,16 +154,4 @@ def _around(box: Box, middle: int, shape: Sequence[int]) -> np.ndarray:
     for beyond in (first - 1, last):
         if 0 <= beyond < shape[0]:
             mask[beyond, wider[0], wider[1]] = True
-    return mask
-
-
-def _ball(point: _Point, spacing: Sequence[float], shape: Sequence[int]) -> np.ndarray:
-    """Return the voxels near a click; the one that was clicked at least."""
-    mask = np.zeros(shape, bool)
-    reach = [int(_CLICK_MM / size) for size in spacing]
-    ranges = [
-        np.arange(max(0, at - far), min(size, at + far + 1)) for at, far, size in zip(point, reach, shape, strict=True)
-    ]
-    z, y, x = (((place - at) * step) ** 2 for place, at, step in zip(ranges, point, spacing, strict=True))
-    mask[np.ix_(*ranges)] = z[:, None, None] + y[:, None] + x <= _CLICK_MM**2
     return mask
