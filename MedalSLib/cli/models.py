@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from MedalSLib.cli.console import Commands, ProgressBar, cancel_on_interrupt, note, print_json
+from MedalSLib.errors import InputError
 from MedalSLib.run import Progress
 
 
@@ -20,7 +21,7 @@ def add_commands(commands: Commands) -> None:
         ("show", "show a model's card: training data, scores, licence, classes", run_show),
         ("install", "download a model, or take it from a folder or zip", run_install),
         ("verify", "check a model's files against their checksums", run_verify),
-        ("export", "write a model's networks as ONNX, with the queries of its classes", run_export),
+        ("export", "write a model for other programs: ONNX graphs, or a MONAI bundle", run_export),
         ("remove", "delete an installed model", run_remove),
     ):
         action = actions.add_parser(name, help=words)
@@ -30,9 +31,19 @@ def add_commands(commands: Commands) -> None:
             action.add_argument("--from", dest="source", help="local folder or zip instead of a download")
             action.add_argument("--accept-licence", action="store_true", help="do not ask; I have read the licence")
         if name == "export":
-            action.add_argument("folder", type=Path, metavar="FOLDER", help="where to; new or empty")
+            _add_export(action)
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(run=run)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; new or empty")
+    parser.add_argument("--format", choices=["onnx", "monai"], default="onnx", help="onnx: all networks, with the "
+                        "queries of all classes (default); monai: one network for fixed structures")  # fmt: skip
+    group = parser.add_argument_group("MONAI bundle")
+    group.add_argument("--modality", default="", help="of the images (default: of which the model knows most)")
+    group.add_argument("--text", default="", help='structures, such as "liver, spleen" (default: all of the modality)')
+    group.add_argument("--stage", choices=["1", "2"], default="", help="network (default: the model's first)")
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -99,14 +110,23 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    """Write a model as ONNX."""
+    """Write a model as ONNX or as a MONAI bundle."""
     from MedalSLib.network.bundle import open_model
-    from MedalSLib.network.onnx_export import export_onnx
 
-    files = export_onnx(open_model(arguments.name), arguments.folder)
+    model = open_model(arguments.name)
+    if arguments.format == "onnx":
+        from MedalSLib.network.onnx_export import export_onnx
+
+        if asked := [f"--{name}" for name in ("modality", "text", "stage") if getattr(arguments, name)]:
+            raise InputError(f"{', '.join(asked)} is for a MONAI bundle.", "Leave it out, or add --format monai.")
+        files = export_onnx(model, arguments.folder)
+    else:
+        from MedalSLib.network.monai_bundle import export_monai
+
+        files = export_monai(model, arguments.folder, arguments.modality, arguments.text, arguments.stage)
     if arguments.json:
         print_json({"files": files})
-    note(f"wrote {', '.join(file.name for file in files)} in {arguments.folder}")
+    note(f"wrote {', '.join(file.relative_to(arguments.folder).as_posix() for file in files)} in {arguments.folder}")
     return 0
 
 

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from MedalSLib.errors import ModelError
 from MedalSLib.network.config import MedalSConfig
-from MedalSLib.network.medals import MedalS
+from MedalSLib.network.medals import HEADS, MedalS
 
 _PREFIX = "module."
 _TWIN = re.compile(r"\.all_modules\.([01])\.")
 _TWIN_NAMES = {"0": ".conv.", "1": ".norm."}
-_HEADS = "mid_mask_embed_proj."
 _SHOWN = 4
 _SAFE_LOADER = (2, 6)
 """First PyTorch whose `weights_only` has no known way around it (CVE-2025-32434)."""
@@ -49,7 +48,7 @@ def load_published(path: str | Path, config: MedalSConfig, device: str | torch.d
     path = Path(path)
     weights = merge_twins(read_published(path), path)
     if not config.deep_supervision:
-        weights = {key: value for key, value in weights.items() if not key.startswith(_HEADS)}
+        weights = {key: value for key, value in weights.items() if not key.startswith(HEADS)}
     with torch.device("meta"):
         network = MedalS(config)
     fill(network, weights, path)

@@ -16,6 +16,9 @@ from MedalSLib.network.position import sinusoidal_code
 from MedalSLib.network.query_decoder import QueryDecoder
 from MedalSLib.network.unet import ConvStack, UNet
 
+HEADS = "mid_mask_embed_proj."
+"""What the names of the weights of deep-supervision heads begin with."""
+
 
 @dataclass(frozen=True)
 class VoxelFeatures:

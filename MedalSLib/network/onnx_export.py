@@ -5,7 +5,6 @@ The text encoder is not exported: texts become queries here, once for each class
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from MedalSLib.atomic_files import empty_folder, write_json
 from MedalSLib.errors import OutputError, ResourceError
 from MedalSLib.network.bundle import Model
 from MedalSLib.network.medals import MedalS
+from MedalSLib.records import to_json
 from MedalSLib.vocabulary import describe, text_for
 
 QUERIES, FACTS = "queries.npz", "model.json"
@@ -86,7 +86,7 @@ def export_onnx(model: Model, folder: Path) -> list[Path]:
         "windows": {item.key: item.window for item in structures} | manifest.windows,
         "stages": [
             {"stage": stage.stage, "file": f"stage{stage.stage}.onnx", "spacing_hwd": list(stage.spacing_hwd),
-             "patch_hwd": list(stage.patch_hwd), "by_modality": json.loads(json.dumps(stage.by_modality))}
+             "patch_hwd": list(stage.patch_hwd), "by_modality": to_json(stage)["by_modality"]}
             for stage in manifest.stages
         ],
     }  # fmt: skip

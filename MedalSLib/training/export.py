@@ -25,12 +25,11 @@ from MedalSLib.network.manifest import (
     verify_files,
     write_manifest,
 )
-from MedalSLib.network.medals import MedalS
+from MedalSLib.network.medals import HEADS, MedalS
 from MedalSLib.network.weights_file import save_weights
 from MedalSLib.training.prepared_folder import PreparedFolder
 from MedalSLib.training.trainer import Trainer
 
-_HEADS = "mid_mask_embed_proj"
 _ENCODER_FILE = "text_encoder.safetensors"
 _KNOWLEDGE_FILES = ("text_encoder.pth", "BioLORD-2023-C/config.json", "BioLORD-2023-C/tokenizer.json")
 
@@ -71,7 +70,7 @@ class ModelFacts:
 def inference_network(network: MedalS) -> MedalS:
     """Return a copy without deep-supervision heads, on the CPU, in evaluation mode."""
     bare = MedalS(replace(network.config, deep_supervision=False))
-    bare.load_state_dict({key: value for key, value in network.state_dict().items() if not key.startswith(_HEADS)})
+    bare.load_state_dict({key: value for key, value in network.state_dict().items() if not key.startswith(HEADS)})
     return bare.eval()
 
 

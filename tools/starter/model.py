@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from MedalSLib.errors import InputError
 from MedalSLib.network.manifest import read_manifest
+from MedalSLib.network.medals import HEADS
 from MedalSLib.network.weights_file import load_compact_encoder, load_network
 from MedalSLib.training.building import new_model
 from MedalSLib.training.queries import PromptedModel
@@ -69,7 +70,7 @@ def _take_over(model: PromptedModel, base: Path) -> None:
         model.encoder.load_state_dict(load_compact_encoder(base / manifest.text_encoder.files[0]).state_dict())
     except RuntimeError as error:
         raise InputError(f"The model in {base} is of another network.", "Begin without --base.") from error
-    if extra or any(not key.startswith("mid_mask_embed_proj") for key in missing):
+    if extra or any(not key.startswith(HEADS) for key in missing):
         raise InputError(f"The model in {base} is of another network.", "Begin without --base.")
     norms = [module for module in model.network.fusion_conv.modules() if isinstance(module, nn.InstanceNorm3d)]
     with torch.no_grad():
