@@ -17,6 +17,7 @@ LEFT_OUT = (
     "MedalSLib/engine/challenge_cases.py",
     "MedalSLib/evaluation/",
     "MedalSLib/html_page.py",
+    "MedalSLib/network/monai_bundle.py",
     "MedalSLib/network/onnx_export.py",
     "MedalSLib/service/batch",
     "MedalSLib/service/healthcheck.py",

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from MedalSLib.cli.console import Commands, StepBar, cancel_on_interrupt, find_tools, note, print_json
+from MedalSLib.cli.console import Commands, StepBar, add_orientation, cancel_on_interrupt, find_tools, note, print_json
 
 
 def add_commands(commands: Commands) -> None:
@@ -23,6 +23,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder of images, whose prompts say what counts")
     parser.add_argument("--names", metavar="NAMES", help='of labels in files without names: "1=liver,2=spleen", or a '
                         "file (JSON, CSV, dataset.json)")  # fmt: skip
+    add_orientation(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="also write tables (CSV, JSON) and a figure here")
     parser.add_argument("--tolerance", type=float, default=2.0, help="of the surface Dice in mm (default: %(default)s)")
     parser.add_argument("--iou", type=float, default=0.5, help="from which an instance is found (default: %(default)s)")
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             iou=arguments.iou,
             overwrite=arguments.overwrite,
             names=read_names(arguments.names) if arguments.names else None,
+            orientation=arguments.orientation,
             on_case=partial(bar, "evaluating"),
             cancel=cancel,
         )

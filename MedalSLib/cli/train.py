@@ -1,4 +1,4 @@
-"""`medals prepare`, `medals train`, `medals fine-tune`, `medals validate`."""
+"""`medals prepare`, `medals to-nnunet`, `medals train`, `medals fine-tune`, `medals validate`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from MedalSLib.cli.console import (
 
 
 def add_commands(commands: Commands) -> None:
-    """Add the four commands to the parser."""
+    """Add the five commands to the parser."""
     _add_prepare(commands)
+    _add_to_nnunet(commands)
     _add_train(commands)
     _add_fine_tune(commands)
     _add_validate(commands)
@@ -41,6 +42,22 @@ def _add_prepare(commands: Commands) -> None:
     _add_folder_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON report")
     parser.set_defaults(run=run_prepare)
+
+
+def _add_to_nnunet(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "to-nnunet",
+        help="write labelled cases as a data set of nnU-Net",
+        description="Write what 'medals prepare' reads (on the images' own grids) or wrote (on the network's) as "
+        "DatasetNNN_NAME with imagesTr, labelsTr and dataset.json, one for each data set.",
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of cases, or prepared folder")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder of nnU-Net's raw data sets")
+    parser.add_argument("--number", type=int, default=501, help="of the first data set (default: %(default)s)")
+    parser.add_argument("--prompts", type=Path, help="the challenge's JSON of prompts by dataset")
+    _add_source_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print a JSON report")
+    parser.set_defaults(run=run_to_nnunet)
 
 
 def _add_train(commands: Commands) -> None:
@@ -112,11 +129,15 @@ def _stages(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", default="", help="of a plain folder (default: found out)")
     parser.add_argument("--names", type=Path, help="JSON of names by label, for labelmaps without names")
-    parser.add_argument("--window", default="", help="intensity window, level/width or a name")
     add_orientation(parser)
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_source_arguments(parser)
+    parser.add_argument("--window", default="", help="intensity window, level/width or a name")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
 
 
@@ -129,11 +150,26 @@ def run_prepare(arguments: argparse.Namespace) -> int:
     sources = find_sources(
         arguments.source, arguments.modality, arguments.names, arguments.prompts, arguments.orientation
     )
-    options = PrepareOptions(load_recipe(arguments.recipe).stage_spec(), arguments.window, arguments.workers)
+    options = PrepareOptions(load_recipe(arguments.recipe).stage_spec(), arguments.window, workers=arguments.workers)
     with StepBar() as bar, cancel_on_interrupt() as cancel:
         report = prepare_cases(sources, arguments.output, options, partial(bar, "preparing"), cancel).report()
     _tell_cases(report)
     return _done(arguments, report, f"prepared {report['cases']} cases in {report['folder']}")
+
+
+def run_to_nnunet(arguments: argparse.Namespace) -> int:
+    """Write data sets of nnU-Net and say which cases were rejected, and why."""
+    from MedalSLib.training.nnunet import write_nnunet
+    from MedalSLib.training.prepared_folder import open_prepared
+    from MedalSLib.training.sources import find_sources
+
+    about = (arguments.modality, arguments.names, arguments.prompts, arguments.orientation)
+    is_prepared = (arguments.source / "prepared.json").is_file()
+    source = open_prepared(arguments.source) if is_prepared else find_sources(arguments.source, *about)
+    with StepBar() as bar, cancel_on_interrupt() as cancel:
+        report = write_nnunet(source, arguments.output, arguments.number, partial(bar, "writing"), cancel)
+    _tell_cases(report)
+    return _done(arguments, report, f"wrote {report['cases']} cases in {', '.join(report['folders'])}")
 
 
 def run_train(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import numpy as np
 from MedalSLib import vocabulary
 from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume import Grid, same_grid
-from MedalSLib.volume.challenge import read_challenge
+from MedalSLib.volume.challenge import ORIENTATION, read_challenge
+from MedalSLib.volume.geometry import checked_orientation
+from MedalSLib.volume.image import Image
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segment_names import is_unnamed
 from MedalSLib.volume.segmentation import Segmentation
@@ -105,23 +107,49 @@ def find_pairs(truth: Path, found: Path, images: Path | None = None) -> list[Fil
     return [FilePair(name, path, results.get(name), pictures.get(name)) for name, path in sorted(truths.items())]
 
 
-def open_pair(pair: FilePair, names: Mapping[int, str] | None = None) -> CasePair:
+def open_pair(pair: FilePair, names: Mapping[int, str] | None = None, orientation: str = ORIENTATION) -> CasePair:
     """Read a case.
 
     Args:
         pair: Its files.
         names: Names by label value for labelmaps that carry none.
+        orientation: Directions to which x, y, z of npz files grow, which do not say them.
 
     Raises:
         InputError: A file is damaged, or truth and result lie on grids that cannot be matched.
     """
     if pair.truth.suffix == ".npz":
-        return _challenge_pair(pair)
-    return _named_pair(pair, names or {})
+        return _challenge_pair(pair, orientation)
+    return _named_pair(pair, names or {}, orientation)
 
 
-def _challenge_pair(pair: FilePair) -> CasePair:
-    truth = read_challenge(pair.truth)
+def orientation_for(pairs: Iterable[FilePair], asked: str | None) -> str:
+    """Return the directions to which x, y, z of npz files grow, LPS if nobody said them.
+
+    Args:
+        pairs: Files of all cases.
+        asked: What the user said.
+
+    Raises:
+        InputError: It is no orientation, or there is no npz file, and all others say their own.
+    """
+    files = (path for pair in pairs for path in (pair.truth, pair.found, pair.image) if path is not None)
+    if asked is not None and not any(path.suffix == ".npz" for path in files):
+        raise InputError("All files say their own orientation.", "Leave --orientation out, which is for .npz.")
+    return checked_orientation(ORIENTATION if asked is None else asked)
+
+
+def read_case_image(path: Path, orientation: str) -> Image:
+    """Read the image of a case, with the orientation of npz files.
+
+    Raises:
+        InputError: As `read_image`.
+    """
+    return read_image(path, orientation=orientation if path.suffix == ".npz" else None)
+
+
+def _challenge_pair(pair: FilePair, orientation: str) -> CasePair:
+    truth = read_challenge(pair.truth, orientation=orientation)
     if truth.segs is None:
         raise InputError(f"{pair.truth.name} holds no labels.", "A truth has gts or segs.")
     described = read_challenge(pair.image) if pair.image else truth
@@ -182,14 +210,14 @@ def _challenge_structures(
         yield StructurePair(name, truth == label, found == label)
 
 
-def _named_pair(pair: FilePair, names: Mapping[int, str]) -> CasePair:
+def _named_pair(pair: FilePair, names: Mapping[int, str], orientation: str) -> CasePair:
     truth = _named(read_segmentation(pair.truth), names)
     modality = modality_of(pair)
     notes: list[str] = list(truth.warnings)
     found: Segmentation | None = None
     if pair.found is not None:
         try:
-            found = _named(read_segmentation(pair.found), names)
+            found = _named(read_segmentation(pair.found, orientation=orientation), names)
         except InputError as error:
             if "no segment" not in error.cause and "no label" not in error.cause:
                 raise

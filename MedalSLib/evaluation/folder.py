@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from MedalSLib.errors import CancelledError, InputError, MedalSError
-from MedalSLib.evaluation.cases import CasePair, FilePair, StructurePair, find_pairs, open_pair
+from MedalSLib.evaluation.cases import (
+    CasePair,
+    FilePair,
+    StructurePair,
+    find_pairs,
+    open_pair,
+    orientation_for,
+    read_case_image,
+)
 from MedalSLib.evaluation.figure import draw_scores
 from MedalSLib.evaluation.metrics import (
     NOT_A_NUMBER,
@@ -28,7 +36,6 @@ from MedalSLib.evaluation.score_tables import json_ready, output_folder, write_r
 from MedalSLib.volume import AS_IS, NetworkFrame, apply_window
 from MedalSLib.volume.files import replacing
 from MedalSLib.volume.preview import usual_window
-from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.windows import resolved
 
 OnCase = Callable[[int, int, str], None]
@@ -110,6 +117,7 @@ def evaluate_folder(
     iou: float = 0.5,
     overwrite: bool = False,
     names: Mapping[int, str] | None = None,
+    orientation: str | None = None,
     on_case: OnCase | None = None,
     cancel: threading.Event | None = None,
 ) -> dict[str, Any]:
@@ -126,6 +134,7 @@ def evaluate_folder(
         iou: Intersection over union from which an instance counts as found.
         overwrite: Replace the files of an earlier evaluation.
         names: Names by label value for labelmaps that carry none.
+        orientation: Directions to which x, y, z of npz files grow, which do not say them; LPS if None.
         on_case: Progress.
         cancel: Set it to stop.
 
@@ -134,7 +143,7 @@ def evaluate_folder(
         "notes", "files".
 
     Raises:
-        InputError: There is nothing to compare, or no case could be read.
+        InputError: There is nothing to compare, or no case could be read; or `orientation` is none, or there is no npz.
         OutputError: The files exist already or cannot be written.
         CancelledError: `cancel` was set.
     """
@@ -143,6 +152,7 @@ def evaluate_folder(
     if not 0 < iou <= 1:
         raise InputError(f"An intersection over union of {iou:g} is none.", "Give one above 0 and up to 1.")
     pairs = find_pairs(Path(gt_dir), Path(seg_dir), Path(images_dir) if images_dir else None)
+    code = orientation_for(pairs, orientation)
     target = output_folder(Path(out), _FILES, overwrite) if out else None
     rows: list[Row] = []
     failed: list[dict[str, str]] = []
@@ -155,8 +165,9 @@ def evaluate_folder(
         if cancel is not None and cancel.is_set():
             raise CancelledError("The evaluation was cancelled.")
         try:
-            case = open_pair(pair, names)
-            rows += _score_case(pair, case, tolerance_mm if has_surface else None, spacing_order, iou, pictures)
+            case = open_pair(pair, names, code)
+            image = None if pictures is None else _shown_image(pair, case, code)
+            rows += _score_case(pair, case, tolerance_mm if has_surface else None, spacing_order, iou, image, pictures)
             if said := " ".join(_case_notes(pair, case)):
                 notes[pair.name] = said
         except InputError as error:
@@ -214,10 +225,10 @@ def _score_case(
     tolerance_mm: float | None,
     spacing_order: SpacingOrder,
     iou: float,
+    image: np.ndarray | None,
     pictures: Pictures | None,
 ) -> list[Row]:
-    """Score the structures of a case; pictures of them are added to `pictures` if there is one."""
-    image = None if pictures is None else _shown_image(pair, case)
+    """Score the structures of a case; pictures of them over `image` are added to `pictures` if there is one."""
     spacing = case.spacing[::-1] if spacing_order == "published" else case.spacing
     notes = _case_notes(pair, case)
     rows = []
@@ -242,12 +253,12 @@ def _score_case(
     return rows
 
 
-def _shown_image(pair: FilePair, case: CasePair) -> np.ndarray | None:
+def _shown_image(pair: FilePair, case: CasePair, orientation: str) -> np.ndarray | None:
     """Return the image of a case (D, H, W) as it is shown, 0..255; None without one on the truth's grid."""
     if pair.image is None or case.grid is None:
         return None
     try:
-        image = read_image(pair.image)
+        image = read_case_image(pair.image, orientation)
     except InputError:
         return None  # pictures are a help; the scores do not need it
     if image.array_kji.shape != case.grid.shape_kji:

@@ -14,6 +14,7 @@ Files:
 - `manifest` describes a model's folder, `published` the folder of the published files, which has no manifest.
 - `registry` lists, installs, verifies and removes models, with `install_sources` and `download`.
 - `bundle.open_model` gives an opened `Model`: networks and text encoder, loaded on first use.
+- `onnx_export` and `monai_bundle` write one for other programs.
 
 `registry` and what it imports need no torch, so that listing models stays quick.
 """

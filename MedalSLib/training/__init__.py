@@ -4,6 +4,7 @@ How a run goes:
 
 - `sources` finds cases, `case_reading` and `training_grid` bring them onto the network's grid, `prepare` does so for
   whole folders, `case_store` and `prepared_folder` are what is left on disk.
+- `nnunet` writes cases, as they were or prepared, in nnU-Net's layout.
 - `recipe` says all of a run.  A data source makes batches by number (`batch`): for prepared folders that is `samples`,
   with `sampling`, `augmentation`, `laterality`, `texts` and `prompt_simulation`.  Another one is a class with one
   method, such as the starter's in `tools/starter`.

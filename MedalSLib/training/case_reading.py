@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from MedalSLib.training.sources import DatasetInfo, SourceCase
 from MedalSLib.training.texts import texts_for_name, unique
 from MedalSLib.volume import AS_IS, PERCENTILE, Grid, NetworkFrame, Window, apply_window, axial_grid, parse_window
 from MedalSLib.volume.challenge import read_challenge
-from MedalSLib.volume.image import Image
 from MedalSLib.volume.orientation_doubt import couch_doubt
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation import Segmentation
@@ -27,8 +27,29 @@ _LARGEST_LABEL = 32_767
 
 
 @dataclass(frozen=True, eq=False)
+class RawCase:
+    """A case on its own grid.
+
+    Attributes:
+        array_kji: Intensities (K, J, I).
+        labels_kji: (K, J, I) int16, 0 for none of the structures.
+        grid: Where the voxels lie.
+        windowed: Whether the intensities are 0..255 after a window already.
+        annotated: Labels that someone looked for.
+        notes: What the user should know.
+    """
+
+    array_kji: np.ndarray
+    labels_kji: np.ndarray
+    grid: Grid
+    windowed: bool
+    annotated: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class LoadedCase:
-    """A case as it was read.
+    """A case as a network sees it.
 
     Attributes:
         image_hwd: (H, W, D) float32, 0..255.
@@ -96,7 +117,7 @@ def _segment_names(case: SourceCase) -> list[str]:
 
 
 def load_case(case: SourceCase, window: str = "", ct_window: str = "") -> LoadedCase:
-    """Read a case.
+    """Read a case for a network.
 
     Args:
         case: The case; of a plain folder, with a completed data set.
@@ -104,16 +125,34 @@ def load_case(case: SourceCase, window: str = "", ct_window: str = "") -> Loaded
         ct_window: Window of a plain folder of CT where `window` is ""; "" for the one of its structures.
 
     Raises:
-        InputError: A file is damaged, or image and labels do not fit.
+        InputError: As `read_case`.
     """
-    return (
-        _load_challenge(case)
-        if case.labels is None
-        else _load_plain(case, case.labels, window or (ct_window if case.dataset.modality == "CT" else ""))
+    raw = read_case(case)
+    asked = "" if case.labels is None else window or (ct_window if case.dataset.modality == "CT" else "")
+    chosen, more = _choose_window(raw.windowed, case.dataset, asked)
+    frame = NetworkFrame(raw.grid)
+    return LoadedCase(
+        array_to_hwd(frame.to_network(apply_window(raw.array_kji, chosen))),
+        array_to_hwd(frame.to_network(raw.labels_kji)),
+        hwd(frame.spacing_dhw),
+        raw.annotated,
+        (*raw.notes, *more),
     )
 
 
-def _load_challenge(case: SourceCase) -> LoadedCase:
+def read_case(case: SourceCase) -> RawCase:
+    """Read a case as it lies in its files.
+
+    Args:
+        case: The case; of a plain folder, with a completed data set.
+
+    Raises:
+        InputError: A file is damaged, or image and labels do not fit.
+    """
+    return _read_challenge(case) if case.labels is None else _read_plain(case, case.labels)
+
+
+def _read_challenge(case: SourceCase) -> RawCase:
     content = read_challenge(case.image, orientation=case.orientation)
     if content.imgs is None or content.segs is None:
         raise InputError(
@@ -127,32 +166,17 @@ def _load_challenge(case: SourceCase) -> LoadedCase:
     labels = np.where(np.isin(labels, wanted), labels, 0)
     image = apply_window(content.imgs, AS_IS)
     grid = axial_grid(image.shape, dhw(challenge_spacing(content.spacing, image.shape)), case.orientation)
-    frame = NetworkFrame(grid)
     doubt = couch_doubt(image, grid, is_windowed=True) if case.dataset.modality == "CT" else ""
-    return LoadedCase(
-        array_to_hwd(frame.to_network(image)),
-        array_to_hwd(frame.to_network(_int16(labels, case))),
-        hwd(frame.spacing_dhw),
-        tuple(wanted),
-        (doubt,) if doubt else (),
-    )
+    return RawCase(image, _int16(labels, case), grid, True, tuple(wanted), (doubt,) if doubt else ())
 
 
-def _load_plain(case: SourceCase, label_file: object, window: str) -> LoadedCase:
+def _read_plain(case: SourceCase, label_file: Path) -> RawCase:
     image = read_image(case.image)
     texts = case.dataset.texts
-    named = read_segmentation(str(label_file), {label: lines[0] for label, lines in texts.items()})
+    named = read_segmentation(label_file, {label: lines[0] for label, lines in texts.items()})
     labels, annotated, notes = _labelmap(named, texts, image.grid)
-    frame = NetworkFrame(image.grid)
-    chosen, more = _choose_window(image, case.dataset, window)
-    spacing = hwd(frame.spacing_dhw)
-    return LoadedCase(
-        array_to_hwd(frame.to_network(apply_window(image.array_kji, chosen))),
-        array_to_hwd(frame.to_network(_int16(labels, case))),
-        spacing,
-        annotated,
-        (*image.warnings, *named.warnings, *notes, *more),
-    )
+    said = (*image.warnings, *named.warnings, *notes)
+    return RawCase(image.array_kji, _int16(labels, case), image.grid, image.windowed, annotated, said)
 
 
 def _labelmap(
@@ -197,11 +221,11 @@ def _is_labelmap(named: Segmentation) -> bool:
     )
 
 
-def _choose_window(image: Image, dataset: DatasetInfo, window: str = "") -> tuple[Window, list[str]]:
+def _choose_window(windowed: bool, dataset: DatasetInfo, window: str) -> tuple[Window, list[str]]:
     """Return the intensity window of a case: what was asked for, or what most of its structures are looked at in."""
     if window:
         return parse_window(window), []
-    if image.windowed:
+    if windowed:
         return AS_IS, []
     if dataset.modality != "CT":
         return PERCENTILE, []

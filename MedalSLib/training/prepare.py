@@ -74,7 +74,7 @@ def prepare_cases(
     """
     claim(output, options.spec)
     remove_unfinished(output / "cases")
-    cases, rejected = _completed(sources)
+    cases, rejected = complete_cases(sources)
     rejected += [(name, reason) for name, reason in sources.unmatched]
     records, todo = [], []
     for case in cases:
@@ -108,8 +108,12 @@ def prepare_cases(
     return folder
 
 
-def _completed(sources: Sources) -> tuple[list[SourceCase], list[tuple[str, str]]]:
-    """Return the cases with complete data sets, and those that cannot be used."""
+def complete_cases(sources: Sources) -> tuple[list[SourceCase], list[tuple[str, str]]]:
+    """Return the cases with complete data sets, and those that cannot be used, with the reason.
+
+    Raises:
+        InputError: As `complete_dataset`.
+    """
     groups: dict[str, list[SourceCase]] = {}
     for case in sources.cases:
         groups.setdefault(case.dataset.name, []).append(case)

@@ -183,13 +183,21 @@ def check_segmentation_output(
     return target
 
 
-def _write_nifti(path: Path, labels: np.ndarray, grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool) -> None:
+def nifti_of(array_kji: np.ndarray, grid: Grid) -> Any:
+    """Return an array (K, J, I) as nibabel's image."""
     import nibabel
 
-    image = nibabel.Nifti1Image(labels.T, grid.affine_ras)
+    image = nibabel.Nifti1Image(array_kji.T, grid.affine_ras)
     image.set_sform(grid.affine_ras, code="scanner")
     image.set_qform(grid.affine_ras, code="scanner", strip_shears=True)
     image.header.set_xyzt_units("mm")
+    return image
+
+
+def _write_nifti(path: Path, labels: np.ndarray, grid: Grid, infos: Mapping[str, SegmentInfo], overwrite: bool) -> None:
+    import nibabel
+
+    image = nifti_of(labels, grid)
     names = json.dumps({"segments": _nifti_segments(infos)}, ensure_ascii=False)
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension(NIFTI_COMMENT, names.encode()))
     with replacing(path, overwrite) as temporary:

@@ -182,3 +182,30 @@ def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Left lung" in done.stdout
+
+
+def test_a_model_is_exported_for_monai_and_what_is_wrong_is_said(medals, tiny_model: Path, tmp_path: Path) -> None:
+    code, printed, said = medals(
+        "models",
+        "export",
+        tiny_model,
+        tmp_path / "out",
+        "--format",
+        "monai",
+        "--text",
+        "liver",
+        "--stage",
+        "2",
+        "--json",
+    )
+    assert code == 0, said
+    assert str(tmp_path / "out" / "models" / "model.ts") in json.loads(printed)["files"]
+    assert "configs/inference.json" in said
+    assert medals("models", "export", tiny_model, tmp_path / "b", "--format", "monai", "--text", "brain")[0] == 4
+    assert medals("models", "export", tiny_model, tmp_path / "c", "--text", "liver")[0] == 3
+    assert not (tmp_path / "b").exists() and not (tmp_path / "c").exists()
+
+
+def test_evaluate_takes_an_orientation_for_npz_alone(medals, ct: Path) -> None:
+    code, _, said = medals("evaluate", "--gt", ct, "--seg", ct, "--orientation", "LAS")
+    assert code == 3 and "say their own orientation" in said

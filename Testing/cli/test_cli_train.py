@@ -53,3 +53,18 @@ def test_the_tutorial_ends_in_a_model_that_segments_and_tells_how_good_it_is(
     assert code == 0, said
     assert set(json.loads(printed)["structures"]) == {"bright lump", "Right kidney"}
     assert [segment.name for segment in read_segmentation(result).segments] == ["bright lump", "Right kidney"]
+
+
+def test_cases_become_a_data_set_of_nnunet(medals, cases: Path, tmp_path: Path) -> None:
+    code, printed, said = medals("to-nnunet", cases, tmp_path / "raw", "--modality", "CT", "--number", "7", "--json")
+    assert code == 0, said
+    folder = tmp_path / "raw" / "Dataset007_my_cases"
+    assert json.loads(printed)["folders"] == [str(folder)]
+    assert f"wrote 3 cases in {folder}" in said and "rejected case3.nii.gz: no labels of the same name" in said
+    labels = json.loads((folder / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "bright lump": 1, "Right kidney": 2}
+    recipe = ("--recipe", "small_stage1", "--modality", "CT", "--workers", "1")
+    code, _, said = medals("prepare", folder, tmp_path / "prepared", *recipe)
+    assert code == 0, said
+    assert medals("to-nnunet", tmp_path / "prepared", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "Dataset501_my_cases" / "labelsTr" / "case0.nii.gz").is_file()

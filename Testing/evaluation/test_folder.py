@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -29,17 +30,17 @@ def organs(shift: int = 0) -> np.ndarray:
     return labels
 
 
-def challenge(root: Path, cases: int = 2) -> tuple[Path, Path, Path]:
+def challenge(root: Path, cases: int = 2, rows: slice = slice(None)) -> tuple[Path, Path, Path]:
     folders = tuple(root / name for name in ("images", "gts", "segs"))
     for folder in folders:
         folder.mkdir(parents=True)
     for index in range(cases):
         name = f"CT_Toy_{index}.npz"
-        image = (organs() * 80 + 20).astype(np.uint8)
+        image = (organs() * 80 + 20).astype(np.uint8)[:, rows]
         prompts = {"1": "Liver in abdominal CT", "2": "The spleen", "instance_label": 0}
         np.savez(folders[0] / name, imgs=image, spacing=SPACING_XYZ, text_prompts=np.array(prompts, dtype=object))
-        np.savez(folders[1] / name, gts=organs(), spacing=SPACING_XYZ)
-        np.savez(folders[2] / name, segs=organs(shift=index + 1))
+        np.savez(folders[1] / name, gts=organs()[:, rows], spacing=SPACING_XYZ)
+        np.savez(folders[2] / name, segs=organs(shift=index + 1)[:, rows])
     return folders  # type: ignore[return-value]  # three folders go in
 
 
@@ -160,6 +161,24 @@ def write_nifti(path: Path, labels_dhw: np.ndarray, flip: bool = False) -> None:
         affine[0, 0], affine[0, 3] = -0.8, 0.8 * (array.shape[0] - 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), path)
+
+
+def test_npz_files_lie_as_the_user_says(tmp_path: Path) -> None:
+    pages = []
+    for name, rows, orientation in (("lps", slice(None), None), ("las", slice(None, None, -1), "LAS")):
+        images, gts, segs = challenge(tmp_path / name, 1, rows)
+        evaluate_folder(gts, segs, images, tmp_path / name / "out", orientation=orientation)
+        pages.append((tmp_path / name / "out" / "scores.html").read_text())
+    assert pages[0] == pages[1], "the same patient is shown the same way up"
+    affine = np.diag([-0.8, 0.9, 2.5, 1])  # x to the left, y to the front
+    (tmp_path / "gt").mkdir()
+    nibabel.save(nibabel.Nifti1Image(organs().transpose(2, 1, 0), affine), tmp_path / "gt" / "CT_Toy_0.nii.gz")
+    (tmp_path / "seg").mkdir()
+    np.savez(tmp_path / "seg" / "CT_Toy_0.npz", segs=organs(), spacing=SPACING_XYZ)
+    assert evaluate_folder(tmp_path / "gt", tmp_path / "seg", orientation="las")["mean"]["dsc"] == 1
+    assert evaluate_folder(tmp_path / "gt", tmp_path / "seg")["mean"]["dsc"] < 1
+    with pytest.raises(InputError, match="say their own orientation"):
+        evaluate_folder(tmp_path / "gt", tmp_path / "gt", orientation="LAS")
 
 
 def test_labelmaps_are_compared_by_value_whatever_way_they_are_stored(tmp_path: Path) -> None:

@@ -157,6 +157,13 @@ def test_a_folder_of_images_gives_a_table_a_summary_and_a_figure(model: Path, tm
         evaluated(gts, images, out, model)
 
 
+def test_npz_images_lie_as_the_user_says(tmp_path: Path) -> None:
+    (pair,) = find_images(*folders(tmp_path))
+    usual, turned = open_labelled(pair), open_labelled(pair, "LAS")
+    assert (usual.grid.orientation, turned.grid.orientation) == ("LPS", "LAS")
+    assert all((turned.truths[name] == mask).all() for name, mask in usual.truths.items())
+
+
 def test_a_model_that_knows_none_of_the_structures_is_refused(tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "other", classes=("MRI_Liver",))
     with pytest.raises(InputError, match="knows none"):

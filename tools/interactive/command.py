@@ -6,6 +6,7 @@ import argparse
 
 from MedalSLib.cli.console import StepBar, cancel_on_interrupt, note, print_json
 from MedalSLib.engine import open_engine
+from MedalSLib.evaluation.cases import orientation_for
 from tools.interactive.correction_rounds import Simulation
 from tools.interactive.labelled_images import find_images, open_labelled
 from tools.interactive.prompt_report import curves_table, evaluate_prompts
@@ -16,7 +17,9 @@ def run_interactive(arguments: argparse.Namespace) -> int:
     if arguments.images is None or arguments.seg is not None:
         arguments.refuse("--interactive segments images itself: give --images DIR, and no --seg")
     simulation = Simulation(arguments.rounds, arguments.correction, arguments.radius, arguments.tolerance)
-    images = map(open_labelled, find_images(arguments.gt, arguments.images))
+    pairs = find_images(arguments.gt, arguments.images)
+    orientation = orientation_for(pairs, arguments.orientation)
+    images = (open_labelled(pair, orientation) for pair in pairs)
     with (
         StepBar() as bar,
         cancel_on_interrupt() as cancel,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from MedalSLib.evaluation.cases import FilePair, find_pairs, modality_of, open_pair, published_name
+from MedalSLib.evaluation.cases import FilePair, find_pairs, modality_of, open_pair, published_name, read_case_image
 from MedalSLib.volume import Grid
-from MedalSLib.volume.reading import read_image
+from MedalSLib.volume.challenge import ORIENTATION
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
 
@@ -44,17 +44,21 @@ def find_images(truth: Path, images: Path) -> list[FilePair]:
     return [pair for pair in pairs if pair.image is not None]
 
 
-def open_labelled(pair: FilePair) -> LabelledImage:
+def open_labelled(pair: FilePair, orientation: str = ORIENTATION) -> LabelledImage:
     """Read an image with its truth.
+
+    Args:
+        pair: Its files.
+        orientation: Directions to which x, y, z of npz files grow, which do not say them.
 
     Raises:
         InputError: A file is damaged, or the truth lies off the image.
     """
     assert pair.image is not None
-    image = read_image(pair.image)
+    image = read_case_image(pair.image, orientation)
     modality = modality_of(pair) or image.modality.modality
     if pair.truth.suffix == ".npz":
-        truths = {item.name: item.truth for item in open_pair(pair).structures}
+        truths = {item.name: item.truth for item in open_pair(pair, orientation=orientation).structures}
     else:
         masks = read_segmentation(pair.truth).masks_on(image.grid)
         truths = {published_name(name, modality): mask for name, mask in masks.items()}
