@@ -13,7 +13,6 @@ from MedalSLib.errors import InputError, PromptError
 from MedalSLib.volume import Grid, same_grid
 from MedalSLib.volume.challenge import ORIENTATION, read_challenge
 from MedalSLib.volume.geometry import checked_orientation
-from MedalSLib.volume.image import Image
 from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segment_names import is_unnamed
 from MedalSLib.volume.segmentation import Segmentation
@@ -137,15 +136,6 @@ def orientation_for(pairs: Iterable[FilePair], asked: str | None) -> str:
     if asked is not None and not any(path.suffix == ".npz" for path in files):
         raise InputError("All files say their own orientation.", "Leave --orientation out, which is for .npz.")
     return checked_orientation(ORIENTATION if asked is None else asked)
-
-
-def read_case_image(path: Path, orientation: str) -> Image:
-    """Read the image of a case, with the orientation of npz files.
-
-    Raises:
-        InputError: As `read_image`.
-    """
-    return read_image(path, orientation=orientation if path.suffix == ".npz" else None)
 
 
 def _challenge_pair(pair: FilePair, orientation: str) -> CasePair:

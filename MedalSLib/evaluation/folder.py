@@ -19,7 +19,6 @@ from MedalSLib.evaluation.cases import (
     find_pairs,
     open_pair,
     orientation_for,
-    read_case_image,
 )
 from MedalSLib.evaluation.figure import draw_scores
 from MedalSLib.evaluation.metrics import (
@@ -36,6 +35,7 @@ from MedalSLib.evaluation.score_tables import json_ready, output_folder, write_r
 from MedalSLib.volume import AS_IS, NetworkFrame, apply_window
 from MedalSLib.volume.files import replacing
 from MedalSLib.volume.preview import usual_window
+from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.windows import resolved
 
 OnCase = Callable[[int, int, str], None]
@@ -258,7 +258,7 @@ def _shown_image(pair: FilePair, case: CasePair, orientation: str) -> np.ndarray
     if pair.image is None or case.grid is None:
         return None
     try:
-        image = read_case_image(pair.image, orientation)
+        image = read_image(pair.image, orientation=orientation if pair.image.suffix == ".npz" else None)
     except InputError:
         return None  # pictures are a help; the scores do not need it
     if image.array_kji.shape != case.grid.shape_kji:

@@ -139,6 +139,7 @@ def _traced(model: Model, groups: Groups, stage: StageManifest) -> torch.jit.Scr
 def _inference(stage: StageManifest, groups: Groups) -> dict[str, Any]:
     """Return what MONAI does to images in `dataset_dir`: read, window, resample, run, put back, write labelmaps."""
     channels = ["image", *(f"image{number}" for number in range(1, len(groups)))]
+    extents = {"scale_extent": True, "align_corners": True}  # the same edges, as the engine resamples
     copies = [_transform("CopyItemsd", keys="image", names=name) for name in channels[1:]]
     return {
         "imports": ["$import glob", "$import numpy as np"],
@@ -148,34 +149,28 @@ def _inference(stage: StageManifest, groups: Groups) -> dict[str, Any]:
         "files": "$sorted(glob.glob(@dataset_dir + '/*.nii*'))",
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": f"$torch.jit.load(@bundle_root + '/{_NETWORK}', map_location=@device)",
-        "preprocessing": _transforms(
+        "preprocessing": _transform("Compose", transforms=[
             _transform("LoadImaged", keys="image"),
             _transform("EnsureChannelFirstd", keys="image"),
             *copies,
             *(_windowing(key, window) for key, window in zip(channels, groups, strict=True)),
             _transform("ConcatItemsd", keys=channels, name="image"),
             _transform("Orientationd", keys="image", axcodes=_NETWORK_AXES, labels=None),
-            _transform("Spacingd", keys="image", pixdim=list(stage.spacing_hwd), scale_extent=True),
+            _transform("Spacingd", keys="image", pixdim=list(stage.spacing_hwd), **extents),
             _transform("SpatialPadd", keys="image", spatial_size=list(stage.patch_hwd), method="end"),
-        ),
+        ]),
         "dataset": _transform("Dataset", data="$[{'image': file} for file in @files]", transform="@preprocessing"),
         "dataloader": _transform("DataLoader", dataset="@dataset", batch_size=1),
         "inferer": _transform("SlidingWindowInferer", roi_size=list(stage.patch_hwd), overlap=0.5, mode="gaussian"),
-        "postprocessing": _transforms(
+        "postprocessing": _transform("Compose", transforms=[
             _transform("Invertd", keys="pred", transform="@preprocessing", orig_keys="image", nearest_interp=False),
             _transform("AsDiscreted", keys="pred", argmax=True),
             _transform("SaveImaged", keys="pred", output_dir="@output_dir", output_dtype="$np.uint16", resample=False),
-        ),
-        "evaluator": _transform(
-            "SupervisedEvaluator",
-            device="@device",
-            val_data_loader="@dataloader",
-            network="@network_def",
-            inferer="@inferer",
-            postprocessing="@postprocessing",
-        ),
+        ]),
+        "evaluator": _transform("SupervisedEvaluator", val_data_loader="@dataloader", network="@network_def",
+                                **{key: f"@{key}" for key in ("device", "inferer", "postprocessing")}),
         "run": ["$@evaluator.run()"],
-    }
+    }  # fmt: skip
 
 
 def _windowing(key: str, window: Window) -> dict[str, Any]:
@@ -191,10 +186,6 @@ def _windowing(key: str, window: Window) -> dict[str, Any]:
 
 def _transform(target: str, **arguments: Any) -> dict[str, Any]:
     return {"_target_": target, **arguments}
-
-
-def _transforms(*transforms: dict[str, Any]) -> dict[str, Any]:
-    return _transform("Compose", transforms=list(transforms))
 
 
 def _metadata(manifest: Manifest, stage: StageManifest, modality: str, groups: Groups) -> dict[str, Any]:
@@ -231,8 +222,6 @@ def _metadata(manifest: Manifest, stage: StageManifest, modality: str, groups: G
         "copyright": manifest.licence,
         "data_source": manifest.training_data,
         "data_type": "nibabel",
-        "image_classes": f"a channel for each window, 0..255: {', '.join(map(str, groups))}",
-        "label_classes": "label n is channel n of the prediction",
         "pred_classes": "probabilities; channel 0 is 0.5 everywhere, so that the largest channel is the label",
         "intended_use": "Research use; not a medical device.",
         "spacing": list(stage.spacing_hwd),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from MedalSLib.evaluation.cases import FilePair, find_pairs, modality_of, open_pair, published_name, read_case_image
+from MedalSLib.evaluation.cases import FilePair, find_pairs, modality_of, open_pair, published_name
 from MedalSLib.volume import Grid
 from MedalSLib.volume.challenge import ORIENTATION
+from MedalSLib.volume.reading import read_image
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
 
@@ -55,7 +56,7 @@ def open_labelled(pair: FilePair, orientation: str = ORIENTATION) -> LabelledIma
         InputError: A file is damaged, or the truth lies off the image.
     """
     assert pair.image is not None
-    image = read_case_image(pair.image, orientation)
+    image = read_image(pair.image, orientation=orientation if pair.image.suffix == ".npz" else None)
     modality = modality_of(pair) or image.modality.modality
     if pair.truth.suffix == ".npz":
         truths = {item.name: item.truth for item in open_pair(pair, orientation=orientation).structures}
