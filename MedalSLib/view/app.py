@@ -12,6 +12,7 @@ from MedalSLib.view.desk import Desk
 from MedalSLib.view.event_loop import pump
 from MedalSLib.view.scene import ViewScene
 from MedalSLib.view.server import serve
+from MedalSLib.view.views import Views
 from MedalSLib.volume.image import Image
 
 
@@ -35,8 +36,9 @@ def view(
     scene = ViewScene(image, pump)
     desk = Desk(server.state, scene, factories)
     choose(desk)
-    views = page.prepare_views(server, scene)
-    desk.brush.watch(scene.app.view_manager.get_slice_views())
+    views = Views(server, scene.app.scene, scene.app.view_manager)
+    scene.view()
+    desk.brush.watch(views.slices, views.work_in)
     page.build(server, desk, scene, views)
     try:
         serve(server, port, on_ready)

@@ -77,7 +77,7 @@ class Desk:
             SlicerHost(pump),
             facts,
         )
-        self.brush = Brush(self.workspace, lambda: not self.model.run.busy, self.refresh, self._failed)
+        self.brush = Brush(self.workspace, lambda: not self.model.run.busy, self._painted, self._failed)
         run, prompt = self.model.run, self.model.prompt
         for signal in (run.changed, prompt.changed, self.model.spatial.changed, self.model.engines.changed):
             signal.connect(self.later)
@@ -86,7 +86,15 @@ class Desk:
         state.change("diameter")(lambda diameter, **_: setattr(self.brush, "radiusMm", diameter / 2))
         self.watch("window", scene.show)
         self.watch("loaded", self._load)
-        state.update({"diameter": 2 * self.brush.radiusMm, "window": scene.window, "loaded": None, "completions": []})
+        state.update(
+            {
+                "diameter": 2 * self.brush.radiusMm,
+                "window": scene.window,
+                "loaded": None,
+                "completions": [],
+                "strokes": 0,
+            }
+        )
         if not self.model.engines.isRemote:
             self.model.models.refresh()
         self.refresh()
@@ -219,6 +227,11 @@ class Desk:
     def _load(self, files: Any) -> None:
         for one in files if isinstance(files, list) else [files] if files else []:
             self._scene.load(one["name"], one["content"])
+
+    def _painted(self) -> None:
+        with self._state as state:  # is told at once, before the next picture
+            state.strokes += 1
+        self.refresh()
 
     def _guarded(self, function: Callable[[], object]) -> None:
         try:

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from trame.ui.vuetify3 import VAppLayout
 from trame.widgets import client, html
 from trame.widgets import vuetify3 as v
-from trame_slicer.core import LayoutManager
-from trame_slicer.rca_view import register_rca_factories
 
 from MedalSLib.view.desk import Desk
 from MedalSLib.view.scene import ViewScene
+from MedalSLib.view.views import Views
 from MedalSLib.volume.windows import AS_IS, WINDOWS
 
 TITLE = "Medal S"
-KEYS = "medals_key"
-_LAYOUT = "Quad View"
-_OTHER_VIEWS = 5.0
-"""Pictures a second of views without the mouse, so that the one with it gets the processor."""
 _FORMATS = {".seg.nrrd": "Save .seg.nrrd", ".nii.gz": "NIfTI"}
 _OF_DICOM = {".dcm": "DICOM SEG"}  # refers to the files of the image
-_LISTEN = f"""
-window.addEventListener("keydown", (event) => {{
-  if (event.target.matches("input, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-  window.trame?.trigger("{KEYS}", [event.key]);
-}});
-"""
 _CHIP = "{understood: 'success', guessed: 'warning', unknown: 'error', unsupported: 'error'}[chip.state]"
 
 
-def prepare_views(server: Any, scene: ViewScene) -> LayoutManager:
-    """Make the four views of the scene and show the image in them."""
-    register_rca_factories(scene.app.view_manager, server, blur_fps=_OTHER_VIEWS)
-    layout = LayoutManager(scene.app.scene, scene.app.view_manager, server)
-    layout.register_layout_dict(LayoutManager.default_grid_configuration())
-    layout.set_layout(_LAYOUT)
-    for view in scene.app.view_manager.get_slice_views():
-        view.render_window().SetMultiSamples(0)  # smooth edges of a surface; an image only takes six times longer
-    scene.view()
-    return layout
-
-
-def build(server: Any, desk: Desk, scene: ViewScene, views: LayoutManager) -> None:
+def build(server: Any, desk: Desk, scene: ViewScene, views: Views) -> None:
     """Lay the page out.
 
     Args:
@@ -54,11 +32,11 @@ def build(server: Any, desk: Desk, scene: ViewScene, views: LayoutManager) -> No
     """
     server.state.trame__title = TITLE
     server.trigger("medals_saved")(lambda suffix: server.protocol.addAttachment(desk.saved(suffix)))
-    server.trigger(KEYS)(lambda key: _pressed(desk, scene, key))
+    server.trigger("medals_key")(lambda key: _pressed(desk, scene, key))
     with VAppLayout(server) as layout:
         layout.root.theme = "dark"
         client.Style("html { overflow: hidden }")
-        client.Script(_LISTEN)
+        client.Script(Path(__file__).with_suffix(".js").read_text(encoding="utf-8"))
         with v.VNavigationDrawer(permanent=True, width=380), html.Div(classes="pa-3"):
             _names(desk)
             _running(desk)
@@ -66,7 +44,7 @@ def build(server: Any, desk: Desk, scene: ViewScene, views: LayoutManager) -> No
             _tools(desk, scene)
             _files(_FORMATS | (_OF_DICOM if scene.image.source.format == "DICOM" else {}))
         with v.VMain(style="height: 100vh"), html.Div(style="display: flex; height: 100%"):
-            views.initialize_layout_grid(layout)
+            views.layout.initialize_layout_grid(layout)
 
 
 def _names(desk: Desk) -> None:
@@ -152,6 +130,7 @@ def _tools(desk: Desk, scene: ViewScene) -> None:
         for text, name, click, pressed, enabled in (
             ("Paint (P)", "paint", lambda: desk.take("paint"), "tool === 'paint'", "selected"),
             ("Erase (E)", "erase", lambda: desk.take("erase"), "tool === 'erase'", "selected"),
+            ("Lasso (L)", "lasso", lambda: desk.take("lasso"), "tool === 'lasso'", "selected"),
             ("Undo", "undo", lambda: desk.do(scene.undo), "false", "!busy"),
             ("Redo", "redo", lambda: desk.do(scene.redo), "false", "!busy"),
             ("Before (C)", "before", lambda: run.compare(not run.comparing), "comparing", "canReview"),
@@ -192,6 +171,7 @@ def _pressed(desk: Desk, scene: ViewScene, key: str) -> None:
     acts = {
         "p": lambda: desk.take("paint"),
         "e": lambda: desk.take("erase"),
+        "l": lambda: desk.take("lasso"),
         "a": lambda: desk.start(lambda: run.click(True)),
         "x": lambda: desk.start(lambda: run.click(False)),
         "c": lambda: run.compare(not run.comparing),

@@ -1,11 +1,13 @@
 """Measure brush and scrolling in the page: `python Testing/view/measure_page.py` (needs what the story needs).
 
-Times from a press of the mouse to the next picture of that view, and pictures a second while slices scroll, in a
-Chromium on the same machine, for an image of 512 x 512 x 300; beside them the processor time that the server took.
+An image of 512 x 512 x 300, a Chromium on the same machine, a window of 1280 x 720.  From the press of the mouse to the
+first frame after the one in which the place is painted, by the page itself and in the server's picture; pictures a
+second while the wheel turns 30 times a second, and how long they go on when it has stopped.
 """
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import subprocess
 import sys
@@ -13,59 +15,94 @@ import time
 
 import psutil
 from conftest import CHROMIUM, FLAGS, SUPPORT
-from playwright.sync_api import sync_playwright
+from playwright.async_api import async_playwright
 
-PRESSES, SECONDS = 15, 5
+PRESSES, SECONDS, TURNS = 15, 5, 30
 LISTEN = """() => {
-  const image = [...document.querySelectorAll('.layout-grid-item img')].pop()
-  image.addEventListener('load', () => window.pictures.push(performance.now()))
-  window.addEventListener('mousedown', () => { window.pictures = []; window.pressed = performance.now() }, true)
+  const seen = window.seen = { pictures: [] }
+  const view = [...document.querySelectorAll('.layout-grid-item')].pop()
+  const [image, stroke] = [view.querySelector('img'), view.querySelector('canvas')]
+  const colour = (source, x, y) => {
+    const copy = new OffscreenCanvas(1, 1).getContext('2d')
+    copy.drawImage(source, -x * source.width / stroke.clientWidth, -y * source.height / stroke.clientHeight)
+    const [red, green, blue, alpha] = copy.getImageData(0, 0, 1, 1).data
+    return alpha > 0 && Math.max(red, green, blue) - Math.min(red, green, blue) > 25  // the image is grey
+  }
+  const shown = (name) => requestAnimationFrame(() => requestAnimationFrame(
+    () => { seen[name] ??= performance.now() - seen.pressed }))
+  image.addEventListener('load', () => {
+    seen.pictures.push(performance.now())
+    if (seen.at && colour(image, ...seen.at)) shown('server')
+  })
+  window.addEventListener('mousedown', (event) => {
+    const area = stroke.getBoundingClientRect()
+    Object.assign(seen, { pressed: event.timeStamp, at: [event.clientX - area.left, event.clientY - area.top] })
+    seen.page = seen.server = undefined
+    const look = () => colour(stroke, ...seen.at) ? shown('page') : setTimeout(look, 0)
+    queueMicrotask(look)
+  }, true)
 }"""
 
 
-def main() -> None:
+async def main() -> None:
     """Print the figures."""
     command = [sys.executable, str(SUPPORT / "view_server.py"), "300", "512", "512"]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as server,
-        sync_playwright() as engine,
-    ):
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as server:
         assert server.stdout is not None
-        page = engine.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS)).new_page()
-        page.goto(next(line for line in server.stdout if line.startswith("http")))
-        page.fill("#prompt", "liver, spleen")
-        page.click("#run")
-        page.locator("#message").filter(has_text="structures found").wait_for(timeout=120_000)
-        page.click("#paint")
-        page.evaluate(LISTEN)
-        area, used = page.locator(".layout-grid-item").last.bounding_box(), psutil.Process(server.pid).cpu_times
-        delays, seconds = [], []
-        for number in range(PRESSES):
-            page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * (0.3 + number / 40))
-            time.sleep(2)
-            before = used().user
-            page.mouse.down()
-            page.wait_for_function("window.pictures.length > 0")
-            seconds.append(used().user - before)
-            delays.append(page.evaluate("window.pictures[0] - window.pressed"))
-            page.mouse.up()
-            time.sleep(2)
-        page.click("#paint")
-        page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
-        page.evaluate("window.pictures = []")
-        end, before = time.monotonic() + SECONDS, used().user
-        while time.monotonic() < end:
-            page.mouse.wheel(0, 100)
-            time.sleep(1 / 30)
-        pictures = page.evaluate("window.pictures.length")
-        lines = (
-            f"press to picture: median {statistics.median(delays):.0f} ms, {min(delays):.0f} to {max(delays):.0f}",
-            f"  of which the server computes, all views: {1000 * statistics.median(seconds):.0f} ms",
-            f"scrolling: {pictures / SECONDS:.1f} pictures a second, server {(used().user - before) / SECONDS:.0%}",
-        )
-        sys.stdout.write("\n".join(lines) + "\n")
-        server.terminate()
+        address = next(line for line in server.stdout if line.startswith("http"))
+        try:
+            async with async_playwright() as engine:
+                browser = await engine.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+                await measure(await browser.new_page(), address, psutil.Process(server.pid))
+        finally:
+            server.terminate()
+
+
+async def measure(page, address: str, server: psutil.Process) -> None:
+    await page.goto(address)
+    await page.fill("#prompt", "liver, spleen")
+    await page.click("#run")
+    await page.locator("#message").filter(has_text="structures found").wait_for(timeout=120_000)
+    await page.click("#paint")
+    await page.evaluate(LISTEN)
+    area = await page.locator(".layout-grid-item").last.bounding_box()
+    x, y = area["x"] + area["width"] / 2, area["y"] + area["height"] * 0.3
+    delays: dict[str, list[float]] = {"page": [], "server": []}
+    for number in range(PRESSES):
+        await page.mouse.move(x, y + area["height"] * number / 30)
+        await asyncio.sleep(1)
+        await page.mouse.down()
+        await page.wait_for_function("seen.page && seen.server")
+        for name, found in delays.items():
+            found.append(await page.evaluate(f"seen.{name}"))
+        await page.mouse.up()
+        await asyncio.sleep(1)
+    for name, found in delays.items():
+        say(f"press to paint, by the {name}: median {statistics.median(found):.0f} ms, {min(found):.0f} to {max(found):.0f}")
+    await page.click("#paint")
+    await page.mouse.move(x, area["y"] + area["height"] / 2)
+    await asyncio.sleep(1)
+    await page.evaluate("seen.pictures = []; window.addEventListener('wheel', () => seen.turned = performance.now(), true)")
+    start, before = time.monotonic(), server.cpu_times()
+    psutil.cpu_percent()
+    turns = []
+    for number in range(SECONDS * TURNS):  # as a hand, which does not wait for what it sees
+        turns.append(asyncio.create_task(page.mouse.wheel(0, 100 if number % 120 < 60 else -100)))
+        await asyncio.sleep(max(0.0, start + (number + 1) / TURNS - time.monotonic()))
+    pictures = await page.evaluate("seen.pictures.length")
+    busy, after, seconds = psutil.cpu_percent(), server.cpu_times(), time.monotonic() - start
+    await asyncio.gather(*turns)
+    await asyncio.sleep(3)
+    late = await page.evaluate("Math.max(0, ...seen.pictures) - seen.turned")
+    used = after.user + after.system - before.user - before.system
+    say(f"scrolling: {pictures / seconds:.1f} pictures a second, the last {late:.0f} ms after the wheel's last turn")
+    say(f"  of the server's processor time {1000 * used / max(1, pictures):.0f} ms a picture; the machine {busy:.0f}% busy")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
