@@ -18,16 +18,16 @@ from MedalSLib.volume.image import Image
 
 def view(
     image: Image,
-    port: int,
+    keep_s: float,
     on_ready: Callable[[str], None],
     choose: Callable[[Desk], None] = lambda _desk: None,
     factories: Mapping[str, Factory] | None = None,
 ) -> None:
-    """Serve one image to one person until Ctrl-C.
+    """Serve one image to one person, at a free port of the loopback.
 
     Args:
         image: The image.
-        port: Port on the loopback; 0 for a free one.
+        keep_s: Seconds after which it ends when the page was closed; 0 for never.
         on_ready: Called with the address.
         choose: Chooses engine and modality before anything is shown.
         factories: How engines are opened, by kind; None for the real ones.
@@ -41,6 +41,6 @@ def view(
     desk.brush.watch(views.slices, views.work_in)
     page.build(server, desk, scene, views)
     try:
-        serve(server, port, on_ready)
+        serve(server, keep_s, on_ready)
     finally:
         desk.close()

@@ -17,14 +17,14 @@ _HEADERS = {
 }
 
 
-def serve(server: Any, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C.
+def serve(server: Any, keep_s: float, on_ready: Callable[[str], None]) -> None:
+    """Serve until the page was closed for long, or the process is ended.
 
     Nothing is answered outside the path that begins with the token: neither the page nor its files nor the websocket.
 
     Args:
         server: The trame server with its page.
-        port: Port to listen on; 0 for a free one.
+        keep_s: Seconds after which it ends when the page was closed; 0 for never.
         on_ready: Called with the address.
     """
     token = secrets.token_urlsafe(24)
@@ -52,9 +52,9 @@ def serve(server: Any, port: int, on_ready: Callable[[str], None]) -> None:
     server.controller.on_server_bind.add(below_token)
     server.controller.on_server_ready.add(ready)
     server.start(
-        port=port,
+        port=0,
         host=HOST,
-        timeout=0,
+        timeout=keep_s,
         open_browser=False,
         show_connection_info=False,
         disable_logging=True,

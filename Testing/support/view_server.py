@@ -1,10 +1,12 @@
 """Serves a page with a quick engine for the story in the browser: `python view_server.py [K J I]` prints the address.
 
-The image is a phantom of K x J x I voxels in which the liver is a box and the spleen another one.
+The image is a phantom of K x J x I voxels in which the liver is a box and the spleen another one.  With `two` instead,
+two such pages are served, each by a process that ends ten seconds after its page was closed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from slicer_host.phantoms import affine, box
 
-SHAPE = tuple(map(int, sys.argv[1:4])) if __name__ == "__main__" and sys.argv[1:] else (40, 96, 96)
+SHAPE = tuple(map(int, sys.argv[1:4])) if __name__ == "__main__" and sys.argv[3:] else (40, 96, 96)
 SLICES, ROWS, COLUMNS = SHAPE
 SPACING = (192 / COLUMNS, 192 / ROWS, 160 / SLICES)
 HIGH, DEEP = (SLICES // 4, SLICES * 3 // 4), (ROWS // 5, ROWS * 4 // 5)
@@ -41,6 +43,19 @@ class Refining(FakeEngine):
         return session
 
 
+def say(addresses: list[str]) -> None:
+    sys.stdout.write("".join(f"{address}\n" for address in addresses))
+    sys.stdout.flush()
+
+
+def two() -> None:
+    """Serve two images until the process is ended."""
+    from MedalSLib.view.pages import Pages
+
+    command = [sys.executable, __file__, *map(str, SHAPE), "10"]
+    asyncio.run(Pages([command, command]).serve(0, say))
+
+
 def main() -> None:
     """Serve until the process is ended."""
     from MedalSLib.view.app import view
@@ -54,13 +69,10 @@ def main() -> None:
     image = Image(array, grid, ModalityGuess("CT", "It is a test.", True), Source(Path("phantom.nrrd"), "NRRD"))
     engine = Refining({"Liver": LIVER, "Spleen": SPLEEN}, patches=20, seconds_per_patch=0.15)
 
-    def say(address: str) -> None:
-        sys.stdout.write(f"{address}\n")
-        sys.stdout.flush()
-
     factories = dict.fromkeys(("isolated", "in-process", "remote"), lambda _choice, _cancel: engine)
-    view(image, 0, say, lambda desk: desk.model.prompt.choose("CT"), factories)
+    keep_s = float(sys.argv[4]) if sys.argv[4:] else 0.0
+    view(image, keep_s, lambda one: say([one]), lambda desk: desk.model.prompt.choose("CT"), factories)
 
 
 if __name__ == "__main__":
-    main()
+    two() if sys.argv[1:] == ["two"] else main()

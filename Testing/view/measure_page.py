@@ -1,4 +1,4 @@
-"""Measure brush and scrolling in the page: `python Testing/view/measure_page.py` (needs what the story needs).
+"""Measure brush and scrolling in the page: `PYTHONPATH=.:Testing/support python Testing/view/measure_page.py`.
 
 An image of 512 x 512 x 300, a Chromium on the same machine, a window of 1280 x 720.  From the press of the mouse to the
 first frame after the one in which the place is painted, by the page itself and in the server's picture; pictures a
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import subprocess
 import sys
 import time
 
 import psutil
-from conftest import CHROMIUM, FLAGS, SUPPORT
 from playwright.async_api import async_playwright
+from view_browser import CHROMIUM, FLAGS, served
 
 PRESSES, SECONDS, TURNS = 15, 5, 30
 LISTEN = """() => {
@@ -46,16 +45,10 @@ LISTEN = """() => {
 
 async def main() -> None:
     """Print the figures."""
-    command = [sys.executable, str(SUPPORT / "view_server.py"), "300", "512", "512"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as server:
-        assert server.stdout is not None
-        address = next(line for line in server.stdout if line.startswith("http"))
-        try:
-            async with async_playwright() as engine:
-                browser = await engine.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-                await measure(await browser.new_page(), address, psutil.Process(server.pid))
-        finally:
-            server.terminate()
+    with served("300", "512", "512") as (server, addresses):
+        async with async_playwright() as engine:
+            browser = await engine.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+            await measure(await browser.new_page(), next(addresses), psutil.Process(server.pid))
 
 
 async def measure(page, address: str, server: psutil.Process) -> None:
@@ -78,11 +71,14 @@ async def measure(page, address: str, server: psutil.Process) -> None:
         await page.mouse.up()
         await asyncio.sleep(1)
     for name, found in delays.items():
-        say(f"press to paint, by the {name}: median {statistics.median(found):.0f} ms, {min(found):.0f} to {max(found):.0f}")
+        median, least, most = statistics.median(found), min(found), max(found)
+        say(f"press to paint, by the {name}: median {median:.0f} ms, {least:.0f} to {most:.0f}")
     await page.click("#paint")
     await page.mouse.move(x, area["y"] + area["height"] / 2)
     await asyncio.sleep(1)
-    await page.evaluate("seen.pictures = []; window.addEventListener('wheel', () => seen.turned = performance.now(), true)")
+    await page.evaluate(
+        "seen.pictures = []; window.addEventListener('wheel', () => seen.turned = performance.now(), true)"
+    )
     start, before = time.monotonic(), server.cpu_times()
     psutil.cpu_percent()
     turns = []
@@ -94,9 +90,9 @@ async def measure(page, address: str, server: psutil.Process) -> None:
     await asyncio.gather(*turns)
     await asyncio.sleep(3)
     late = await page.evaluate("Math.max(0, ...seen.pictures) - seen.turned")
-    used = after.user + after.system - before.user - before.system
+    used = (after.user + after.system - before.user - before.system) / max(1, pictures)
     say(f"scrolling: {pictures / seconds:.1f} pictures a second, the last {late:.0f} ms after the wheel's last turn")
-    say(f"  of the server's processor time {1000 * used / max(1, pictures):.0f} ms a picture; the machine {busy:.0f}% busy")
+    say(f"  the server's processor time: {1000 * used:.0f} ms a picture; the machine: {busy:.0f}% busy")
 
 
 def say(line: str) -> None:

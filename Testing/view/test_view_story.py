@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from view_browser import opened, served
 from view_server import GROWN, LIVER, SPLEEN
 
 from MedalSLib.volume.segmentation_reading import read_segmentation
@@ -111,6 +112,24 @@ def test_cancel_erase_with_a_key_and_load_a_file(page: Any, tmp_path: Path) -> N
     page.wait_for_function(f"document.querySelectorAll('#structures .v-list-item').length === {2 * before}")
     both = saved(page, tmp_path)
     assert sum(np.array_equal(mask, erased) for mask in both.values()) == 2
+
+
+def test_two_people_are_kept_apart_and_a_closed_page_is_freed(browser: Any) -> None:
+    psutil = pytest.importorskip("psutil")
+    with served("two") as (server, addresses):
+        first, second = opened(browser, next(addresses)), opened(browser, next(addresses))
+        one, other = psutil.Process(server.pid).children()
+        first.fill("#prompt", "liver")
+        first.click("#run")
+        says(first, "#message", "1 of 1 structures found")
+        assert second.input_value("#prompt") == "" and "Liver" not in second.inner_text("#structures")
+        second.fill("#prompt", "spleen")
+        second.close()
+        gone, alive = psutil.wait_procs([one, other], timeout=60)
+        assert (gone, alive) == ([other], [one])
+        first.reload()
+        says(first, "#structures", "Liver")
+        assert first.input_value("#prompt") == "liver"
 
 
 def test_nothing_is_answered_without_the_token(address: str) -> None:
