@@ -1,13 +1,14 @@
 """Serves a page with a quick engine for the story in the browser: `python view_server.py [K J I]` prints the address.
 
-The image is a phantom of K x J x I voxels in which the liver is a box and the spleen another one.  With `two` instead,
-two such pages are served, each by a process that ends ten seconds after its page was closed.
+The image is a DICOM series of K x J x I voxels in which the liver is a box and the spleen another one.  With `two`
+instead, two such pages are served, each by a process that ends ten seconds after its page was closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fake_engine import FakeEngine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dicom_series import write_series
 from slicer_host.phantoms import affine, box
 
 SHAPE = tuple(map(int, sys.argv[1:4])) if __name__ == "__main__" and sys.argv[3:] else (40, 96, 96)
@@ -58,17 +60,19 @@ def two() -> None:
 
 def main() -> None:
     """Serve until the process is ended."""
-    from MedalSLib.view.app import view
     from MedalSLib.volume.geometry import Grid
-    from MedalSLib.volume.image import Image, Source
-    from MedalSLib.volume.modality_guess import ModalityGuess
+    from MedalSLib.volume.reading import read_image
 
-    array = np.where(LIVER | SPLEEN, 80, -100).astype(np.int16)
-    array += np.random.default_rng(0).integers(-15, 15, SHAPE, dtype=np.int16)
-    grid = Grid(SHAPE, affine(SPACING))
-    image = Image(array, grid, ModalityGuess("CT", "It is a test.", True), Source(Path("phantom.nrrd"), "NRRD"))
+    array = np.where(LIVER | SPLEEN, 80, -100) + np.random.default_rng(0).integers(-15, 15, SHAPE)
+    with tempfile.TemporaryDirectory() as folder:
+        write_series(Path(folder, "series"), array.astype(np.int16), Grid(SHAPE, affine(SPACING)))
+        serve(read_image(Path(folder, "series")))
+
+
+def serve(image) -> None:
+    from MedalSLib.view.app import view
+
     engine = Refining({"Liver": LIVER, "Spleen": SPLEEN}, patches=20, seconds_per_patch=0.15)
-
     factories = dict.fromkeys(("isolated", "in-process", "remote"), lambda _choice, _cancel: engine)
     keep_s = float(sys.argv[4]) if sys.argv[4:] else 0.0
     view(image, keep_s, lambda one: say([one]), lambda desk: desk.model.prompt.choose("CT"), factories)

@@ -9,7 +9,7 @@ import pytest
 from view_browser import CHROMIUM, FLAGS, opened, served
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def address() -> Iterator[str]:
     """Address of a page, served by a process of its own."""
     with served() as (_process, addresses):

@@ -16,7 +16,7 @@ import psutil
 from playwright.async_api import async_playwright
 from view_browser import CHROMIUM, FLAGS, served
 
-PRESSES, SECONDS, TURNS = 15, 5, 30
+PRESSES, SECONDS, TURNS = 12, 5, 30
 LISTEN = """() => {
   const seen = window.seen = { pictures: [] }
   const view = [...document.querySelectorAll('.layout-grid-item')].pop()
@@ -63,19 +63,19 @@ async def measure(page, address: str, server: psutil.Process) -> None:
     delays: dict[str, list[float]] = {"page": [], "server": []}
     for number in range(PRESSES):
         await page.mouse.move(x, y + area["height"] * number / 30)
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.8)
         await page.mouse.down()
         await page.wait_for_function("seen.page && seen.server")
         for name, found in delays.items():
             found.append(await page.evaluate(f"seen.{name}"))
         await page.mouse.up()
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.8)
     for name, found in delays.items():
         median, least, most = statistics.median(found), min(found), max(found)
         say(f"press to paint, by the {name}: median {median:.0f} ms, {least:.0f} to {most:.0f}")
     await page.click("#paint")
     await page.mouse.move(x, area["y"] + area["height"] / 2)
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.8)
     await page.evaluate(
         "seen.pictures = []; window.addEventListener('wheel', () => seen.turned = performance.now(), true)"
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +17,11 @@ from view_server import GROWN, LIVER, SPLEEN
 from MedalSLib.volume.segmentation_reading import read_segmentation
 
 pytestmark = pytest.mark.slow
+DRAWN = """() => {
+  const drawing = [...document.querySelectorAll('canvas.stroke')].pop()
+  const [across, down] = [drawing.width, drawing.height]
+  return across > 0 && drawing.getContext('2d').getImageData(0, 0, across, down).data.some((value) => value > 0)
+}"""
 
 
 def picture(page: Any, folder: Path, name: str) -> None:
@@ -25,13 +29,15 @@ def picture(page: Any, folder: Path, name: str) -> None:
     page.screenshot(path=str((Path(kept) if kept else folder) / f"view-{name}.png"))
 
 
-def saved(page: Any, folder: Path) -> dict[str, np.ndarray]:
-    """The masks of the file that the button gives."""
+def saved(page: Any, folder: Path, suffix: str = ".seg.nrrd") -> dict[str, np.ndarray]:
+    """The masks of the file that the button gives, by name."""
     with page.expect_download() as download:
-        page.click("#save-seg-nrrd")
-    path = folder / "saved.seg.nrrd"
+        page.click("#save" + suffix.replace(".", "-"))
+    path = folder / f"saved{suffix}"
     download.value.save_as(path)
-    return {segment.name: segment.mask for segment in read_segmentation(path).segments}
+    found = read_segmentation(path)
+    grid = read_segmentation(folder / "saved.seg.nrrd").grid
+    return {segment.name: segment.mask_on(found.grid, grid) for segment in found.segments}
 
 
 def says(page: Any, place: str, text: str) -> None:
@@ -39,12 +45,15 @@ def says(page: Any, place: str, text: str) -> None:
     page.locator(place).filter(has_text=re.compile(text)).wait_for()
 
 
-def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
-    page.mouse.move(*start)
+def drag(page: Any, *places: tuple[float, float]) -> None:
+    """Draw; it is seen before the server knows, and gives way to what the server painted."""
+    page.mouse.move(*places[0])
     page.mouse.down()
-    for step in range(1, 9):
-        page.mouse.move(*[a + (b - a) * step / 8 for a, b in zip(start, end, strict=True)])
+    for place in places[1:]:
+        page.mouse.move(*place, steps=8)
+    assert page.evaluate(DRAWN)
     page.mouse.up()
+    page.wait_for_function(f"!({DRAWN})()")
 
 
 def axial(page: Any, right: float, down: float) -> tuple[float, float]:
@@ -66,6 +75,9 @@ def test_names_paint_refine_undo_and_save(page: Any, tmp_path: Path) -> None:
     picture(page, tmp_path, "1-found")
 
     page.click("#paint")
+    page.mouse.move(*axial(page, 0.48, 0.45))
+    ring, area = page.locator("#ring").bounding_box(), page.locator(".layout-grid-item").last.bounding_box()
+    assert ring["width"] == pytest.approx(8 / 192 * area["height"], abs=2.5)  # 8 mm; the image's 192 mm fill the view
     drag(page, axial(page, 0.48, 0.45), axial(page, 0.48, 0.55))
     says(page, "#structures", "corrected")
     painted = saved(page, tmp_path)
@@ -114,6 +126,49 @@ def test_cancel_erase_with_a_key_and_load_a_file(page: Any, tmp_path: Path) -> N
     assert sum(np.array_equal(mask, erased) for mask in both.values()) == 2
 
 
+def test_keys_the_lasso_the_wheel_and_other_formats(page: Any, tmp_path: Path) -> None:
+    page.fill("#prompt", "liver")
+    page.click("#run")
+    says(page, "#message", "1 of 1 structures found")
+    page.locator("#structures").get_by_text("Liver", exact=True).click()
+    before = saved(page, tmp_path)["Liver"]
+
+    page.keyboard.press("l")
+    drag(page, *[axial(page, *place) for place in ((0.5, 0.4), (0.54, 0.4), (0.54, 0.6), (0.5, 0.6))])
+    says(page, "#structures", "corrected")
+    drawn = saved(page, tmp_path)["Liver"] & ~before
+    assert drawn.any(axis=(1, 2)).sum() == 1  # in one slice
+    high, wide = (int(np.ptp(np.flatnonzero(drawn.any(axis=axes)))) for axes in ((0, 2), (0, 1)))
+    assert high == pytest.approx(0.2 * 96, abs=2) and wide == pytest.approx(0.04 * 217 / 2, abs=2)
+
+    page.mouse.wheel(0, 300)
+    page.wait_for_function("!trame.state.get('busy')")
+    page.keyboard.press("l")
+    page.mouse.move(*axial(page, 0.45, 0.5))
+    page.keyboard.press("a")
+    says(page, "#message", "1 refined")
+    added = saved(page, tmp_path)["Liver"]
+    assert np.array_equal(added & GROWN, GROWN)
+    page.mouse.move(*axial(page, 0.65, 0.5))
+    page.keyboard.press("x")
+    page.locator("#progress").wait_for()
+    says(page, "#message", "1 refined")
+    assert (added & ~saved(page, tmp_path)["Liver"]).any()
+
+    page.keyboard.press("c")
+    page.locator("#before.v-btn--active").wait_for()
+    page.keyboard.press("c")
+    page.keyboard.press("Shift+D")
+    says(page, "#message", "doubtful slice")
+    page.keyboard.press("Shift+S")
+    says(page, "#message", "counts as right")
+
+    last = saved(page, tmp_path)["Liver"]
+    for suffix in (".nii.gz", ".dcm"):
+        (same,) = saved(page, tmp_path, suffix).values()
+        assert np.array_equal(same, last)
+
+
 def test_two_people_are_kept_apart_and_a_closed_page_is_freed(browser: Any) -> None:
     psutil = pytest.importorskip("psutil")
     with served("two") as (server, addresses):
@@ -134,10 +189,15 @@ def test_two_people_are_kept_apart_and_a_closed_page_is_freed(browser: Any) -> N
 
 def test_nothing_is_answered_without_the_token(address: str) -> None:
     parts = urlsplit(address)
-    root = f"http://{parts.netloc}"
     token = parts.path.split("/")[1]
-    assert urllib.request.urlopen(address).status == 200
+    asks = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+
+    def status(path: str) -> int:
+        connection = http.client.HTTPConnection(parts.netloc)
+        connection.request("GET", path, headers=asks if path.endswith("ws") else {})
+        return connection.getresponse().status
+
+    assert status(parts.path) == 200 and status(f"/{token}/ws") == 101
     for path in ("/", "/index.html", "/ws", "/paraview", f"/{token[:-1]}/index.html", f"/{token}x/ws", "/assets"):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(root + path)
-        assert refused.value.code == 404
+        assert status(path) == 404
