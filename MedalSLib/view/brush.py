@@ -54,7 +54,7 @@ class Brush:
 
         Args:
             views: The views.
-            working: Called with the view after each change.
+            working: Called with the view before it changes.
         """
         self._working = working
         for view in views:
@@ -70,6 +70,8 @@ class Brush:
     def _event(self, view: Any, act: Callable[[np.ndarray], bool], tags: list[int], caller: Any, _event: str) -> None:
         x, y = caller.GetEventPosition()
         place = view.get_view_node().GetXYToRAS().MultiplyPoint((x, y, 0, 1))
+        if self._places or (self.tool and act == self._press):
+            self._working(view)
         try:
             taken = act(np.array(place[:3]))
         except MedalSError as error:
@@ -77,7 +79,6 @@ class Brush:
             self._failed(error)
         if taken:
             caller.GetCommand(tags[0]).SetAbortFlag(1)
-            self._working(view)
         if act == self._release:
             self._finished()
             view.schedule_render()  # what the page drew meanwhile gives way to a picture that follows the count

@@ -10,13 +10,13 @@
   document.body.append(ring);
   let stroke = null; // the drawing's context while the button is down
   let turned = 0; // slices that the wheel has asked for and the server has not been told of
-  let telling = false;
+  let telling = 0;
 
   const canvases = () => [...document.querySelectorAll("canvas.stroke")];
   const sliceAt = (target) =>
     target.closest?.(".remote-controlled-area") && canvases().find((one) => one.parentElement.contains(target));
   const paints = () => get("tool") && get("selected") && !get("busy");
-  const width = (canvas) => (get("diameter") / get("widths")[canvas.dataset.view]) * canvas.clientWidth;
+  const width = (canvas) => (get("diameter") / get(`slice_${canvas.dataset.view}`).width) * canvas.clientWidth;
 
   function showRing(event) {
     const canvas = paints() && get("tool") !== "lasso" && sliceAt(event.target);
@@ -34,6 +34,9 @@
     stroke.stroke();
     if (get("tool") === "lasso") return; // one line, which is closed and filled at last
     stroke.beginPath();
+    stroke.arc(x, y, stroke.lineWidth / 2, 0, 7); // a line without length is not drawn
+    stroke.fill();
+    stroke.beginPath();
     stroke.moveTo(x, y);
   }
 
@@ -46,7 +49,6 @@
     stroke.lineWidth = get("tool") === "lasso" ? 2 : width(canvas);
     const colour = get("rows").find((row) => row.key === get("selected"))?.color;
     stroke.strokeStyle = stroke.fillStyle = (get("tool") !== "erase" && colour) || "black";
-    draw(event);
     draw(event);
   }
 
@@ -63,19 +65,17 @@
     }
   }
 
-  async function turn(event) {
+  function turn(event) {
     const canvas = !event.ctrlKey && sliceAt(event.target);
     if (!canvas) return;
     event.stopPropagation();
     turned -= Math.abs(event.deltaY) < 40 ? event.deltaY / 40 : Math.sign(event.deltaY);
-    if (telling) return;
-    telling = true;
-    while (Math.abs(turned) >= 1) {
+    telling ||= requestAnimationFrame(() => {
       const steps = Math.trunc(turned);
       turned -= steps;
-      await window.trame.trigger("medals_scroll", [canvas.dataset.view, steps]);
-    }
-    telling = false;
+      telling = 0;
+      if (steps) window.trame.trigger("medals_scroll", [canvas.dataset.view, steps]);
+    });
   }
 
   function key(event) {

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from trame.widgets import html
-from trame_slicer.app.ui import create_vertical_slice_view_gutter_ui
+from trame_slicer.app.ui import create_vertical_view_gutter_ui
+from trame_slicer.app.ui.view_gutter import create_slice_buttons
 from trame_slicer.core import LayoutManager, ViewManager
 from trame_slicer.rca_view import register_rca_factories
 
@@ -18,6 +19,8 @@ _QUALITY = 90
 """Of the pictures, also while something moves: a worse one first and a better one later costs two drawings."""
 _REST = 0.2
 """Seconds without work in a view after which the other views are drawn: two cores cannot draw all of them at once."""
+_OF_SLICE = "slice_"
+_BOUNDS = {"min": "low", "max": "high", "step": "step", "value": "value"}
 
 
 class Views:
@@ -35,7 +38,6 @@ class Views:
 
     def __init__(self, server: Any, scene: Any, manager: ViewManager) -> None:
         self._state = server.state
-        self._state.widths = {}
         self._resting: asyncio.TimerHandle | None = None
         self._named: dict[str, Any] = {}
         register_rca_factories(manager, server, self._on_slice, target_fps=_PICTURES, blur_fps=_PICTURES,
@@ -48,6 +50,7 @@ class Views:
         for view in self.slices:
             view.render_window().SetMultiSamples(0)  # smooth edges of a surface; an image only takes six times longer
         server.trigger("medals_scroll")(self._scroll)
+        server.trigger("medals_slice")(self._show)
 
     def work_in(self, view: Any) -> None:
         """Draw a view at once, and the others when nothing was done in it for a moment."""
@@ -64,24 +67,34 @@ class Views:
                 view.set_render_blocked(False)
 
     def _scroll(self, name: str, steps: int) -> None:
-        view = self._named[name]
-        low, high = view.get_slice_range()
-        self.work_in(view)
-        view.set_slice_value(min(max(view.get_slice_value() + steps * view.get_slice_step(), low), high))
+        shown = self._state[_OF_SLICE + name]
+        self._show(name, min(max(shown["value"] + steps * shown["step"], shown["low"]), shown["high"]))
+
+    def _show(self, name: str, place: float) -> None:
+        self.work_in(self._named[name])
+        self._named[name].set_slice_value(place)
 
     def _on_slice(self, server: Any, name: str, view: Any) -> None:
-        """Put the drawing of a stroke over a slice view, below the slider."""
+        """Put the drawing of a stroke and a slider over a slice view; Vuetify's takes half of the browser's time."""
         html.Canvas(
             classes="stroke",
             style="position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; opacity: 0.5",
             raw_attrs=[f'data-view="{name}"'],
         )
-        create_vertical_slice_view_gutter_ui(server, name, view)
+        create_vertical_view_gutter_ui(server, name, view, create_slice_buttons)
+        shown = _OF_SLICE + name
+        html.Input(
+            type="range",
+            style="position: absolute; bottom: 4px; left: 2%; width: 96%",
+            raw_attrs=[f':{bound}="{shown}.{key}"' for bound, key in _BOUNDS.items()]
+            + [f"""@input="trigger('medals_slice', ['{name}', +$event.target.value])" """],
+        )
         self._named[name] = view
-        view.modified.connect(partial(self._show_width, name))
+        self._tell(name, view)
+        view.modified.connect(partial(self._tell, name))
 
-    def _show_width(self, name: str, view: Any) -> None:
-        """Tell the page how many mm a view is wide, for the size of the brush."""
-        width = view.get_view_node().GetFieldOfView()[0]
-        if self._state.widths.get(name) != width:
-            self._state.widths = {**self._state.widths, name: width}
+    def _tell(self, name: str, view: Any) -> None:
+        """Tell the page which slice a view shows, and how many mm it is wide, for the size of the brush."""
+        low, high = view.get_slice_range()
+        shown = {"low": low, "high": high, "step": view.get_slice_step(), "value": view.get_slice_value()}
+        self._state[_OF_SLICE + name] = {**shown, "width": view.get_view_node().GetFieldOfView()[0]}

@@ -22,6 +22,7 @@ LISTEN = """() => {
   const view = [...document.querySelectorAll('.layout-grid-item')].pop()
   const [image, stroke] = [view.querySelector('img'), view.querySelector('canvas')]
   const colour = (source, x, y) => {
+    if (!source.width) return false
     const copy = new OffscreenCanvas(1, 1).getContext('2d')
     copy.drawImage(source, -x * source.width / stroke.clientWidth, -y * source.height / stroke.clientHeight)
     const [red, green, blue, alpha] = copy.getImageData(0, 0, 1, 1).data

@@ -49,6 +49,7 @@ def drag(page: Any, *places: tuple[float, float]) -> None:
     """Draw; it is seen before the server knows, and gives way to what the server painted."""
     page.mouse.move(*places[0])
     page.mouse.down()
+    assert page.evaluate(DRAWN) or page.evaluate("trame.state.get('tool')") == "lasso"
     for place in places[1:]:
         page.mouse.move(*place, steps=8)
     assert page.evaluate(DRAWN)
