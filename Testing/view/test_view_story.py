@@ -149,10 +149,10 @@ def test_keys_the_lasso_the_wheel_and_other_formats(page: Any, tmp_path: Path) -
     assert high == pytest.approx(0.2 * 96, abs=2) and wide == pytest.approx(0.04 * 217 / 2, abs=2)
 
     place = page.evaluate("trame.state.get('slice_Red').value")
+    page.mouse.move(*axial(page, 0.45, 0.5))
     page.mouse.wheel(0, 300)
     page.wait_for_function(f"Math.abs(trame.state.get('slice_Red').value - {place} + 4) < 0.01")  # a slice of 4 mm
     page.keyboard.press("l")
-    page.mouse.move(*axial(page, 0.45, 0.5))
     page.keyboard.press("a")
     says(page, "#message", "1 refined")
     added = saved(page, tmp_path)["Liver"]
