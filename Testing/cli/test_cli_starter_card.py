@@ -22,21 +22,44 @@ def card_commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in re.findall(r"^medals .*$", registry.show("starter").card, re.M)]
 
 
-def card_dice(case: str) -> dict[str, float]:
-    """Dice by structure that the card's table gives of a case."""
-    rows = re.findall(rf"^\| (.+) \(\w+\) \| {case} \|.*\| ([\d.]+) \|$", registry.show("starter").card, re.M)
-    return {name: float(value) for name, value in rows}
+def card_dice(case: str, column: str = "Dice") -> dict[str, float]:
+    """A column by structure of what the card's tables give of a case; F1 of nuclei stands in the column of Dice."""
+    found, header = {}, []
+    for line in registry.show("starter").card.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            header = []
+        elif not header:
+            header = cells
+        elif {"structure", "case", column} <= set(header):
+            row = dict(zip(header, cells, strict=True))
+            if row["case"] == case and row[column]:
+                name = re.fullmatch(r"(.+) \(\w+\)", row["structure"])
+                assert name is not None, row["structure"]
+                found[name[1]] = float(row[column].removesuffix(" (F1)"))
+    return found
 
 
 def test_every_figure_of_the_card_is_one_that_was_measured() -> None:
     scores = open_model("starter").manifest.scores
-    for case in ("AMOS", "CTChest4", "Colin27"):
-        assert card_dice(case) == {name: round(value, 2) for name, value in scores[case]["dice"].items()}
+    for case, measured in scores.items():
+        dice = measured.get("dice") or measured["f1"]
+        assert card_dice(case) == {name: round(value, 2) for name, value in dice.items()}, case
+        surface = {name: round(value, 2) for name, value in measured.get("surface dice", {}).items()}
+        assert card_dice(case, "surface Dice") == surface, case
+
+
+def test_every_structure_that_is_offered_was_found_in_a_scan_it_was_not_trained_on() -> None:
+    manifest = open_model("starter").manifest
+    scored = {name for measured in manifest.scores.values() for name in measured.get("dice") or measured["f1"]}
+    assert {key.partition("_")[2] for key in manifest.classes} == scored
 
 
 def _run_card(medals, case: str, image: str) -> None:
     """Run the pair of commands that begins with an image; their Dice are the card's."""
     commands = card_commands()
+    if not card_dice(case):
+        pytest.skip(f"the starter offers nothing in {case}")
     at = next(number for number, command in enumerate(commands) if command[:2] == ["segment", image])
     code, _, said = medals(*commands[at], "--device", "cpu")
     assert code == 0, said

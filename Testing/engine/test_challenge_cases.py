@@ -72,9 +72,11 @@ def test_boxes_beside_texts_are_of_another_track_unless_asked_for(engine: LocalE
     image, ball = round_target()
     texts = np.array({"1": "Spleen in CT"}, dtype=object)
     case = read_challenge(interactive_case(tmp_path / "CT_a.npz", image, boxes=[BOX], text_prompts=texts))
+    without_box = read_challenge(interactive_case(tmp_path / "CT_b.npz", image, text_prompts=texts))
     by_name, _ = predict_case(engine, case)
     drawn, _ = predict_case(engine, case, uses_drawings=True)
-    assert overlap(by_name == 1, ball) < 0.3 < overlap(drawn == 1, ball)
+    np.testing.assert_array_equal(by_name, predict_case(engine, without_box)[0])
+    assert overlap(drawn == 1, ball) > 0.3 and not np.array_equal(drawn, by_name)
 
 
 def round_target() -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,8 @@ import pytest
 PANEL_WIDTH = 480
 VIEW_SIDE = 380
 _FRAME = 80
+_BETWEEN_STRUCTURES = 0.3
+"""Seconds in which the window can be looked at."""
 Crop = tuple[slice, slice, slice]
 LOWER: Crop = (slice(0, 25), slice(1, 127), slice(1, 127))
 """The lower 250 mm of the chest (K, J, I): both lungs, heart and upper liver in a single patch of the starter."""
@@ -40,6 +42,26 @@ class LastingEngine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+    def open_session(self, *image: Any, **options: Any) -> Any:
+        """Open an image; structures of its runs come one by one, however the model computes them."""
+        session = self._engine.open_session(*image, **options)
+        run = session.run
+
+        def unhurried(request: Any, *, on_structure: Any = None, **hooks: Any) -> Any:
+            def tell(name: str, mask: Any) -> None:
+                on_structure(name, mask)
+                time.sleep(_BETWEEN_STRUCTURES)
+
+            return run(request, on_structure=on_structure and tell, **hooks)
+
+        session.run = unhurried
+        return session
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether the model computes lungs and aorta one after the other, each in a window of its own."""
+        return "CT" not in self._engine.model.manifest.windows
 
     def close(self) -> None:
         """Do nothing."""

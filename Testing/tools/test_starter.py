@@ -445,17 +445,22 @@ def test_shipped_recipes_of_the_starter_are_complete(name: str) -> None:
     assert all(size % recipe.network_config().total_stride == 0 for plan in settings.plans for size in plan.shape)
 
 
-def test_the_bundled_model_is_of_the_recipe_it_says_it_is_of() -> None:
+def test_the_bundled_model_is_of_a_recipe_that_is_kept() -> None:
     from MedalSLib.network.registry import find_folder
 
-    (stage,), recipe = read_manifest(find_folder("starter")).stages, shipped_recipe("trunk")
-    config = recipe.network_config().to_dict()
-    assert (stage.spacing_hwd, stage.patch_hwd, stage.resampling) == (
-        recipe.spacing_hwd,
-        recipe.patch_hwd,
-        recipe.resampling,
-    )
-    assert all(stage.config[key] == config[key] for key in config if key not in ("image_size", "deep_supervision"))
+    (stage,) = read_manifest(find_folder("starter")).stages
+    network = {key: value for key, value in stage.config.items() if key not in ("image_size", "deep_supervision")}
+    made = (stage.spacing_hwd, stage.resampling, dict(stage.by_modality), network)
+    recipes = [shipped_recipe(name) for name in ("trunk", "cpu", "gpu")]
+    assert made in [
+        (
+            recipe.spacing_hwd,
+            recipe.resampling,
+            SynthesisSettings.of(recipe).by_modality,
+            {key: value for key, value in recipe.network_config().to_dict().items() if key in network},
+        )
+        for recipe in recipes
+    ]
 
 
 def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
