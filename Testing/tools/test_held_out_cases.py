@@ -1,5 +1,6 @@
 """Held-out volumes leave the packed form as files that other programs read."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,28 @@ def test_a_held_out_volume_is_read_back_with_its_trusted_structures_in_place(tmp
     assert case.grid.spacing_kji == pytest.approx((4.0, 2.0, 2.5))
     assert case.grid.orientation == "LPS"
     np.testing.assert_array_equal(case.array_kji, np.where(elements > 0, 180, 20))
+
+
+def test_a_public_case_is_read_back_with_what_was_contoured_in_it(tmp_path: Path) -> None:
+    import nibabel
+
+    (tmp_path / "openkbp").mkdir()
+    (tmp_path / "t1_head").mkdir()
+    labels = np.zeros((24, 20, 12), np.uint8)
+    labels[10:14, 8:12, 2:10] = 2
+    affine = np.diag([3.0, 3.0, 2.0, 1.0])
+    for name, array in (
+        ("openkbp/pt_9_ct", labels.astype(np.int16) * 50), ("openkbp/pt_9_labels", labels),
+        ("t1_head/t1", labels), ("t1_head/labels", labels),
+    ):  # fmt: skip
+        nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / f"{name}.nii.gz")
+    entry = {"name": "pt_9", "role": "held out", "contoured": ["SpinalCord"]}
+    (tmp_path / "openkbp/index.json").write_text(json.dumps({"labels": {"SpinalCord": 2}, "volumes": [entry]}))
+    command = ["--public", str(tmp_path), "--output", str(tmp_path / "files"), "--cases", "pt_9"]
+    assert main(command) == 0
+    (case,) = labelled_cases(tmp_path / "files", "CT")
+    assert case.name == "pt_9" and case.grid.orientation == "RAS"
+    np.testing.assert_array_equal(case.truths["Spinal cord"], labels.transpose(2, 1, 0) == 2)
 
 
 def test_a_volume_that_was_not_packed_is_named(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from MedalSLib.training.trainer import Trainer
 from MedalSLib.volume.windows import window_for
 from tools.starter import bundle, public_sources, score
 from tools.starter.bundle import averaged_weights
-from tools.starter.card import offered, patients, tables
+from tools.starter.card import patients
 from tools.starter.data_source import SynthesisSettings, SynthesisSource
 from tools.starter.held_out_cases import neck_cases
 from tools.starter.labels import BACKGROUND, ELEMENTS, NOT_MIRRORED, mirrored_elements, starter_classes
@@ -34,7 +34,6 @@ from tools.starter.model import channel_owners, new_starter
 from tools.starter.pack import Packed, resample, trusted_names
 from tools.starter.packages import SOURCES
 from tools.starter.public_volumes import brain_names, head_elements, nuclei_elements, pack_necks
-from tools.starter.score import means
 from tools.starter.train import starter_recipe as shipped_recipe
 from tools.starter.train import train_starter
 from tools.starter.volumes import AIR_SHIFT, load_volumes
@@ -492,28 +491,10 @@ def test_the_result_is_a_model_that_the_engine_opens_and_that_answers(
 # -- the model card --------------------------------------------------------------------------------------------------
 
 
-def test_the_card_offers_what_reaches_its_bar_and_lists_every_case() -> None:
-    cases = {
-        "one": {
-            "modality": "CT",
-            "dice": {"Liver": 0.95, "Larynx": 0.61},
-            "surface dice": {"Liver": 0.8, "Larynx": 0.5},
-        },
-        "two": {"modality": "CT", "dice": {"Liver": 0.85}, "surface dice": {"Liver": 0.6}},
-        "three": {"modality": "Microscopy", "f1": {"Nuclei": 0.7}},
-    }
-    report = {"cases": cases, "mean": means(cases)}
-    assert report["mean"]["CT_Liver"] == {"dice": 0.9, "surface dice": 0.7, "cases": 2, "least": 0.85}
-    assert offered(report["mean"]) == ["CT_Larynx", "Microscopy_Nuclei"]
-    text = tables(report, {"CT_Liver": 4})
-    assert "| Liver (CT) | 0.90 | 0.85 | 0.70 | 2 | 0.92 | no | 4 |" in text
-    assert "| two | Liver | 0.85 | 0.60 |" in text
-    assert "| three | Nuclei | 0.70 (F1) | |" in text
-
-
 def test_volumes_are_counted_in_which_a_structure_can_be_learned(packed: Path) -> None:
     counts = patients(packed)
     assert counts == dict.fromkeys((f"CT_{name}" for name in TRUSTED), 1)
+    assert patients(packed, ("head_*",)) == {}, "what the recipe does not draw was not learned from"
 
 
 def test_sparse_files_of_the_head_and_neck_set_become_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from MedalSLib.training.queries import PromptedModel
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
 from tools.starter.data_source import SynthesisSettings
-from tools.starter.packages import SOURCES
-from tools.starter.public_sources import PUBLIC_SOURCES
+from tools.starter.packages import SOURCES, Source
+from tools.starter.public_sources import PUBLIC_SOURCES, PublicSource
 
 _NAME, _TITLE = "starter", "Starter: a small Medal S that ships with this software"
 _LICENCE, _LICENCE_URL = "Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0"
@@ -56,16 +56,22 @@ def trained_model(run: Path) -> tuple[PromptedModel, Recipe]:
     return model, recipe
 
 
-def training_data(settings: SynthesisSettings) -> str:
-    """Return what a recipe trains on, in words."""
+def used_sources(settings: SynthesisSettings) -> tuple[list[Source], list[PublicSource]]:
+    """Return the packages' volumes and the public repositories that a recipe trains on."""
     patterns = tuple(settings.weights or ("*",))
-    used = [source for source in SOURCES if any(fnmatch(source.name, pattern) for pattern in patterns)]
-    packages = sorted({(source.package, source.licence) for source in used})
-    listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
-    told = f"{len(used)} volumes that ship inside these packages: {listed}"
+    packages = [source for source in SOURCES if any(fnmatch(source.name, pattern) for pattern in patterns)]
     public = [
         source for source in PUBLIC_SOURCES if source.packed and any(one.startswith(source.packed) for one in patterns)
     ]
+    return packages, public
+
+
+def training_data(settings: SynthesisSettings) -> str:
+    """Return what a recipe trains on, in words."""
+    used, public = used_sources(settings)
+    packages = sorted({(source.package, source.licence) for source in used})
+    listed = ", ".join(f"{package} ({licence})" for package, licence in packages)
+    told = f"{len(used)} volumes that ship inside these packages: {listed}"
     if public:
         told += "; of public repositories: " + ", ".join(
             f"{one.what} ({one.repository}, {one.licence})" for one in public
@@ -165,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="JSON of held-out scores for the manifest")
     parser.add_argument("--card", type=Path, help="model card, Markdown")
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--stages", type=int, choices=(1, 2), default=2, help="how many stages to keep, coarse first")
+    parser.add_argument("--stages", type=int, choices=(1, 2), default=1, help="how many stages to keep, coarse first")
     parser.add_argument("--text-stages", choices=("both", "first"), default="both", help="see the manifest's format")
     parser.add_argument("--patch", type=int, nargs=3, metavar="N", help="patch H W D (default: the recipe's)")
     options = parser.parse_args(arguments)

@@ -31,8 +31,10 @@ class PublicSource:
         repository: Repository on GitHub.
         commit: Commit at which it was taken.
         licence: Its licence.
-        what: What it holds, in words.
+        what: What of it is trained on, in words.
         path: Path in the repository.
+        volumes: How many volumes are trained on.
+        held_out: What of it is held out, in words.
     """
 
     folder: str
@@ -42,6 +44,8 @@ class PublicSource:
     licence: str
     what: str
     path: str
+    volumes: int = 0
+    held_out: str = ""
 
     def commands(self) -> str:
         """Return the shell commands that fetch it into the working folder, without the repository's history."""
@@ -54,19 +58,25 @@ class PublicSource:
 
 
 PUBLIC_SOURCES = (
-    PublicSource("openkbp", "neck_", "ababier/open-kbp", "ce625e6", "MIT", "97 CTs of head and neck", "provided-data"),
+    PublicSource(
+        "openkbp", "neck_", "ababier/open-kbp", "ce625e6", "MIT", "97 CTs of head and neck", "provided-data", 97,
+        "17 of its patients",
+    ),
     PublicSource(
         "synthseg_heads", "head_[", "BBillot/SynthSeg", "66342c1", "Apache-2.0", "20 label maps of heads",
-        "data/training_label_maps",
+        "data/training_label_maps", 20,
     ),
     PublicSource(
         "cervical_cord", "cord_", "spinalcordtoolbox/sct_testing_data", "af4c7e8", "MIT",
-        "two MRs of the cervical cord", "data",
+        "two MRs of the cervical cord", "data", 2,
     ),
     PublicSource(
-        "nuclei", "nuclei_", "kreshuklab/plant-seg", "9d74806", "MIT", "two volumes of nuclei", "tests/resources/data"
+        "nuclei", "nuclei_", "kreshuklab/plant-seg", "9d74806", "MIT", "two volumes of nuclei", "tests/resources/data",
+        2, "one volume",
     ),
-    PublicSource("t1_head", "", "niivue/niivue", "9255c43", "BSD-2-Clause", "one head in MR", "demos/images"),
+    PublicSource(
+        "t1_head", "", "niivue/niivue", "9255c43", "BSD-2-Clause", "one head in MR", "demos/images", 0, "a T1 head"
+    ),
 )  # fmt: skip
 
 STEPS = """\
