@@ -12,7 +12,7 @@ from functools import lru_cache
 from MedalSLib.errors import PromptError
 from MedalSLib.vocabulary.modality import normalize_modality
 from MedalSLib.vocabulary.structure import MODALITIES, Policy, Side, Structure
-from MedalSLib.vocabulary.tables import structure, table
+from MedalSLib.vocabulary.tables import structure, table, unpublished
 from MedalSLib.vocabulary.terminology import LEFT, RIGHT, TISSUE
 from MedalSLib.vocabulary.words import words
 
@@ -25,7 +25,8 @@ _LINKS = re.compile(r"\s+(?:and|plus)\s+|[&+]", re.IGNORECASE)
 def describe(key: str) -> Structure:
     """Return a structure by its key, "MODALITY_Name".
 
-    A custom class gets general facts (code "Tissue", default policy).
+    A custom class gets the facts of the concept that it is named after, side aside ("MRI_Left thalamus"); without one
+    general facts (code "Tissue", default policy).
 
     Raises:
         PromptError: It is no such key.
@@ -38,6 +39,8 @@ def describe(key: str) -> Structure:
     modality = normalize_modality(modality)
     words = name.casefold().replace("_", " ").split()
     side: Side = next((side for side in _SIDES if side in words), "")
+    if (found := unpublished(modality, name, side)) is not None:
+        return replace(found, key=key)
     shade = zlib.crc32(name.casefold().encode())
     return Structure(
         key=key,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from MedalSLib.vocabulary.custom_classes import describe
 from MedalSLib.vocabulary.structure import MODALITIES, Structure
 from MedalSLib.vocabulary.tables import Table, preset_members, structures, table
 from MedalSLib.vocabulary.words import Word, words
@@ -45,14 +46,20 @@ class Lexicon:
     raw: set[str] = field(default_factory=set)
 
 
-@lru_cache(maxsize=len(MODALITIES))
-def lexicon(modality: str) -> Lexicon:
-    """Return the lexicon of a modality, built once per process."""
+@lru_cache(maxsize=4 * len(MODALITIES))
+def lexicon(modality: str, own: frozenset[str] = frozenset()) -> Lexicon:
+    """Return the lexicon of a modality, built once per process.
+
+    Args:
+        modality: The modality.
+        own: Keys of a model's own classes that can be said like published ones (see `speakable`).
+    """
     known = table()
     built = Lexicon(modality)
-    for item in structures(modality):
+    items = (*structures(modality), *(item for item in map(describe, sorted(own)) if item.modality == modality))
+    for item in items:
         _add_name(built, item)
-    for item in structures(modality):
+    for item in items:
         if item.key not in known.secondary:
             _add_synonyms(built, item, known)
     for preset, synonyms in known.presets.items():
@@ -62,6 +69,23 @@ def lexicon(modality: str) -> Lexicon:
         for word in bag:
             built.by_word.setdefault(word, set()).add(bag)
     return built
+
+
+@lru_cache(maxsize=16)
+def speakable(custom: frozenset[str]) -> frozenset[str]:
+    """Return those of a model's own classes that the tables have a concept for and no published name in the way.
+
+    They are read like published ones: with sides in any form and place, for both sides at once, by synonyms.
+
+    Args:
+        custom: Keys of custom classes.
+    """
+    items = [describe(key) for key in custom]
+    return frozenset(
+        item.key
+        for item in items
+        if item.concept in table().concepts and bag_of(words().read(item.name)) not in lexicon(item.modality).entries
+    )
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from MedalSLib.vocabulary.custom_classes import custom_keys, describe, split_custom_names
 from MedalSLib.vocabulary.hints import with_hint
-from MedalSLib.vocabulary.lexicon import bag_of, lexicon, side_words
+from MedalSLib.vocabulary.lexicon import bag_of, lexicon, side_words, speakable
 from MedalSLib.vocabulary.modality import modality_in, normalize_modality
 from MedalSLib.vocabulary.phrase_matching import find, without_context
 from MedalSLib.vocabulary.phrases import Phrase, complete_from_neighbours, phrases
@@ -58,9 +58,10 @@ def _resolve_all(text: str, wanted: str | None, known: Collection[str]) -> list[
     if not custom:
         return _resolve_published(text, wanted)
     names = [describe(key).name for key in custom.values()]
+    own = speakable(frozenset(custom.values()))
     found: list[Resolution] = []
-    for part, key in split_custom_names(text, custom):
-        published = _resolve_published(part, wanted) if not key or wanted is None else []
+    for part, key in split_custom_names(text, {name: key for name, key in custom.items() if key not in own}):
+        published = _resolve_published(part, wanted, own) if not key or wanted is None else []
         if key and not (published and all(item.classes for item in published)):
             item = describe(key)
             found.append(Resolution(part, (item.name,), item.modality, (key,), (), 1.0))
@@ -69,14 +70,14 @@ def _resolve_all(text: str, wanted: str | None, known: Collection[str]) -> list[
     return found
 
 
-def _resolve_published(text: str, modality: str | None) -> list[Resolution]:
-    """Resolve a text by the tables alone, without custom classes."""
+def _resolve_published(text: str, modality: str | None, own: frozenset[str] = frozenset()) -> list[Resolution]:
+    """Resolve a text by the tables alone, without custom classes but those that are read like published ones."""
     tokens = words().read(text)
     if not any(token.raw[0].isalnum() for token in tokens):
         return []
     if modality is not None:
-        return _resolve_in(text, tokens, modality)
-    readings = [_resolve_in(text, tokens, candidate) for candidate in MODALITIES]
+        return _resolve_in(text, tokens, modality, own)
+    readings = [_resolve_in(text, tokens, candidate, own) for candidate in MODALITIES]
     if len({len(reading) for reading in readings}) > 1:  # they split the text differently: take the best as a whole
         return max(readings, key=lambda reading: sum(item.confidence for item in reading) / len(reading))
     return [max(same, key=lambda item: item.confidence > 0) for same in zip(*readings, strict=True)]
@@ -90,9 +91,9 @@ def _with_custom_names(resolution: Resolution, names: Sequence[str]) -> Resoluti
     return replace(resolution, suggestions=tuple(dict.fromkeys((*alike, *resolution.suggestions)))[:_SUGGESTIONS])
 
 
-def _resolve_in(text: str, tokens: list[Word], modality: str) -> list[Resolution]:
+def _resolve_in(text: str, tokens: list[Word], modality: str, own: frozenset[str]) -> list[Resolution]:
     """Resolve the words of a text among the structures of one modality."""
-    known = lexicon(modality)
+    known = lexicon(modality, own)
     parts = phrases(tokens, known)
     alone = [None if part.negated else find(part.tokens, known) for part in parts]
     found = complete_from_neighbours(parts, alone, known)

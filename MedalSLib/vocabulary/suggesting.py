@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
 from MedalSLib.vocabulary.custom_classes import custom_keys, describe
+from MedalSLib.vocabulary.lexicon import speakable
 from MedalSLib.vocabulary.modality import normalize_modality
 from MedalSLib.vocabulary.similarity import most_similar
 from MedalSLib.vocabulary.structure import MODALITIES, Structure, Suggestion
@@ -20,7 +21,7 @@ _LESION = 0.88
 """Weight of lesions where only the beginning was typed: so often the organ is meant."""
 _MORPHOLOGIC = "49755003"
 """SNOMED CT category of lesions: morphologically altered structure."""
-_PLURALS = {"humerus": "humeri"}
+_PLURALS = {"humerus": "humeri", "thalamus": "thalami", "hippocampus": "hippocampi"}
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ def _candidates(modality: str) -> tuple[_Candidate, ...]:
                 _candidate(text, preset, members, "preset", 0.98 if text == preset else 0.9)
                 for text in (preset, *synonyms)
             ]
-    found += _pairs(modality)
+    found += _pairs(structures(modality))
     return tuple(found)
 
 
-def _pairs(modality: str) -> list[_Candidate]:
+def _pairs(items: Iterable[Structure]) -> list[_Candidate]:
     """Return candidates for both sides at once ("both kidneys")."""
     sides: dict[str, list[Structure]] = {}
-    for item in structures(modality):
+    for item in items:
         if item.laterality and item.key not in table().secondary:
             sides.setdefault(item.concept, []).append(item)
     return [
@@ -147,7 +148,11 @@ def _plural(concept: str) -> str:
 @lru_cache(maxsize=32)
 def _custom_candidates(known: frozenset[str], modality: str) -> tuple[_Candidate, ...]:
     items = [describe(key) for key in custom_keys(known, modality).values()]
-    return tuple(_candidate(item.name, item.name, (item,), "structure", 1.0) for item in items)
+    named = [
+        _candidate(text, item.name, (item,), "structure", 1.0) for item in items for text in (item.name, *item.synonyms)
+    ]
+    own = speakable(frozenset(item.key for item in items))
+    return (*named, *_pairs([item for item in items if item.key in own]))
 
 
 def _candidate(

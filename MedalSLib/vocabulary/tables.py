@@ -85,6 +85,22 @@ def structure(key: str) -> Structure:
     return found
 
 
+def unpublished(modality: str, name: str, side: Side) -> Structure | None:
+    """Return a structure that no published class is, but that a concept describes; None if none does.
+
+    Args:
+        modality: Its modality.
+        name: Its name.
+        side: Its side, which the name says.
+    """
+    said = name.casefold().split()
+    concept = table().concepts.get(" ".join(word for word in said if word != side))
+    if concept is None:
+        return None
+    row = {"modality": modality, "name": name, "side": side, "kinds": "semantic", "policy": ""}
+    return _structure(row, concept)
+
+
 def structures(modality: str | None = None) -> tuple[Structure, ...]:
     """Return the structures of a modality, or all, in published order."""
     return tuple(item for item in table().structures.values() if modality in (None, item.modality))

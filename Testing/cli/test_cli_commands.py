@@ -14,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import write_tiny_model
+
+from MedalSLib.errors import ModelError
 
 
 def test_names_lists_completes_and_prints_json(medals) -> None:
@@ -31,6 +34,16 @@ def test_resolve_explains_and_exits_with_what_was_understood(medals) -> None:
     assert [entry["classes"] for entry in json.loads(printed)] == [["Right kidney"], ["Liver tumors"]]
     assert medals("resolve", "liverpool", "--modality", "CT")[0] == 4
     assert medals("resolve", "", "--modality", "CT")[0] == 4
+
+
+def test_names_that_a_model_brings_itself_are_listed_completed_and_resolved(medals, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "own", "own", classes=("CT_Liver", "MRI_Left thalamus", "MRI_Right thalamus"))
+    model = ("--modality", "MRI", "--model", tmp_path / "own")
+    code, printed, _ = medals("names", *model)
+    assert code == 0 and "MRI        Left thalamus" in printed
+    assert "both thalami" in medals("names", "thal", *model)[1]
+    assert medals("resolve", "rt thalamus", *model)[0] == 0
+    assert medals("resolve", "liver", "--model", "nothing")[0] == ModelError.exit_code
 
 
 def test_help_teaches_every_command(medals) -> None:

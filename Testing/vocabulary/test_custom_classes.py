@@ -102,3 +102,44 @@ class TestSuggest:
     def test_without_the_model_nothing_of_it_is_offered(self) -> None:
         suggest("gallbl", "CT", known=KNOWN)
         assert "Gallbladder wall" not in [item.text for item in suggest("gallbl", "CT")]
+
+
+class TestNamesWithAConcept:
+    """Structures that no published class is, but whose concept the tables have."""
+
+    BRAIN = ("MRI_Left thalamus", "MRI_Right thalamus", "MRI_Cerebellum", "MRI_Brainstem", "CT_Larynx", "CT_Mandible")
+
+    def test_they_have_codes_sides_and_colours_of_their_own(self) -> None:
+        left, right = (describe(f"MRI_{side} thalamus") for side in ("Left", "Right"))
+        assert left.terminology.type.value == right.terminology.type.value == "42695009"
+        assert left.terminology.type_modifier.meaning == "Left" and right.terminology.type_modifier.meaning == "Right"
+        assert left.color != right.color and left.window == "percentile"
+        assert describe("CT_Mandible").terminology.type.meaning == "Mandible"
+
+    @pytest.mark.parametrize(
+        ("typed", "names"),
+        [
+            ("left thalamus", ["Left thalamus"]),
+            ("thalamus, rt", ["Right thalamus"]),
+            ("both thalami", ["Left thalamus", "Right thalamus"]),
+            ("left and right thalamus", ["Left thalamus", "Right thalamus"]),
+            ("the cerebellum and the brain stem", ["Cerebellum", "Brainstem"]),
+        ],
+    )
+    def test_they_are_read_with_sides_and_synonyms_like_published_names(self, typed: str, names: list[str]) -> None:
+        assert [name for item in resolve(typed, "MRI", self.BRAIN) for name in item.classes] == names
+        assert not any(item.classes for item in resolve(typed, "MRI", KNOWN)), "only where the model has them"
+
+    def test_a_models_own_name_goes_before_a_group_of_that_name(self) -> None:
+        assert [item.classes for item in resolve("larynx, lower jaw", "CT", self.BRAIN)] == [("Larynx",), ("Mandible",)]
+        (group,) = resolve("larynx", "CT")
+        assert len(group.classes) > 1
+
+    def test_both_sides_and_synonyms_are_completed(self) -> None:
+        assert suggest("thal", "MRI", known=self.BRAIN)[0].classes == ("Left thalamus", "Right thalamus")
+        assert suggest("jaw", "CT", known=self.BRAIN)[0].text == "Mandible"
+
+    def test_a_name_that_a_published_one_has_is_no_other_reading_of_it(self) -> None:
+        known = (*self.BRAIN, "CT_kidney")
+        assert [item.classes for item in resolve("kidneys", "CT", known)] == [("Right kidney", "Left kidney")]
+        assert [item.classes for item in resolve("kidney", "CT", known)] == [("kidney",)]

@@ -90,7 +90,11 @@ def test_sides_are_coded_once() -> None:
 
 def test_every_concept_and_group_is_used() -> None:
     known = table()
-    assert {item.concept for item in structures()} == set(known.concepts)
+    own = {
+        "mandible", "larynx", "cerebellum", "lateral ventricle", "thalamus", "caudate", "putamen", "pallidum",
+        "hippocampus", "amygdala",
+    }  # fmt: skip
+    assert {item.concept for item in structures()} == set(known.concepts) - own, "the rest only models bring"
     assert {group for item in structures() for group in item.groups} == set(known.presets)
 
 
