@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tools.starter.bars import bar, offered
-from tools.starter.card import cases_table, commands, manifest_scores, means_table, training_table
+from tools.starter.card import cases_table, commands, joined, manifest_scores, means_table, training_table
 from tools.starter.data_source import SynthesisSettings
 from tools.starter.score import means
 from tools.starter.train import starter_recipe
@@ -30,6 +30,11 @@ def test_what_reaches_its_bar_is_offered_and_a_pair_by_the_mean_of_its_sides() -
     assert offered(REPORT["mean"]) == OFFERED
     assert offered(REPORT["mean"], 0.9) == ["CT_Liver", "CT_Right kidney", "CT_Left kidney", "MRI_Brain"]
     assert (bar("CT_Left kidney"), bar("CT_Esophagus"), bar("CT_Gallbladder")) == (0.90, 0.50, 0.60)
+
+
+def test_cases_that_were_scored_in_parts_give_the_same_report() -> None:
+    parts = [{"cases": {case: scores}, "mean": {}} for case, scores in CASES.items()]
+    assert joined(parts) == REPORT
 
 
 def test_the_tables_list_what_is_offered_with_mean_and_every_case() -> None:

@@ -26,6 +26,7 @@ from MedalSLib.records import read_json
 from MedalSLib.training.export import inference_network
 from MedalSLib.training.recipe import Recipe
 from MedalSLib.training.run_folder import RunFolder
+from tools.starter import score
 from tools.starter.appearance import COUNT
 from tools.starter.bars import bar, main_score, offered
 from tools.starter.bundle import trained_model, used_sources
@@ -85,6 +86,16 @@ def patients(data: Path, patterns: Sequence[str] = ("*",)) -> dict[str, int]:
                 key = f"{modality}_{known.name}"
                 counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one report of several that `tools.starter.score` made of different cases."""
+    cases = {case: scores for report in reports for case, scores in report["cases"].items()}
+    joined_up: dict[str, Any] = {"cases": cases, "mean": score.means(cases)}
+    for report in reports:
+        if "corrections" in report:
+            joined_up["corrections"] = report["corrections"]
+    return joined_up
 
 
 def manifest_scores(report: Mapping[str, Any], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -297,13 +308,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Write card, list, scores and curve; returns the exit code."""
     parser = argparse.ArgumentParser(description="Make the starter's model card.")
     parser.add_argument("--run", type=Path, required=True, help="folder that tools.starter.train wrote")
-    parser.add_argument("--scores", type=Path, required=True, help="scores.json of tools.starter.score, of all taught")
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="scores.json of tools.starter.score; parts too",
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of packed volumes")
     parser.add_argument("--output", type=Path, required=True, help="folder for what tools.starter.bundle takes")
     parser.add_argument("--bar", type=float, help="one bar for all structures (default: those of tools.starter.bars)")
     options = parser.parse_args(arguments)
     try:
-        report: dict[str, Any] = read_json(options.scores, "file of scores")
+        report = joined([read_json(path, "file of scores") for path in options.scores])
         classes = offered(report["mean"], options.bar)
         text = card(options.run, report, options.data, options.bar)
         if gone := lost(classes):
