@@ -205,11 +205,14 @@ def card(run: Path, report: Mapping[str, Any], data: Path, one: float | None = N
     counts = patients(data, tuple(settings.weights or ("*",)))
     scores = manifest_scores(report, classes)
     packages, public = used_sources(settings)
-    entries = RunFolder(run).entries()
+    state = RunFolder(run).load()
+    assert state is not None  # `trained_model` has read it
+    step = state["step"]
+    entries = [entry for entry in RunFolder(run).entries() if entry["step"] <= step]  # the log is ahead of it
     told = {
         "parameters": f"{parameters / 1e6:.1f}",
         "size": f"{2 * parameters / 2**20:.1f}",  # half precision
-        "steps": str(entries[-1]["step"]),
+        "steps": str(step),
         "hours": f"{_hours(entries):.0f}",
         "volumes": str(len(packages) + sum(one.volumes for one in public)),
         "count": str(len(classes)),
