@@ -12,14 +12,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-
-import requests
 
 from MedalSLib.atomic_files import writing
 from MedalSLib.errors import CancelledError, ModelError
 from MedalSLib.network.manifest import file_sha256
+
+if TYPE_CHECKING:
+    import requests  # at run time imported where something is fetched: listing models and names needs it not
 
 _TRUE = {"1", "on", "yes", "true"}
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two blocks
@@ -62,6 +63,8 @@ def list_repository(repository: str) -> tuple[str, list[RemoteFile]]:
     Raises:
         ModelError: The network is forbidden or unreachable, or there is no such repository.
     """
+    import requests
+
     base = f"{endpoint()}/api/models/{repository}"
     with requests.Session() as session:
         revision = str(_json(session, f"{base}/revision/main")["sha"])
@@ -136,6 +139,8 @@ def _is(path: Path, file: RemoteFile) -> bool:
 
 def _fetch(file: RemoteFile, part: Path, report: Callable[[int], None], cancel: threading.Event | None) -> None:
     """Append what is missing to `part`, going on after broken connections."""
+    import requests
+
     pause = cancel or threading.Event()
     failure: Exception | None = None
     with requests.Session() as session:
@@ -174,6 +179,8 @@ def _append(
     cancel: threading.Event | None,
 ) -> None:
     """Ask for the bytes from `have` on, and write them behind those that are there."""
+    import requests
+
     _check(cancel)
     wanted = {"Range": f"bytes={have}-"} if have else {}
     with session.get(file.url, headers=wanted, stream=True, timeout=_TIMEOUT) as answer:
@@ -189,6 +196,8 @@ def _append(
 
 
 def _json(session: requests.Session, url: str) -> Any:
+    import requests
+
     if _is_offline():
         raise ModelError(
             "Downloads are switched off (MEDALS_OFFLINE or HF_HUB_OFFLINE is set).",
