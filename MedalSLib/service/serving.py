@@ -22,8 +22,8 @@ from MedalSLib.service.settings import Settings, check_exposure
 
 SHUTDOWN_SECONDS = 5
 SWITCH_SECONDS = 0.0002
-"""How long a thread that computes keeps Python's lock while others want it.  Each connection that is accepted and each
-answer needs the lock some ten times; with Python's own 0.005, or 0.001, a flood's connections are accepted too slowly."""
+"""How long a thread that computes keeps Python's lock while others want it.  Each connection that is accepted needs it
+some ten times, and so does each answer; with 0.005, or 0.001, a flood's connections are accepted too slowly."""
 
 
 def bind(host: str, port: int) -> Listener:
