@@ -57,7 +57,8 @@ def _names(desk: Desk) -> None:
         density="compact",
         hide_details=True,
         autofocus=True,
-        keydown_enter=lambda: desk.start(run.run),
+        __events=[("enter", "keydown.enter")],  # trame knows this event by no name of its own
+        enter=lambda: desk.start(run.run),
         id="prompt",
     )
     with v.VList(v_if="completions.length", density="compact", id="completions", classes="py-0"):

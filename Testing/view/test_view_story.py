@@ -73,7 +73,7 @@ def test_names_paint_refine_undo_and_save(page: Any, tmp_path: Path) -> None:
     page.fill("#prompt", "liver, spl")
     page.locator("#completions").get_by_text("Spleen", exact=True).click()
     says(page, ".v-chip", "Spleen")
-    page.click("#run")
+    page.press("#prompt", "Enter")
     page.locator("#progress").wait_for()
     says(page, "#message", "2 of 2 structures found")
     says(page, "#structures", r"Liver[\s\S]*found[\s\S]*Spleen[\s\S]*found")
